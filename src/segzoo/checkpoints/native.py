@@ -1,0 +1,71 @@
+"""segzoo's own file: a .safetensors whose header holds what rebuilds the model.
+
+Tensors and metadata only, so that opening one never runs anybody's code.
+"""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from segzoo import metadata
+from segzoo.errors import CheckpointError
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
+    """Writes aside, then renames: a good file is never replaced by a broken one.
+
+    Raises:
+        CheckpointError: the folder does not exist or cannot be written to.
+    """
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    aside = None
+    try:
+        # In the same folder, since a rename is atomic only within one file system.
+        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(handle)
+        save_file(contiguous, aside, metadata.encode(record))
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+        os.replace(aside, path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"Cannot write {path}: {error}. Nothing was changed there.") from error
+    finally:
+        if aside is not None and os.path.exists(aside):
+            os.unlink(aside)
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The record and the tensors (mapped from the file, on the CPU).
+
+    Raises:
+        CheckpointError: no file, not a whole .safetensors, or one that segzoo did not write.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            record = metadata.decode(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole .safetensors file ({error}). Copy or download it again, and compare its sha256."
+        ) from error
+    if not record:
+        raise CheckpointError(
+            f"{path} holds weights but not what rebuilds the model: segzoo.save did not write it. "
+            "Create the model by name, fill it with load_state_dict, and segzoo.save that."
+        )
+    return record, tensors
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,223 @@
+"""What the commands print with: two consoles, tables that fold and never cut, and progress."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+_PIPE_WIDTH = 200
+"""Columns where nobody looks: a table in a pipe or a log is as wide as it needs to be."""
+
+_QUIET_SECONDS = 10.0
+"""How often a bar becomes a line where there is no terminal to draw it on."""
+
+
+def out() -> Console:
+    """The console of answers, on stdout."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """The console of everything else, on stderr."""
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    # Made anew each time, since tests exchange sys.stdout and the environment.
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def line(text: str | Text = "", style: str = "") -> None:
+    """Prints one line to stdout that is never broken: paths and code stay whole for copying."""
+    out().print(text, style=style or None, soft_wrap=True)
+
+
+def title(text: str) -> None:
+    """Prints a line in bold."""
+    line(text, "bold")
+
+
+def prose(text: str) -> None:
+    """Prints a paragraph to stdout, broken into lines of a length that can be read."""
+    console = out()
+    console.print(" ".join(text.split()), width=min(console.width, 100))
+
+
+def note(text: str) -> None:
+    """Prints one line to stderr."""
+    err().print(text, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Prints an error to stderr, as one line whatever it quotes."""
+    err().print(Text.assemble(("Error: ", "bold red"), " ".join(text.split())), soft_wrap=True)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[RenderableType]], right: Sequence[int] = ()) -> None:
+    """Prints a table to stdout.
+
+    Args:
+        right: columns to be set flush right: numbers.
+    """
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for index, name in enumerate(head):
+        drawn.add_column(name, overflow="fold", justify="right" if index in right else "left")
+    for row in rows:
+        drawn.add_row(*row)
+    out().print(drawn)
+
+
+def facts(rows: Iterable[tuple[str, RenderableType]]) -> None:
+    """Prints names and values side by side to stdout."""
+    drawn = Table.grid(padding=(0, 3, 0, 0))
+    drawn.add_column(style="cyan")
+    drawn.add_column(overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    out().print(drawn)
+
+
+def swatch(colour: Sequence[int]) -> Text:
+    """A colour as a user sees it, and as "#rrggbb" where colours are not shown."""
+    return Text.assemble(("    ", f"on {code(colour)}"), f" {code(colour)}")
+
+
+def code(colour: Iterable[int]) -> str:
+    """Red, green and blue, 0-255, as "#rrggbb"."""
+    return "#" + "".join(f"{part:02x}" for part in colour)
+
+
+def megabytes(size: int) -> str:
+    """A file's size: "26.7 MB"."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
+
+
+def shown(path: Path) -> str:
+    """A path as the user would write it, with a slash after a folder's name."""
+    return f"{path}{os.sep}" if path.is_dir() else str(path)
+
+
+class Steps(AbstractContextManager["Steps"]):
+    """Tells on stderr what is being done: a spinner with the time gone by, or a line a step where there is no terminal.
+
+    with Steps() as step:
+        step("tracing")
+
+    Args:
+        lines: False says nothing where there is no terminal: for what takes a moment.
+    """
+
+    def __init__(self, lines: bool = True) -> None:
+        self._console = err()
+        self._lines = lines
+        self._live: Progress | None = None
+        if self._console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+            self._live = Progress(*columns, console=self._console, transient=True)
+            self._task = self._live.add_task("")
+
+    def __call__(self, text: str) -> None:
+        if self._live is not None:
+            self._live.update(self._task, description=text)
+        elif self._lines:
+            self._console.print(f"{text} ...", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Prints one line that is meant to be seen above the spinner."""
+        self._console.print(_warning(text), soft_wrap=True)
+
+    def __enter__(self) -> "Steps":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class Bar(AbstractContextManager["Bar"]):
+    """How far a list of images is, on stderr: a bar with the rate and the time left, or a line every ten seconds.
+
+    with Bar(len(images)) as bar:
+        bar.advance()
+    """
+
+    def __init__(self, total: int) -> None:
+        self._console = err()
+        self._total = total
+        self._done = 0
+        self._start = self._told = time.perf_counter()
+        self._live: Progress | None = None
+        if self._console.is_terminal:
+            columns = (TextColumn("Segmenting"), BarColumn(), MofNCompleteColumn(), _Rate())
+            left = (TextColumn("time left"), TimeRemainingColumn())
+            self._live = Progress(*columns, *left, console=self._console, transient=True)
+            self._task = self._live.add_task("", total=total)
+
+    def advance(self) -> None:
+        """One more is done."""
+        self._done += 1
+        if self._live is not None:
+            self._live.advance(self._task)
+            return
+        now = time.perf_counter()
+        if now - self._told >= _QUIET_SECONDS and self._done < self._total:
+            rate = self._done / (now - self._start)
+            left = (self._total - self._done) / rate
+            self.note(f"{self._done} of {self._total}, {rate:.1f} images/s, {left:.0f} s left")
+            self._told = now
+
+    def note(self, text: str | Text) -> None:
+        """Prints a line above the bar."""
+        self._console.print(text, soft_wrap=True)
+
+    def __enter__(self) -> "Bar":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} images/s" if speed else "")
+
+
+def _warning(text: str) -> Text:
+    return Text.assemble(("Warning: ", "bold yellow"), (text, "yellow"))
+
+
+def interactive() -> bool:
+    """Whether stdout is a terminal that shows colours."""
+    return sys.stdout.isatty() and out().color_system in ("256", "truecolor", "windows")

@@ -1,0 +1,219 @@
+"""`segzoo export`: a decoder by name, or a trained model in a file, as one .onnx file."""
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segzoo.cli import console, files
+from segzoo.errors import ExportError
+
+if TYPE_CHECKING:
+    from segzoo.exporting import Export
+    from segzoo.model import SegmentationModel
+
+_MODEL = "The model (for a decoder by name)"
+_FILE = "The file"
+
+
+class Io(enum.StrEnum):
+    """What goes in and comes out."""
+
+    IMAGE = "image"
+    TENSOR = "tensor"
+
+
+def export(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="DECODER_OR_FILE", help="A decoder (`segzoo list`), or a .safetensors file.")
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Any of `segzoo list --encoders '*'`.", show_default="the decoder's own", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Number of classes, background counted.",
+            show_default="those of --labels, or 21",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="camvid|voc",
+            help="Names and colours of the classes.",
+            show_default="class 0, 1, ...",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, max=16, help="Channels of the image.", rich_help_panel=_MODEL)] = 3,
+    encoder_weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|PATH",
+            help="imagenet fetches timm's; or a file of timm's or torchvision's.",
+            show_default="random",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    output_stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="8|16|32",
+            help="Stride of the encoder's deepest map: smaller is finer and slower.",
+            show_default="the decoder's own",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    upsample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WAY",
+            help="bilinear, nearest, transposed, upconv or unpool: `segzoo list` says which.",
+            show_default="the paper's",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    auxiliary: Annotated[
+        bool,
+        typer.Option(
+            "--auxiliary", help="With fcn's second head, for training; the graph leaves it out.", rich_help_panel=_MODEL
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file to write, or the folder to write it into.",
+            show_default="DECODER-ENCODER.onnx, or FILE.onnx",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
+    io: Annotated[
+        Io,
+        typer.Option(
+            help="image: uint8 (N, H, W, C), 0-255, to labels (N, H, W). "
+            "tensor: normalised float32 (N, C, H, W) to logits.",
+            rich_help_panel=_FILE,
+        ),
+    ] = Io.IMAGE,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.", rich_help_panel=_FILE)] = 18,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=_FILE)
+    ] = False,
+) -> None:
+    """Writes a model as one .onnx file for images of any size, proved equal to the model.
+
+    A decoder by name gives the architecture with random weights: of use to measure speed and to try a deployment. A
+    .safetensors file, as segzoo.save writes it, gives the trained model. Either way the file is written only after
+    onnxruntime has computed with it what torch computes, on eight batches of images.
+
+      segzoo export street.safetensors
+      segzoo export unet --encoder resnet101 --labels camvid -o street.onnx
+      segzoo export fcn --encoder resnet50 --output-stride 16 --io tensor
+    """
+    given: dict[str, Any] = {
+        "encoder": encoder,
+        "num_classes": classes,
+        "labels": labels,
+        "in_channels": channels,
+        "encoder_weights": encoder_weights,
+        "output_stride": output_stride,
+        "upsample": upsample,
+        "auxiliary": auxiliary,
+    }
+    file = Path(source)
+    target: Path | None
+    from_file = file.suffix.lower() == ".safetensors" or file.is_file()
+    if from_file:
+        _refuse_options(context, file)
+        target = _target(output, f"{file.stem}.onnx", force)
+    else:
+        # The encoder is known only once the decoder is; -o can be checked at once.
+        known = output is not None and not output.is_dir()
+        target = _target(output, "", force) if known else None
+    with console.Steps() as step:
+        step("loading torch")
+        from segzoo import exporting
+
+        model = _load(file, step) if from_file else _create(source, given, step)
+        target = target or _target(output, f"{model.config.decoder}-{model.config.encoder}.onnx", force)
+        done = exporting.export(model, target, io=io.value, opset=opset, progress=step)
+    _report(done, sum(p.numel() for p in model.parameters()), io.value)
+
+
+def _refuse_options(context: typer.Context, file: Path) -> None:
+    """A file says what model it holds; an option that would be ignored is a mistake."""
+    building = ("encoder", "classes", "labels", "channels", "encoder_weights", "output_stride", "upsample", "auxiliary")
+    for name in building:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise typer.BadParameter(f"{option} goes with a decoder by name; {file} says itself what it holds.")
+
+
+def _target(output: Path | None, default: str, force: bool) -> Path:
+    """The file to write, checked before anything that takes long."""
+    target = Path(default) if output is None else output / default if output.is_dir() else output
+    if target.suffix != ".onnx":
+        target = target.with_name(f"{target.name}.onnx")
+    if not target.parent.is_dir():
+        raise ExportError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
+    if target.exists() and not force:
+        raise ExportError(f"{target} exists. Pass --force to replace it, or another name with -o.")
+    return target
+
+
+def _load(file: Path, step: console.Steps) -> "SegmentationModel":
+    from segzoo.factory import load
+
+    files.require(file)
+    if file.suffix.lower() == ".onnx":
+        raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
+    step(f"loading {file}")
+    return load(file)
+
+
+def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "SegmentationModel":
+    from segzoo.factory import create
+
+    step(f"building {decoder}")
+    # What was not asked for is left out: not every decoder has `upsample` and `auxiliary`.
+    model = create(decoder, **{name: value for name, value in given.items() if value})
+    what = "The weights" if given["encoder_weights"] is None else "The decoder's weights"
+    step.warn(f"{what} are random: the labels mean nothing until the model is trained.")
+    return model
+
+
+def _report(done: "Export", parameters: int, io: str) -> None:
+    proof = done.proof
+    judged = " (it unpools: near-ties may flip a switch)" if proof.unpooling else ""
+    console.title(f"Wrote {done.path}")
+    console.facts(
+        [
+            ("parameters", f"{parameters:,}"),
+            ("size", console.megabytes(done.size)),
+            ("opset", str(done.opset)),
+            ("export time", f"{done.seconds:.1f} s"),
+            ("logits differ by", f"{files.difference(proof.logits_difference)} of the largest{judged}"),
+            ("same label", f"{files.agreement(proof.label_agreement)} of pixels"),
+            ("proved on", f"{len(proof.cases)} batches of images, against torch"),
+        ]
+    )
+    console.line()
+    console.line("To run it, without torch:")
+    console.line()
+    console.line("    from segzoo.runtime import Session")
+    console.line(f'    session = Session("{done.path}", device="auto")')
+    if io == "image":
+        console.line('    labels = session.predict("photograph.jpg")  # class ids (height, width)')
+    else:
+        console.line("    logits = session.run_tensor(batch)  # float32 (N, C, H, W), normalised")

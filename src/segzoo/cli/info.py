@@ -1,0 +1,149 @@
+"""`segzoo info`: all there is to know about a decoder, an encoder, or a model in a file."""
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segzoo.cli import console, files
+from segzoo.errors import PairingError, unknown
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from segzoo.decoders import Decoder
+
+
+def info(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="A decoder, an encoder, or the path of a .safetensors or .onnx file."),
+    ],
+) -> None:
+    """Shows all there is to know about a decoder, an encoder, or a model in a file.
+
+    Parameters are counted without allocating them; nothing is downloaded.
+
+      segzoo info segnet              what it does, its options, what differs from the paper
+      segzoo info resnet101           levels, channels, strides, mean and std
+      segzoo info street.onnx         classes, normalisation, and the proof that it equals the model
+    """
+    path = Path(name)
+    if path.suffix.lower() in files.KINDS or path.is_file():
+        files.describe(path)
+        return
+    with console.Steps(lines=False) as step:
+        step("loading timm")
+        from segzoo.decoders import DECODERS
+        from segzoo.encoders import list_encoders
+
+        encoders = list_encoders()
+    if name in DECODERS:
+        _decoder(name, DECODERS[name])
+    if name in encoders or name not in DECODERS:
+        if name in DECODERS:
+            console.line()
+        if not _is_encoder(name):
+            see = (
+                "`segzoo list` shows the decoders, `segzoo list --encoders '*res*'` encoders; a file ends in "
+                ".safetensors or .onnx."
+            )
+            raise unknown("decoder or encoder", name, [*DECODERS, *encoders], see)
+        _encoder(name)
+
+
+def _is_encoder(name: str) -> bool:
+    """Names with a tag too, and those that `list_encoders` leaves out: why one cannot be one is worth telling."""
+    import timm
+
+    from segzoo.encoders import SHORT_NAMES
+
+    return name == "unet" or name in SHORT_NAMES or bool(timm.is_model(name.partition(".")[0]))
+
+
+def _decoder(name: str, kind: "type[Decoder]") -> None:
+    import torch
+
+    from segzoo.factory import create
+
+    with torch.device("meta"):
+        model = create(name)
+    console.title(f"Decoder {name}")
+    for paragraph in (inspect.getdoc(sys.modules[kind.__module__]) or "").split("\n\n"):
+        console.prose(paragraph.replace("`", ""))
+        console.line()
+    about = (kind.__doc__ or "").partition("Args:")[0]
+    rows = [
+        ("this one", " ".join(about.split()).replace("`", "")),
+        ("paper", kind.paper),
+        ("own encoder", kind.encoder),
+        ("levels needed", ", ".join(map(str, kind.levels)) or "any"),
+        ("output strides", f"{', '.join(map(str, kind.output_strides))} (the first is the default)"),
+        ("parameters", f"{count(model):,} on {kind.encoder}, 21 classes; the decoder's own {count(model.decoder):,}"),
+    ]
+    console.facts(rows)
+    options = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    if options:
+        told = _arguments(kind)
+        console.line()
+        console.title("Options")
+        console.table(
+            ("name", "default", "meaning"), [(o.name, repr(o.default), told.get(o.name, "")) for o in options]
+        )
+
+
+def _arguments(kind: type[Any]) -> dict[str, str]:
+    """What the docstrings of a class and its bases say under "Args:"."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
+        for entry in re.split(r"\n(?=    \w)", "\n" + text):
+            name, colon, meaning = entry.partition(":")
+            if colon:
+                found[name.strip()] = " ".join(meaning.split()).replace("`", "")
+    return found
+
+
+def _encoder(name: str) -> None:
+    import torch
+
+    from segzoo.encoders import create_encoder
+
+    with console.Steps(lines=False) as step, torch.device("meta"):
+        step(f"building {name}")
+        encoder = create_encoder(name)
+        strides = [str(encoder.features.strides[-1])]
+        for wanted in (16, 8):
+            step(f"trying output stride {wanted}")
+            try:
+                strides.append(str(create_encoder(name, output_stride=wanted).features.strides[-1]))
+            except PairingError:
+                continue
+    features = encoder.features
+    full = getattr(getattr(encoder, "net", None), "pretrained_cfg", {})
+    weights = ".".join(filter(None, (full.get("architecture"), full.get("tag"))))
+    console.title(f"Encoder {name}")
+    rows = [
+        ("parameters", f"{count(encoder):,}"),
+        ("sizes", f"any; padded inside to multiples of {encoder.multiple}"),
+        ("output strides", ", ".join(dict.fromkeys(strides))),
+        ("mean", _numbers(encoder.mean)),
+        ("std", f"{_numbers(encoder.std)} (of each channel, on a scale of 0 to 1)"),
+        ("pretrained", f"--encoder-weights imagenet takes timm's {weights}" if full.get("hf_hub_id") else "none"),
+    ]
+    console.facts(rows)
+    console.line()
+    maps = zip(features.levels, features.channels, features.strides, strict=True)
+    console.table(("level", "channels", "stride"), [tuple(map(str, row)) for row in maps], right=(0, 1, 2))
+
+
+def count(module: "nn.Module") -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)

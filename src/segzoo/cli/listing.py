@@ -1,0 +1,84 @@
+"""`segzoo list`: the decoders, and the encoders they stand on."""
+
+from typing import Annotated
+
+import typer
+
+from segzoo.cli import console
+from segzoo.errors import UnknownNameError
+
+NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
+"""The encoders that the zoo is named for, and U-Net's own."""
+
+
+def list_models(
+    encoders: Annotated[
+        str | None,
+        typer.Option(
+            "--encoders",
+            "-e",
+            metavar="PATTERN",
+            help="Print the names of the encoders that match a shell pattern instead, one a line. Quote it.",
+        ),
+    ] = None,
+) -> None:
+    """Lists the decoders with what each one needs; or, with --encoders, encoders by pattern.
+
+    Every decoder goes with any encoder that has the levels it needs: level 5 is 1/32 of the image's size.
+
+      segzoo list
+      segzoo list --encoders '*resnet*'
+      segzoo list --encoders '*' | wc -l
+    """
+    if encoders is not None:
+        _print_encoders(encoders)
+        return
+    with console.Steps(lines=False) as step:
+        step("loading torch")
+        from segzoo.decoders import DECODERS
+        from segzoo.encoders import SHORT_NAMES
+
+    console.title("Decoders")
+    console.table(
+        ("name", "own encoder", "output strides", "levels", "ways up (--upsample)"),
+        [
+            (
+                name,
+                kind.encoder,
+                _join(kind.output_strides),
+                _join(kind.levels) or "any",
+                _join(getattr(kind, "upsamples", ())) or "-",
+            )
+            for name, kind in DECODERS.items()
+        ],
+    )
+    papers: dict[str, list[str]] = {}
+    for name, kind in DECODERS.items():
+        papers.setdefault(kind.paper, []).append(name)
+    console.line()
+    console.title("Papers")
+    console.table(("name", "paper"), [(_join(names), paper) for paper, names in papers.items()])
+    console.line()
+    console.title("Encoders")
+    named = [f"{name} (timm's {SHORT_NAMES[name]})" if name in SHORT_NAMES else name for name in NAMED]
+    console.prose(f"{_join(named)}; and hundreds more of timm's: segzoo list --encoders '*convnext*'")
+    console.line()
+    console.prose("More on one of them: segzoo info NAME. The first output stride and way up are the default.")
+
+
+def _print_encoders(pattern: str) -> None:
+    with console.Steps(lines=False) as step:
+        step("loading timm")
+        from segzoo.encoders import list_encoders
+
+    names = list_encoders(pattern)
+    if not names:
+        wider = f"*{pattern.strip('*')}*"
+        more = len(list_encoders(wider))
+        hint = f"{wider!r} matches {more}." if more else "A pattern is such as '*resnet*'; '*' matches all."
+        raise UnknownNameError(f"No encoder matches {pattern!r}. {hint}")
+    typer.echo("\n".join(names))
+
+
+def _join(words: "tuple[object, ...] | list[str]") -> str:
+    return ", ".join(map(str, words))

@@ -1,0 +1,87 @@
+"""The program: its commands, its version, and how it fails."""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from segzoo._version import __version__
+from segzoo.cli import console
+from segzoo.cli.demo import demo
+from segzoo.cli.export import export
+from segzoo.cli.info import info
+from segzoo.cli.listing import list_models
+from segzoo.cli.predict import predict
+from segzoo.errors import SegzooError
+
+
+class Program(TyperGroup):
+    """The commands; whatever a user can act on becomes one line on stderr and an exit code, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SegzooError as error:
+            console.error(str(error))
+        except KeyboardInterrupt:
+            console.note("Interrupted.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:  # `segzoo list --encoders '*' | head`: typer ends the program without a word.
+            raise
+        except OSError as error:
+            console.error(f"{error.filename}: {error.strerror}." if error.filename else str(error))
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    cls=Program,
+    name="segzoo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segzoo {__version__}")
+        raise typer.Exit
+
+
+def segzoo(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A model zoo for semantic segmentation: any decoder on any encoder, by name, and one ONNX file to deploy.
+
+    Each command explains itself: segzoo COMMAND --help.
+
+      segzoo demo                                  see all of it at work on a photograph
+      segzoo list                                  what there is
+      segzoo export unet --encoder resnet101       a model as one .onnx file
+      segzoo predict unet-resnet101.onnx photos/   a label map for each photograph
+    """
+
+
+def _help(command: Callable[..., None]) -> str:
+    """A command's docstring for typer, which would keep its line breaks: only the indented examples keep theirs."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
+
+
+app.callback(help=_help(segzoo))(segzoo)
+app.command("list", help=_help(list_models))(list_models)
+app.command("info", help=_help(info))(info)
+app.command("export", help=_help(export))(export)
+app.command("predict", help=_help(predict))(predict)
+app.command("demo", help=_help(demo))(demo)
+
+
+def main() -> None:
+    """Runs the program on the words of the command line; it ends the process."""
+    app()

@@ -1,0 +1,92 @@
+"""FCN-32s, FCN-16s, FCN-8s: score the deepest map, add the scores of shallower ones on the way up.
+
+Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, arXiv 1411.4038, figure 3.
+
+What differs from the paper: fc6 keeps the size (pad 3) where the paper pads the image by 100 and crops; upsampling is
+bilinear interpolation unless `upsample="transposed"` asks for the paper's learned kernels (the last step is always
+fixed, as in the paper); scores start at N(0, 0.01). With an encoder that has no hidden classifier layers there is no
+fc6 or fc7 to make convolutional, and the deepest map is scored directly, as the paper does with GoogLeNet.
+`paper/fcn8s` will be the paper to the letter.
+"""
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segzoo.decoders.base import Decoder
+from segzoo.features import Features
+from segzoo.layers.conv import HiddenLayers, score_layer
+from segzoo.layers.upsampling import Upsample, upsampling
+
+
+class _FCN(Decoder):
+    """Scores at the deepest level and at each of the `skips`, fused by addition. Abstract.
+
+    Args:
+        upsample: the way from one level to the next: "bilinear", "nearest" or "transposed".
+        hidden: (kernel, channels) of fc6 and fc7, such as (7, 4096); None takes what the encoder's classifier has.
+    """
+
+    paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, arXiv 1411.4038"
+    encoder = "vgg16"
+    output_strides = (32, 16, 8)
+    upsamples: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed")
+    skips: ClassVar[tuple[int, ...]]
+    """Levels of the added scores, deep to shallow."""
+
+    def __init__(
+        self,
+        features: Features,
+        num_classes: int,
+        *,
+        upsample: Upsample = "bilinear",
+        hidden: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(features, num_classes)
+        kernel_channels = hidden or features.classifier
+        channels = features.width(5)
+        self.hidden: nn.Module = nn.Identity()
+        if kernel_channels:
+            self.hidden = HiddenLayers(channels, *kernel_channels)
+            channels = kernel_channels[1]
+        self.score = score_layer(channels, num_classes)
+        # VGG's pool4 has the channels of the map before it, one level up.
+        shift = 1 if features.before_pool else 0
+        self.skip_scores = nn.ModuleList(score_layer(features.width(k - shift), num_classes) for k in self.skips)
+        self.ups = nn.ModuleList(upsampling(upsample, num_classes, num_classes) for _ in self.skips)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        scores: Tensor = self.score(self.hidden(maps[self.features.index(5)]))
+        for level, score, up in zip(self.skips, self.skip_scores, self.ups, strict=True):
+            skip = score(self._pooled(maps, level))
+            scores = up(scores, skip) + skip
+        return scores
+
+    def _pooled(self, maps: list[Tensor], level: int) -> Tensor:
+        """The paper's pool3 and pool4: for VGG the pooled map of the level before, else the level's own map."""
+        if not self.features.before_pool:
+            return maps[self.features.index(level)]
+        before = maps[self.features.index(level - 1)]
+        return F.max_pool2d(before, 2)
+
+
+class FCN32s(_FCN):
+    """One score, on the deepest map."""
+
+    levels = (5,)
+    skips = ()
+
+
+class FCN16s(_FCN):
+    """Scores of levels 5 and 4."""
+
+    levels = (4, 5)
+    skips = (4,)
+
+
+class FCN8s(_FCN):
+    """Scores of levels 5, 4 and 3."""
+
+    levels = (3, 4, 5)
+    skips = (4, 3)

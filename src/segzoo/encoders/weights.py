@@ -1,0 +1,85 @@
+"""Pretrained weights for timm encoders: timm's own, or a file in timm's or torchvision's naming."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import adapt_input_conv
+from torch import Tensor
+
+from segzoo.errors import CheckpointError, DownloadError
+
+
+def cannot_fetch(name: str, error: Exception) -> DownloadError:
+    """The error for weights that timm could not get, with the way that needs no network."""
+    reason = str(error).strip().rpartition("\n")[2]
+    return DownloadError(
+        f"Could not fetch timm's weights for {name!r}: {reason} "
+        f"Without a network, pass the file: encoder_weights='path/to/{name}.safetensors' (or .pth); "
+        "encoder_weights=None starts from random weights."
+    )
+
+
+def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
+    """Fills a timm feature network from a file of the full classifier's weights; its classifier is left out.
+
+    A first convolution for another number of image channels is summed (one channel) or repeated and scaled.
+
+    Args:
+        path: .safetensors, or a .pth/.pt/.bin that torch.load(weights_only=True) reads: no pickled code is run.
+
+    Raises:
+        CheckpointError: no such file, not readable, or it lacks weights of this network (named).
+    """
+    source = _read(Path(path))
+    state: dict[str, Tensor] = {}
+    missing, misfits = [], []
+    first = net.pretrained_cfg["first_conv"]
+    for name, own in net.state_dict().items():
+        # timm's feature wrapper joins the first two parts of a name: features.0.weight becomes features_0.weight.
+        found = next((n for n in (name, re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", name)) if n in source), None)
+        if found is None:
+            if not name.endswith("num_batches_tracked"):  # a counter, absent from files made before torch 0.4.1
+                missing.append(name)
+            continue
+        value = source[found]
+        if found == f"{first}.weight" and value.ndim == 4 and value.shape[1] == 3 != own.shape[1]:
+            value = adapt_input_conv(own.shape[1], value)
+        if value.shape != own.shape:
+            misfits.append(f"{found} {tuple(value.shape)}, not {tuple(own.shape)}")
+        state[name] = value
+    if missing or misfits:
+        raise CheckpointError(
+            f"{path} does not hold the weights of this encoder. "
+            + (f"Missing: {_some(missing)}. " if missing else "")
+            + (f"Other shapes: {_some(misfits)}. " if misfits else "")
+            + "It must be the file of the same timm or torchvision network; nothing was loaded."
+        )
+    net.load_state_dict(state, strict=False)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"No file {path}. encoder_weights takes None, 'imagenet', or the path of a weights file.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"Cannot read {path} as weights: {error}") from error
+    except Exception as error:  # pickle's own errors share no base: UnpicklingError, KeyError, IndexError, ...
+        raise CheckpointError(f"Cannot read {path} as weights without running code from it: {error}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not (isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())):
+        raise CheckpointError(f"{path} holds no dictionary of tensors. Save the network's state_dict() and pass that.")
+    return content
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

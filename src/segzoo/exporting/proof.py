@@ -1,0 +1,173 @@
+"""Proof that an .onnx file does what the model does: both run, side by side, on sizes that were not traced."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor
+
+from segzoo.errors import ExportError
+from segzoo.layers.unpooling import Unpool
+from segzoo.model import SegmentationModel
+
+LOGITS = 1e-4
+"""Largest difference of logits allowed, relative to the largest logit of the image."""
+
+LABELS = 0.9999
+"""Least share of pixels with the same label, over all images."""
+
+UNPOOLING_PIXELS, UNPOOLING_LABELS, UNPOOLING_IMAGES = 0.98, 0.999, 4
+"""For networks that unpool, at each size: the share of pixels whose logits are that near, the share with the same
+label, and how many images may be tried.
+
+Where two values of a 2x2 window differ by less than rounding, torch and onnxruntime can pick different switches, and
+one value lands one pixel off: near the image's size that changes a few pixels, at 1/16 of it a whole region. That is
+the bad luck of one image; a wrong graph is wrong on every image, so another image tells them apart.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison."""
+
+    batch: int
+    height: int
+    width: int
+    pattern: str
+    logits_difference: float
+    """max |onnxruntime - torch| / max |torch|"""
+    near: float
+    """share of pixels whose logits all differ by no more than `LOGITS`"""
+    label_agreement: float
+    """share of pixels with the same label"""
+    images: int = 1
+    """how many images it took; more than one only where a switch flipped"""
+
+    def holds(self, unpooling: bool) -> bool:
+        if unpooling:
+            return self.near >= UNPOOLING_PIXELS and self.label_agreement >= UNPOOLING_LABELS
+        return self.logits_difference <= LOGITS  # false for NaN
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was compared, and how it came out."""
+
+    cases: tuple[Case, ...]
+    unpooling: bool
+    """True for networks that unpool: their switches may flip."""
+
+    @property
+    def logits_difference(self) -> float:
+        """The worst of all cases; NaN if one is."""
+        return float(np.max([case.logits_difference for case in self.cases]))
+
+    @property
+    def label_agreement(self) -> float:
+        """Over all pixels of all cases."""
+        pixels = [case.batch * case.height * case.width for case in self.cases]
+        same = sum(case.label_agreement * n for case, n in zip(self.cases, pixels, strict=True))
+        return same / sum(pixels)
+
+    @property
+    def holds(self) -> bool:
+        fits = all(case.holds(self.unpooling) for case in self.cases)
+        return fits and (self.unpooling or self.label_agreement >= LABELS)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "unpooling": self.unpooling,
+            "logits_difference": self.logits_difference,
+            "label_agreement": self.label_agreement,
+            "cases": [asdict(case) for case in self.cases],
+        }
+
+
+def prove(model: SegmentationModel, path: str | os.PathLike[str], kind: str, progress: Callable[[str], None]) -> Proof:
+    """Runs model and file on the same images: four sizes other than the traced one, three images at once among them.
+
+    Raises:
+        ExportError: they differ by more than is allowed; the message says where.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+    unpooling = any(isinstance(module, Unpool) for module in model.modules())
+    cases = []
+    every = [(size, pattern) for size in _sizes(model.encoder.multiple) for pattern in ("noise", "scene")]
+    for number, (size, pattern) in enumerate(every, 1):
+        for attempt in range(1, (UNPOOLING_IMAGES if unpooling else 1) + 1):
+            progress(f"proving {number}/{len(every)}: {size[0]} x {size[1]} x {size[2]}, {pattern}")
+            images = _images(size, model.config.in_channels, pattern, seed=attempt)
+            case = replace(_compare(model, session, images, kind, pattern), images=attempt)
+            if case.holds(unpooling):
+                break
+        cases.append(case)
+    proof = Proof(tuple(cases), unpooling)
+    if not proof.holds:
+        worst = max(cases, key=lambda case: (not case.holds(unpooling), case.logits_difference))
+        raise ExportError(
+            f"onnxruntime and torch disagree: logits by {proof.logits_difference:.2g} of the largest, the same label "
+            f"on {proof.label_agreement:.4%} of pixels; worst at {worst.batch} x {worst.height} x {worst.width} "
+            f"({worst.pattern}). No file was written. Weights that overflow or NaNs do this, and operators that "
+            "onnxruntime computes otherwise."
+        )
+    return proof
+
+
+def _sizes(k: int) -> Iterator[tuple[int, int, int]]:
+    """(batch, height, width): tiny, odd, exact multiples in a batch, and larger than the traced size."""
+    yield from ((1, 1, 1), (1, k + 1, k + 15), (3, k, 2 * k), (1, 3 * k + 4, 4 * k + 5))
+
+
+def _images(size: tuple[int, int, int], channels: int, pattern: str, seed: int) -> Tensor:
+    """uint8 (N, H, W, C): noise, which excites everything, or discs on a gradient, as in a photograph."""
+    batch, height, width = size
+    random = np.random.default_rng((seed, height, width))
+    shape = (*size, channels)
+    if pattern == "noise":
+        return torch.from_numpy(random.integers(0, 256, shape, dtype=np.uint8))
+    y, x = np.mgrid[0:height, 0:width]
+    images = np.empty(shape)
+    for n in range(batch):
+        for c in range(channels):
+            a, b = random.uniform(-1, 1, 2)
+            images[n, :, :, c] = 128 + 90 * (a * y / height + b * x / width)
+        for _ in range(6):
+            cy, cx, radius = (
+                random.uniform(0, height),
+                random.uniform(0, width),
+                random.uniform(0, (height + width) / 8),
+            )
+            images[n, (y - cy) ** 2 + (x - cx) ** 2 < radius**2] = random.uniform(0, 255, channels)
+    return torch.from_numpy(images.clip(0, 255).astype(np.uint8))
+
+
+def _compare(
+    model: SegmentationModel, session: onnxruntime.InferenceSession, images: Tensor, kind: str, pattern: str
+) -> Case:
+    with torch.inference_mode():
+        labels, logits = model.classify(images)
+        feed = images if kind == "image" else model.normalise(images)
+    *_, theirs = session.run(None, {"image": feed.numpy()})
+    found = session.run(["labels"], {"image": feed.numpy()})[0] if kind == "image" else theirs.argmax(1)
+    ours = logits.numpy()
+    if theirs.shape != ours.shape:
+        raise ExportError(
+            f"onnxruntime gives logits {theirs.shape} where torch gives {ours.shape}. No file was written."
+        )
+    difference = np.abs(theirs - ours).max(axis=1) / max(float(np.abs(ours).max()), 1e-12)
+    batch, height, width = images.shape[:3]
+    return Case(
+        batch,
+        height,
+        width,
+        pattern,
+        logits_difference=float(difference.max()),
+        near=float((difference <= LOGITS).mean()),
+        label_agreement=float((found == labels.numpy()).mean()),
+    )

@@ -1,0 +1,231 @@
+"""create, load, save: models by name, and models in files."""
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segzoo._version import __version__
+from segzoo.checkpoints import native
+from segzoo.decoders import DECODERS, Decoder
+from segzoo.encoders import Encoder, create_encoder
+from segzoo.errors import CheckpointError, PairingError, SegzooError, UnknownNameError, unknown
+from segzoo.labels import LabelSet, label_set
+from segzoo.model import ModelConfig, SegmentationModel
+
+
+def create(
+    decoder: str,
+    encoder: str | None = None,
+    num_classes: int | None = None,
+    *,
+    in_channels: int = 3,
+    encoder_weights: str | os.PathLike[str] | None = None,
+    output_stride: int | None = None,
+    labels: str | LabelSet | None = None,
+    **options: Any,
+) -> SegmentationModel:
+    """Builds a model by name, with random weights unless `encoder_weights` says otherwise.
+
+    Args:
+        decoder: "fcn32s", "fcn16s", "fcn8s", "fcn", "unet", "segnet", "deconvnet", "deeplab_largefov".
+        encoder: "vgg16", "resnet101", "xception", "mobilenet", or any timm name that forms a pyramid
+            (`list_encoders`); None takes the paper's own.
+        num_classes: at least 2, background counted. None takes the number of `labels`, or 21 without these.
+        in_channels: channels of the image, 1 to 16.
+        encoder_weights: None, "imagenet" (timm's weights, fetched), or the path of a timm or torchvision file.
+        output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
+        labels: a `LabelSet` or the name of one ("camvid", "voc"); None names the classes "class 0" and so on.
+        options: the decoder's own, such as upsample="bilinear", auxiliary=True; a name that it lacks is an error.
+
+    Returns:
+        a model in training mode, as any new torch module is.
+
+    Raises:
+        UnknownNameError: a name that segzoo does not know; near ones are suggested.
+        PairingError: encoder and decoder cannot work together; the message names a pairing that works.
+        DownloadError, CheckpointError: the encoder's weights cannot be had, or do not fit.
+    """
+    kind = _decoder(decoder)
+    _check_options(decoder, kind, options)
+    if isinstance(labels, str):
+        labels = label_set(labels)
+    if num_classes is None:
+        num_classes = 21 if labels is None else len(labels)
+    if num_classes < 2:
+        raise UnknownNameError(f"num_classes is at least 2, background counted, not {num_classes}.")
+    labels = labels or LabelSet.generic(num_classes)
+    if len(labels) != num_classes:
+        raise UnknownNameError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
+    config = ModelConfig(
+        decoder=decoder,
+        encoder=encoder or kind.encoder,
+        num_classes=num_classes,
+        labels=labels,
+        in_channels=in_channels,
+        output_stride=output_stride or kind.output_strides[0],
+        options=options,
+    )
+    return _build(config, None if encoder_weights is None else os.fspath(encoder_weights))
+
+
+def list_models() -> list[str]:
+    """Names of the decoders, each of which makes a model with any encoder."""
+    return list(DECODERS)
+
+
+def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
+    """Writes one .safetensors that `load` rebuilds the model from, with nothing beside it.
+
+    Written aside and renamed: an existing file is replaced whole or not at all.
+
+    Args:
+        path: the file; ".safetensors" is added where it is missing.
+
+    Returns:
+        the path written.
+
+    Raises:
+        CheckpointError: it cannot be written there.
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        target = target.with_name(f"{target.name}.safetensors")
+    native.write(target, model.state_dict(), record(model))
+    return target
+
+
+def load(path: str | os.PathLike[str]) -> SegmentationModel:
+    """Rebuilds the model that `save` wrote, in eval mode, on the CPU.
+
+    No weight is initialised only to be overwritten: the model is built on the meta device and takes the file's tensors.
+
+    Raises:
+        CheckpointError: no such file, truncated, foreign, or of another shape than it says; nothing is half-loaded.
+    """
+    target = Path(path)
+    found, tensors = native.read(target)
+    try:
+        config = _config(found)
+        with torch.device("meta"):
+            model = _build(config)
+        model.encoder.mean, model.encoder.std = tuple(found["mean"]), tuple(found["std"])
+    except (KeyError, TypeError, ValueError, SegzooError) as error:
+        written = found.get("version", "?")
+        raise CheckpointError(
+            f"{target} describes a model that this segzoo cannot build: {error!s} (written by segzoo {written}, "
+            f"this is {__version__})."
+        ) from error
+    _check_tensors(target, model.state_dict(), tensors)
+    model.load_state_dict(tensors, assign=True)
+    leftover = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if leftover:
+        # Buffers that are computed and not stored (swin's window masks) have no values on the meta device.
+        computed = dict(_build(config).named_buffers())
+        for name in leftover:
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, computed[name])
+    return model.eval()
+
+
+def record(model: SegmentationModel) -> dict[str, Any]:
+    """What a file says of a model, as JSON values: the header of a checkpoint, and of an exported graph."""
+    config = model.config
+    return {
+        "version": __version__,
+        "decoder": config.decoder,
+        "encoder": config.encoder,
+        "num_classes": config.num_classes,
+        "in_channels": config.in_channels,
+        "output_stride": config.output_stride,
+        "options": config.options,
+        "labels": config.labels.to_dict(),
+        "mean": list(model.encoder.mean),
+        "std": list(model.encoder.std),
+        "info": config.info,
+    }
+
+
+def _config(found: Mapping[str, Any]) -> ModelConfig:
+    kind = _decoder(found["decoder"])
+    _check_options(found["decoder"], kind, found["options"])
+    return ModelConfig(
+        decoder=found["decoder"],
+        encoder=found["encoder"],
+        num_classes=found["num_classes"],
+        labels=LabelSet.from_dict(found["labels"]),
+        in_channels=found["in_channels"],
+        output_stride=found["output_stride"],
+        options=found["options"],
+        info=found["info"],
+    )
+
+
+def _build(config: ModelConfig, encoder_weights: str | None = None) -> SegmentationModel:
+    kind = _decoder(config.decoder)
+    works = f"segzoo.create({config.decoder!r}, encoder={kind.encoder!r}) works."
+    if config.output_stride not in kind.output_strides:
+        raise PairingError(
+            f"Decoder {config.decoder!r} works at output_stride {' or '.join(map(str, kind.output_strides))}, "
+            f"not {config.output_stride}."
+        )
+    try:
+        encoder = create_encoder(
+            config.encoder,
+            in_channels=config.in_channels,
+            output_stride=config.output_stride,
+            weights=encoder_weights,
+        )
+    except PairingError as error:
+        hint = (
+            ""
+            if config.output_stride == 32 or 32 not in kind.output_strides
+            else " output_stride=32 needs no dilation."
+        )
+        raise PairingError(f"{error}{hint} {works}") from None
+    _check_levels(config, kind, encoder, works)
+    decoder = kind(encoder.features, config.num_classes, **config.options)
+    return SegmentationModel(encoder, decoder, config)
+
+
+def _decoder(name: str) -> type[Decoder]:
+    if name not in DECODERS:
+        raise unknown("decoder", name, DECODERS, f"Decoders are {', '.join(DECODERS)}.")
+    return DECODERS[name]
+
+
+def _check_options(name: str, kind: type[Decoder], options: Mapping[str, Any]) -> None:
+    """Refuses an option that the decoder's __init__ does not name, and an upsampling that it does not offer."""
+    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {name!r}", option, known, f"It takes {', '.join(known) or 'none'}.")
+    ways = getattr(kind, "upsamples", ())
+    if "upsample" in options and options["upsample"] not in ways:
+        raise unknown("upsample", str(options["upsample"]), ways, f"{name!r} takes {', '.join(ways)}.")
+
+
+def _check_levels(config: ModelConfig, kind: type[Decoder], encoder: Encoder, works: str) -> None:
+    missing = [level for level in kind.levels if level not in encoder.features.levels]
+    if missing:
+        raise PairingError(
+            f"Decoder {config.decoder!r} needs levels {list(kind.levels)} (1/{2 ** max(kind.levels)} of the image at "
+            f"the deepest), and encoder {config.encoder!r} has {list(encoder.features.levels)}. {works}"
+        )
+
+
+def _check_tensors(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    faults = [f"lacks {name}" for name in wanted if name not in found]
+    faults += [f"has {name}, which the model has not" for name in found if name not in wanted]
+    faults += [
+        f"has {name} as {tuple(found[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in found and found[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CheckpointError(f"{path} does not hold the model it describes: it {'; it '.join(faults[:3])}{more}.")

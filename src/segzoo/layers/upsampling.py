@@ -1,0 +1,103 @@
+"""Ways to bring a map up to the size of the next one: modules named by what they do, all called as up(x, like).
+
+`like` is the encoder's map at the level that is wanted. Every way goes to `like`'s own height and width and never to
+"twice": encoders round odd sizes up, down, or neither.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segzoo.layers.unpooling import Unpool
+
+Upsample = Literal["bilinear", "nearest", "transposed", "upconv", "unpool"]
+
+
+class Interpolate(nn.Module):
+    """Bilinear (align_corners=False) or nearest-neighbour interpolation; nothing to learn."""
+
+    def __init__(self, mode: Literal["bilinear", "nearest"]) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        # align_corners is refused for nearest, even when it is False.
+        return F.interpolate(
+            x, like.shape[-2:], mode=self.mode, align_corners=False if self.mode == "bilinear" else None
+        )
+
+    def extra_repr(self) -> str:
+        return self.mode
+
+
+class Transposed(nn.Module):
+    """A learned transposed convolution, kernel 4, stride 2, that starts as bilinear interpolation.
+
+    FCN's upsampling (arXiv 1411.4038, section 3.3): dense from channel to channel, and only the kernel from a channel
+    to itself is non-zero at the start. What exceeds `like` by one row or column is cropped.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=1, bias=False)
+        with torch.no_grad():
+            self.convolution.weight.zero_()
+            self.convolution.weight[range(channels), range(channels)] = bilinear_kernel(4)
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        y: Tensor = self.convolution(x)
+        return y[..., : like.shape[-2], : like.shape[-1]]
+
+
+class UpConv(nn.Module):
+    """U-Net's up-convolution: a learned 2x2 transposed convolution, stride 2, that also sets the number of channels."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        y: Tensor = self.convolution(x)
+        return y[..., : like.shape[-2], : like.shape[-1]]
+
+
+class Narrow(nn.Module):
+    """A 1x1 convolution to another number of channels where the map is still small, then the way up."""
+
+    def __init__(self, channels_in: int, channels_out: int, up: nn.Module) -> None:
+        super().__init__()
+        self.narrow = nn.Conv2d(channels_in, channels_out, 1)
+        self.up = up
+
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
+        y: Tensor = self.up(self.narrow(x), like)
+        return y
+
+
+def upsampling(how: Upsample, channels_in: int, channels_out: int) -> nn.Module:
+    """The module for a name; called as up(x (N, channels_in, h, w), like) -> (N, channels_out, H, W).
+
+    "unpool" needs channels_out to be the channels of `like`, whose switches it follows. All but "upconv" change the
+    number of channels, where it changes, by a 1x1 convolution in front.
+    """
+    if how == "upconv":
+        return UpConv(channels_in, channels_out)
+    up: nn.Module
+    match how:
+        case "bilinear" | "nearest":
+            up = Interpolate(how)
+        case "transposed":
+            up = Transposed(channels_out)
+        case "unpool":
+            up = Unpool()
+    return up if channels_in == channels_out else Narrow(channels_in, channels_out, up)
+
+
+def bilinear_kernel(size: int) -> Tensor:
+    """The (size, size) kernel whose transposed convolution at stride size // 2 interpolates bilinearly."""
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    line = 1 - (torch.arange(size) - centre).abs() / factor
+    return line[:, None] * line[None, :]

@@ -1,0 +1,134 @@
+"""A segmentation model: an encoder, a decoder, and the padding and resizing around them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, overload
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segzoo.decoders import Decoder
+from segzoo.encoders import Encoder
+from segzoo.labels import LabelSet
+from segzoo.preprocess import ImageLike, read_image
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds a model; with its weights, what a checkpoint holds."""
+
+    decoder: str
+    encoder: str
+    num_classes: int
+    labels: LabelSet
+    in_channels: int = 3
+    output_stride: int = 32
+    options: dict[str, Any] = field(default_factory=dict)
+    """The decoder's own options, those that were given."""
+
+    info: dict[str, Any] = field(default_factory=dict)
+    """Whatever else belongs to the weights, as JSON values: training data, metrics, licence."""
+
+
+class SegmentationModel(nn.Module):
+    """Image (N, in_channels, H, W), normalised, any H, W >= 1 -> logits (N, num_classes, H, W).
+
+    `segzoo.create` builds one. `predict` takes photographs; `forward` takes what `normalise` returns.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, config: ModelConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.config = config
+
+    @property
+    def labels(self) -> LabelSet:
+        """Names and colours of the classes."""
+        return self.config.labels
+
+    @overload
+    def forward(self, image: Tensor, auxiliary: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, image: Tensor, auxiliary: Literal[True]) -> tuple[Tensor, Tensor | None]: ...
+    def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
+        """Logits at the image's own size; with `auxiliary` also the auxiliary head's, None where there is none."""
+        height, width = image.shape[-2:]
+        # Written so that torch.compile and the exporter both see sizes as multiples: -height % k breaks the first.
+        k = self.encoder.multiple
+        padded_height, padded_width = (height + k - 1) // k * k, (width + k - 1) // k * k
+        if self.training and image.shape[0] * (padded_height // k) * (padded_width // k) == 1:
+            padded_width += k  # batch normalisation refuses to train on the deepest map's one single value
+        # Zero after normalisation is what the first convolution's own padding shows it anyway.
+        image = F.pad(image, (0, padded_width - width, 0, padded_height - height))
+
+        maps = self.encoder(image)
+
+        def resize(logits: Tensor) -> Tensor:
+            size = (padded_height, padded_width)
+            return F.interpolate(logits, size, mode="bilinear", align_corners=False)[..., :height, :width]
+
+        logits: Tensor = resize(self.decoder(maps))
+        if not auxiliary:
+            return logits
+        second = self.decoder.auxiliary(maps)
+        return logits, None if second is None else resize(second)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 images (N, H, W, in_channels), 0-255 -> what `forward` takes, float32 (N, in_channels, H, W).
+
+        (x / 255 - mean) / std, folded into one scale and one shift.
+        """
+        mean, std = torch.tensor([self.encoder.mean, self.encoder.std], dtype=torch.float64)
+        scale, shift = (t.to(images.device, torch.float32)[:, None, None] for t in (1 / (255 * std), -mean / std))
+        normalised: Tensor = images.permute(0, 3, 1, 2).float() * scale + shift
+        return normalised
+
+    def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind them.
+
+        Labels are uint8, or int32 where there are more than 256 classes. The exported graph is this method.
+        """
+        logits = self(self.normalise(images))
+        return logits.argmax(1).to(torch.uint8 if self.config.num_classes <= 256 else torch.int32), logits
+
+    @overload  # a str is a sequence of str to the type checker
+    def predict(self, image: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
+    @overload
+    def predict(self, image: Sequence[ImageLike]) -> list[NDArray[Any]]: ...
+    def predict(self, image: ImageLike | Sequence[ImageLike]) -> NDArray[Any] | list[NDArray[Any]]:
+        """Labels of an image, or of each image of a list (sizes may differ).
+
+        The model is in eval mode while it predicts, on the device where its weights are.
+
+        Args:
+            image: the path of an image file, a PIL image, or an uint8 array (H, W, in_channels), RGB, 0-255; or a list
+                of these.
+
+        Returns:
+            class ids (H, W), uint8 (int32 for more than 256 classes), at the image's own size; for a list, a list.
+
+        Raises:
+            ImageError: an image cannot be read, or has not the model's channels.
+        """
+        if isinstance(image, list | tuple):
+            return [self.predict(one) for one in image]
+        # A copy: torch will not share memory that it must not write to.
+        pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
+        training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                labels, _ = self.classify(pixels[None].to(next(self.parameters()).device))
+        finally:
+            self.train(training)
+        result: NDArray[np.uint8 | np.int32] = labels[0].cpu().numpy()
+        return result
+
+    def with_info(self, **info: Any) -> "SegmentationModel":
+        """Adds to what the file says of the weights (training data, metrics, licence); JSON values. Returns itself."""
+        self.config = replace(self.config, info={**self.config.info, **info})
+        return self

@@ -1,0 +1,203 @@
+"""create, save, load: names that fail well, and files that rebuild themselves."""
+
+import json
+import os
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from segzoo import create, list_models, load, save
+from segzoo.decoders import DECODERS
+from segzoo.errors import CheckpointError, PairingError, SegzooError, UnknownNameError
+from segzoo.labels import LABEL_SETS, LabelSet
+
+
+def tiny(**options: object):
+    return create("unet", encoder="test_resnet", **{"num_classes": 3, **options})
+
+
+# create
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"decoder": "u-net"}, "Unknown decoder 'u-net'. Did you mean 'unet'"),
+        ({"decoder": "transformer"}, "Decoders are fcn32s, "),
+        ({"decoder": "unet", "upsampel": "bilinear"}, "Did you mean 'upsample'"),
+        ({"decoder": "unet", "upsample": "bilinea"}, "Did you mean 'bilinear'"),
+        ({"decoder": "fcn8s", "encoder": "vgg11", "upsample": "unpool"}, "takes bilinear, nearest, transposed"),
+        ({"decoder": "deeplab_largefov", "upsample": "bilinear"}, "It takes none"),
+        ({"decoder": "unet", "labels": "camvit"}, "camvid"),
+        ({"decoder": "unet", "labels": "camvid", "num_classes": 5}, "num_classes=5, but the label set names 11"),
+        ({"decoder": "unet", "num_classes": 1}, "at least 2"),
+    ],
+)
+def test_names_that_are_not_known(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        create(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options", "message"),
+    [
+        ("fcn8s", {"encoder": "unet"}, r"needs levels \[3, 4, 5\].*create\('fcn8s', encoder='vgg16'\) works"),
+        ("unet", {"encoder": "vit_tiny_patch16_224"}, r"no pyramid.*create\('unet', encoder='unet'\) works"),
+        ("unet", {"output_stride": 8}, "works at output_stride 32, not 8"),
+        ("fcn", {"encoder": "pvt_v2_b0"}, r"output_stride=32 needs no dilation.*create\('fcn', encoder='resnet50'\)"),
+    ],
+)
+def test_pairings_that_do_not_work_name_one_that_does(decoder: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(PairingError, match=message):
+        create(decoder, **options)
+
+
+def test_every_decoder_works_with_the_encoder_it_names() -> None:
+    for name, kind in DECODERS.items():
+        with torch.device("meta"):
+            assert create(name).config.encoder == kind.encoder
+
+
+def test_defaults() -> None:
+    assert list_models() == list(DECODERS)
+    with torch.device("meta"):
+        assert create("unet").config.num_classes == 21
+        model = create("unet", labels="camvid")
+    assert model.config.num_classes == 11
+    assert model.labels is LABEL_SETS["camvid"]
+    assert model.training
+
+
+# save and load
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("decoder", "options"),
+    [
+        ("unet", {"upsample": "bilinear", "width": 8}),
+        ("fcn", {"auxiliary": True, "output_stride": 16}),
+        ("fcn8s", {"hidden": (3, 8)}),
+        ("segnet", {"in_channels": 4}),
+        ("unet", {"encoder": "swin_tiny_patch4_window7_224"}),  # has buffers that no file holds
+    ],
+)
+def test_a_file_rebuilds_the_model(decoder: str, options: dict[str, object], tmp_path: Path) -> None:
+    model = create(decoder, **{"encoder": "test_resnet", "labels": "camvid", **options}).eval()
+    model.with_info(trained_on="nothing", metrics={"mean_iu": 0.5})
+    path = save(model, tmp_path / "model")
+    assert path == tmp_path / "model.safetensors"
+    assert os.listdir(tmp_path) == ["model.safetensors"]
+    again = load(path)
+    assert not again.training
+    assert json.loads(json.dumps(again.config.options)) == json.loads(json.dumps(model.config.options))
+    assert again.config.info == {"trained_on": "nothing", "metrics": {"mean_iu": 0.5}}
+    assert again.labels == LABEL_SETS["camvid"]
+    assert (again.encoder.mean, again.encoder.std) == (model.encoder.mean, model.encoder.std)
+    image = torch.randn(1, model.config.in_channels, 33, 47)
+    assert torch.equal(again(image), model(image))
+
+
+def test_normalisation_comes_from_the_file(tmp_path: Path) -> None:
+    model = tiny()
+    model.encoder.mean = (0.1, 0.2, 0.3)
+    assert load(save(model, tmp_path / "m")).encoder.mean == (0.1, 0.2, 0.3)
+
+
+def test_loading_initialises_nothing(tmp_path: Path) -> None:
+    path = save(create("segnet", num_classes=3, encoder="vgg11_bn"), tmp_path / "m")
+    before = torch.get_rng_state()
+    model = load(path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
+    create("segnet", num_classes=3, encoder="vgg11_bn")
+    assert not torch.equal(torch.get_rng_state(), before)  # so the check above can fail
+
+
+def test_a_loaded_model_trains(tmp_path: Path) -> None:
+    model = load(save(tiny(), tmp_path / "m")).train()
+    model(torch.randn(2, 3, 33, 47)).square().mean().backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Changes values of the record in the header, weights untouched."""
+    tensors = load_file(path)
+    raw = path.read_bytes()
+    header = json.loads(raw[8 : 8 + struct.unpack("<Q", raw[:8])[0]])["__metadata__"]
+    header.update({f"segzoo.{key}": json.dumps(value) for key, value in changes.items()})
+    save_file(tensors, path, header)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"decoder": "unet2"}, "cannot build: Unknown decoder 'unet2'"),
+        ({"encoder": "resnet1O1"}, "cannot build: Unknown encoder"),
+        ({"options": {"future": 1}}, "Unknown option of 'unet'"),
+        ({"options": 3}, "cannot build"),
+        ({"options": {"width": "wide"}}, "cannot build"),
+        ({"num_classes": 4}, "cannot build|does not hold"),
+        ({"labels": {"names": ["a"]}}, "cannot build"),
+        ({"in_channels": "many"}, "cannot build"),
+        ({"output_stride": 0}, "cannot build"),
+        ({"mean": None}, "cannot build"),
+        ({"encoder": "resnet18"}, r"does not hold the model it describes: it lacks .* more\."),
+        ({"in_channels": 4}, r"has encoder.* as \("),
+    ],
+)
+def test_a_record_that_does_not_fit(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = save(tiny(), tmp_path / "m")
+    rewrite(path, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 100, 3000, -1])
+def test_truncated(keep: int, tmp_path: Path) -> None:
+    path = save(tiny(), tmp_path / "m")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match="not a whole"):
+        load(path)
+
+
+def test_foreign_and_absent(tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match=r"segzoo\.save did not write it"):
+        load(tmp_path / "a.safetensors")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="not a whole"):
+        load(tmp_path / "a.pth")
+    for absent in (tmp_path / "absent.safetensors", tmp_path):
+        with pytest.raises(CheckpointError, match="No file"):
+            load(absent)
+
+
+def test_saving_never_breaks_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tiny(), tmp_path / "m")
+    good = path.read_bytes()
+
+    def dies(tensors: object, target: str, record: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("segzoo.checkpoints.native.save_file", dies)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save(tiny(), path)
+    assert path.read_bytes() == good
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+    with pytest.raises(CheckpointError, match="Cannot write"):
+        save(tiny(), tmp_path / "no such folder" / "m")
+
+
+def test_one_except_is_enough() -> None:
+    with pytest.raises(SegzooError):
+        create("u-net")
+
+
+def test_labels_of_ones_own() -> None:
+    own = LabelSet(("road", "rest"), ((0, 0, 0), (255, 255, 255)))
+    assert tiny(num_classes=None, labels=own).labels == own

@@ -1,0 +1,38 @@
+"""The grid that the zoo is named for, whole: every decoder on each of its four encoders, by those names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from segzoo import create, export, load, save
+from segzoo.decoders import DECODERS
+from segzoo.runtime import Session
+
+ENCODERS = ["vgg16", "resnet101", "xception", "mobilenet"]
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_create_run_train_save_load_export(decoder: str, encoder: str, photograph: np.ndarray, tmp_path: Path) -> None:
+    model = create(decoder, encoder=encoder, num_classes=4)
+    optimiser = torch.optim.SGD(model.parameters(), 1e-3)
+    before = next(model.decoder.parameters()).clone()
+    loss = torch.nn.functional.cross_entropy(
+        model(model.normalise(torch.randint(0, 256, (2, 40, 50, 3), dtype=torch.uint8))),
+        torch.randint(0, 4, (2, 40, 50)),
+    )
+    loss.backward()
+    optimiser.step()
+    assert loss.isfinite() and not torch.equal(next(model.decoder.parameters()), before)
+
+    picture = np.ascontiguousarray(photograph[100:170, 200:297])
+    mask = model.predict(picture)
+    assert mask.shape == (70, 97)
+    model = load(save(model, tmp_path / "model"))
+    assert np.array_equal(model.predict(picture), mask)
+
+    export(model, tmp_path / "model.onnx")
+    labels = Session(tmp_path / "model.onnx", device="cpu").predict(picture)
+    assert (labels == mask).mean() >= (0.97 if decoder in ("segnet", "deconvnet") else 0.9999)  # a switch may flip
