@@ -37,7 +37,7 @@ def install(session: nox.Session, *groups: str, package: bool = True, options: t
 def run_tests(session: nox.Session, *options: str) -> None:
     """Installs the package and runs pytest on it, in two processes of one thread each."""
     install(session, "test", options=options)
-    session.run("pytest", "-n", "2", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -1,12 +1,15 @@
 """Tables that mkdocs puts into the pages from the code itself, wherever a page has `<!-- table: NAME -->`."""
 
+import enum
 import re
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import typer
 
 import segzoo
+from segzoo.cli import app
 from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
 
@@ -14,8 +17,16 @@ NAMED = ("vgg16", "resnet101", "xception", "mobilenet")
 """The encoders that the zoo is named for."""
 
 
+def papers() -> str:
+    """The decoders and where they come from."""
+    names: dict[str, list[str]] = {}
+    for name, kind in DECODERS.items():
+        names.setdefault(kind.paper, []).append(f"`{name}`")
+    return _table(["Decoder", "Paper"], [[", ".join(those), paper] for paper, those in names.items()])
+
+
 def decoders() -> str:
-    """What each decoder is and needs, with the parameters of its own pairing."""
+    """What each decoder needs and offers, with the parameters of its own pairing."""
     rows = []
     for name, kind in DECODERS.items():
         with torch.device("meta"):  # shapes only: DeconvNet's weights alone would take a gigabyte
@@ -23,9 +34,16 @@ def decoders() -> str:
         count = sum(p.numel() for p in model.parameters())
         levels = ", ".join(map(str, kind.levels)) or "any"
         strides = ", ".join(map(str, kind.output_strides))
-        rows.append([f"`{name}`", kind.paper, f"`{kind.encoder}`", levels, strides, f"{count:,}"])
-    head = ["Decoder", "Paper", "Own encoder", "Levels it needs", "Output strides", "Parameters"]
-    return _table(head, rows)
+        paper = re.sub(r".*arXiv ([\d.]+).*", r"[\1](https://arxiv.org/abs/\1)", kind.paper)
+        rows.append([f"`{name}`", f"`{kind.encoder}`", levels, strides, f"{count:,}", paper])
+    return _table(["Decoder", "Own encoder", "Levels it needs", "Output strides", "Parameters", "arXiv"], rows)
+
+
+def upsamples() -> str:
+    """Which ways up each decoder allows."""
+    kinds = {name: getattr(kind, "upsamples", ()) for name, kind in DECODERS.items()}
+    rows = [[f"`{name}`", ", ".join(f'`"{way}"`' for way in ways) or "none"] for name, ways in kinds.items()]
+    return _table(["Decoder", "`upsample=`, the default first"], rows)
 
 
 def pairs() -> str:
@@ -44,7 +62,40 @@ def pairs() -> str:
     return _table(["Decoder", *(f"`{encoder}`" for encoder in NAMED)], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"decoders": decoders, "pairs": pairs}
+def commands() -> str:
+    """Arguments and options of each command, as `--help` has them."""
+    parts = []
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        rows = []
+        for parameter in command.params:
+            if parameter.name in ("help", "context"):
+                continue
+            argument = parameter.param_type_name == "argument"
+            word = parameter.metavar if argument else ", ".join(parameter.opts)
+            value = "" if argument or not parameter.metavar else f" {parameter.metavar}"
+            rows.append([f"`{word}{value}`", _default(parameter), parameter.help or ""])
+        parts.append(f"### segzoo {name}\n\n{command.help.partition(chr(10))[0]}\n\n")
+        parts.append(_table(["", "Default", "Meaning"], rows) + "\n\n")
+    return "".join(parts)
+
+
+def _default(parameter: Any) -> str:
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if isinstance(parameter.default, enum.Enum):
+        return f"`{parameter.default.value}`"
+    if parameter.default is None:
+        return "required" if parameter.required else ""
+    return "" if parameter.default is False else f"`{parameter.default}`"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "decoders": decoders,
+    "pairs": pairs,
+    "papers": papers,
+    "upsamples": upsamples,
+}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -54,4 +105,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    # A bar ends a cell, but not within code.
+    safe = [[cell if "`" in cell else cell.replace("|", "\\|") for cell in cells] for cells in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in safe)

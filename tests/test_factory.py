@@ -30,7 +30,7 @@ def tiny(**options: object):
         ({"decoder": "unet", "upsampel": "bilinear"}, "Did you mean 'upsample'"),
         ({"decoder": "unet", "upsample": "bilinea"}, "Did you mean 'bilinear'"),
         ({"decoder": "fcn8s", "encoder": "vgg11", "upsample": "unpool"}, "takes bilinear, nearest, transposed"),
-        ({"decoder": "deeplab_largefov", "upsample": "bilinear"}, "It takes none"),
+        ({"decoder": "deeplab_largefov", "upsample": "bilinear"}, "'deeplab_largefov' takes no options"),
         ({"decoder": "unet", "labels": "camvit"}, "camvid"),
         ({"decoder": "unet", "labels": "camvid", "num_classes": 5}, "num_classes=5, but the label set names 11"),
         ({"decoder": "unet", "num_classes": 1}, "at least 2"),
@@ -137,7 +137,7 @@ def rewrite(path: Path, **changes: object) -> None:
     [
         ({"decoder": "unet2"}, "cannot build: Unknown decoder 'unet2'"),
         ({"encoder": "resnet1O1"}, "cannot build: Unknown encoder"),
-        ({"options": {"future": 1}}, "Unknown option of 'unet'"),
+        ({"options": {"future": 1}}, "Unknown option 'future'"),
         ({"options": 3}, "cannot build"),
         ({"options": {"width": "wide"}}, "cannot build"),
         ({"num_classes": 4}, "cannot build|does not hold"),

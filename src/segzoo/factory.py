@@ -1,5 +1,6 @@
 """create, load, save: models by name, and models in files."""
 
+import hashlib
 import inspect
 import os
 from collections.abc import Mapping
@@ -150,6 +151,15 @@ def record(model: SegmentationModel) -> dict[str, Any]:
     }
 
 
+def weights_sha256(model: SegmentationModel) -> str:
+    """The sha256 of all weights: name, type, shape and bytes of each tensor, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def _config(found: Mapping[str, Any]) -> ModelConfig:
     kind = _decoder(found["decoder"])
     _check_options(found["decoder"], kind, found["options"])
@@ -203,7 +213,7 @@ def _check_options(name: str, kind: type[Decoder], options: Mapping[str, Any]) -
     known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in options:
         if option not in known:
-            raise unknown(f"option of {name!r}", option, known, f"It takes {', '.join(known) or 'none'}.")
+            raise unknown("option", option, known, f"{name!r} takes {', '.join(known) or 'no options'}.")
     ways = getattr(kind, "upsamples", ())
     if "upsample" in options and options["upsample"] not in ways:
         raise unknown("upsample", str(options["upsample"]), ways, f"{name!r} takes {', '.join(ways)}.")

@@ -88,12 +88,13 @@ class SegmentationModel(nn.Module):
         return normalised
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind them.
-
-        Labels are uint8, or int32 where there are more than 256 classes. The exported graph is this method.
-        """
+        """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind."""
         logits = self(self.normalise(images))
-        return logits.argmax(1).to(torch.uint8 if self.config.num_classes <= 256 else torch.int32), logits
+        return self.labels_of(logits), logits
+
+    def labels_of(self, logits: Tensor) -> Tensor:
+        """Logits (N, num_classes, H, W) -> class ids (N, H, W), uint8, or int32 for more than 256 classes."""
+        return logits.argmax(1).to(torch.uint8 if self.config.num_classes <= 256 else torch.int32)
 
     @overload  # a str is a sequence of str to the type checker
     def predict(self, image: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]

@@ -133,6 +133,25 @@ def test_a_graph_that_differs_is_refused(decoder: str, tmp_path: Path, monkeypat
     assert (tmp_path / "m.onnx").read_bytes() == b"an older, good file"
 
 
+def test_a_graph_that_onnxruntime_cannot_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spoiled(*arguments: object) -> onnx.ModelProto:
+        proto = graph.build_graph(*arguments)
+        node = next(n for n in proto.graph.node if "logits" in n.output)
+        node.output[0] = "before"
+        shape = onnx.numpy_helper.from_array(np.array([7, -1, 7, 11]), "impossible")
+        proto.graph.initializer.append(shape)
+        proto.graph.node.append(onnx.helper.make_node("Reshape", ["before", "impossible"], ["logits"]))
+        for other in proto.graph.node:
+            if other.op_type == "ArgMax":
+                other.input[0] = "before"
+        return proto
+
+    monkeypatch.setattr(exporting, "build_graph", spoiled)
+    with pytest.raises(ExportError, match=r"onnxruntime cannot run the graph at 1 x 1 x 1|not valid ONNX"):
+        export(tiny(), tmp_path / "m.onnx")
+    assert left_behind(tmp_path) == []
+
+
 def test_a_slight_difference_of_logits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels can all agree and the graph still be wrong."""
     compare = proof._compare
@@ -242,8 +261,8 @@ def test_the_proof_looks_where_nobody_traced() -> None:
     for k in (16, 32, 224):
         model = tiny()
         model.encoder.multiple = k
-        traced = tuple(graph.example(model, "image").shape[:3])
-        sizes = list(proof._sizes(k))
+        traced = tuple(graph.example(model, graph.Form()).shape[:3])
+        sizes = list(proof._sizes(k, None))
         assert len(sizes) >= 4 and traced not in sizes
         assert (1, 1, 1) in sizes
         assert any(h % 2 and w % 2 and h > 1 for _, h, w in sizes)

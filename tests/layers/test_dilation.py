@@ -28,7 +28,6 @@ def test_bit_equal_to_timms_own(name: str, output_stride: int) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize(
     "name",
     [
@@ -44,12 +43,12 @@ def test_bit_equal_to_timms_own(name: str, output_stride: int) -> None:
         "unet",
     ],
 )
-def test_the_old_numbers_stay_on_the_old_grid(name: str, output_stride: int) -> None:
-    torch.manual_seed(0)
+def test_the_old_numbers_stay_on_the_old_grid(name: str) -> None:
+    output_stride = 8
     plain = create_encoder(name).eval()
     dilated = create_encoder(name, output_stride=output_stride).eval()
     dilated.load_state_dict(plain.state_dict())
-    image = torch.randn(1, 3, 96, 128)
+    image = torch.randn(1, 3, 64, 96)
     for a, b, was, now in zip(
         dilated(image), plain(image), plain.features.strides, dilated.features.strides, strict=True
     ):

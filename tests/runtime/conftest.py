@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from segzoo import metadata
 from segzoo.labels import LabelSet
@@ -74,3 +75,81 @@ def make_file(tmp_path: Path) -> MakeFile:
         return path
 
     return make
+
+
+def convolutions(classes: int, seed: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """uint8 `image` to `logits` by 3 x 3, 3 x 3 (dilated by 2) and 1 x 1: a pixel sees 3 pixels far."""
+    random = np.random.default_rng(seed)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["real", "scale"], ["unit"]),
+        helper.make_node("Sub", ["unit", "middle"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["x0"], perm=[0, 3, 1, 2]),
+    ]
+    tensors = [
+        numpy_helper.from_array(np.array(x, np.float32), name) for x, name in [(1 / 255, "scale"), (0.5, "middle")]
+    ]
+    wide = [3, 8, 8, classes]
+    for i, (kernel, dilation) in enumerate([(3, 1), (3, 2), (1, 1)]):
+        weight = random.normal(0, 3 * (wide[i] * kernel**2) ** -0.5, (wide[i + 1], wide[i], kernel, kernel))
+        weight -= weight.mean((1, 2, 3), keepdims=True)  # so that no class wins everywhere
+        bias = random.normal(0, 0.02, wide[i + 1])
+        tensors += [numpy_helper.from_array(weight.astype(np.float32), f"w{i}")]
+        tensors += [numpy_helper.from_array(bias.astype(np.float32), f"b{i}")]
+        pads = 4 * [kernel // 2 * dilation]
+        to = "logits" if i == 2 else f"c{i}"
+        nodes += [helper.make_node("Conv", [f"x{i}", f"w{i}", f"b{i}"], [to], pads=pads, dilations=2 * [dilation])]
+        nodes += [helper.make_node("Relu", [to], [f"x{i + 1}"])] if i < 2 else []
+    return nodes, tensors
+
+
+@pytest.fixture
+def make_network(tmp_path: Path) -> MakeFile:
+    """Writes network.onnx: convolutions of random weights, with the outputs that are asked for."""
+
+    def make(
+        classes: int = 5,
+        outputs: tuple[str, ...] = ("labels", "scores", "logits"),
+        size: tuple[int | str, int | str] = ("height", "width"),
+        batch: int | str = "batch",
+        multiple: int = 1,
+        seed: int = 0,
+    ) -> Path:
+        nodes, tensors = convolutions(classes, seed)
+        nodes += [
+            helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
+            helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
+            helper.make_node("Softmax", ["logits"], ["each"], axis=1),
+            helper.make_node("ReduceMax", ["each", "axes"], ["scores"], keepdims=0),
+        ]
+        tensors += [numpy_helper.from_array(np.array([1]), "axes")]
+        kinds = {"labels": TensorProto.UINT8, "scores": TensorProto.FLOAT, "logits": TensorProto.FLOAT}
+        shapes = {name: [batch, *([classes] if name == "logits" else []), *size] for name in kinds}
+        graph = helper.make_graph(
+            nodes,
+            "convolutions",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, *size, 3])],
+            [helper.make_tensor_value_info(name, kinds[name], shapes[name]) for name in outputs],
+            tensors,
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        helper.set_model_props(model, metadata.encode(record("image", classes) | {"multiple": multiple}))
+        path = tmp_path / "network.onnx"
+        onnx.save(model, path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def scene() -> Callable[..., np.ndarray]:
+    """Smooth blobs with noise on them, uint8 (height, width, 3)."""
+
+    def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        y, x = np.mgrid[:height, :width]
+        waves = [np.sin(y / a + x / b) for a, b in random.uniform(5, 40, (3, 2))]
+        noise = random.normal(0, 20, (height, width, 3))
+        return (127 + 90 * np.stack(waves, 2) + noise).clip(0, 255).astype(np.uint8)
+
+    return draw

@@ -86,7 +86,7 @@ def demo(
         overlay = render.overlay(pixels, labels, session.labels)
         save_picture(overlay, picture)
     if console.interactive():
-        _show(overlay)
+        _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # its legend would be too small to read
     _report(model, done, session, f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}")
     console.line()
     console.line("Wrote", "bold")
@@ -125,8 +125,8 @@ def _latency(session: "Session", pixels: "Pixels", step: console.Steps) -> tuple
     """Milliseconds of one run, from uint8 pixels to class ids, and how many runs that is the median of."""
     batch = pixels[None]
     times: list[float] = []
+    step("measuring onnxruntime")
     while len(times) < _RUNS and sum(times) < _SECONDS:
-        step(f"measuring onnxruntime, run {len(times) + 1}")
         start = time.perf_counter()
         session.run(batch)
         times.append(time.perf_counter() - start)
@@ -151,10 +151,11 @@ def _report(model: "SegmentationModel", done: "Export", session: "Session", late
     )
 
 
-def _show(picture: "Image.Image", width: int = 76) -> None:
+def _show(picture: "Image.Image") -> None:
     """Draws a picture on the terminal, two pixels a character."""
     import numpy as np
 
+    width = min(72, console.out().width)
     rows = max(1, round(width * picture.height / picture.width / 2))
     pixels = np.asarray(picture.convert("RGB").resize((width, 2 * rows)))
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):

@@ -105,7 +105,7 @@ def export(
             rich_help_panel=_FILE,
         ),
     ] = Io.IMAGE,
-    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.", rich_help_panel=_FILE)] = 18,
+    opset: Annotated[int, typer.Option(min=18, help="Version of the ONNX operators.", rich_help_panel=_FILE)] = 18,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=_FILE)
     ] = False,
@@ -132,9 +132,12 @@ def export(
     }
     file = Path(source)
     target: Path | None
-    from_file = file.suffix.lower() == ".safetensors" or file.is_file()
+    from_file = files.meant(source)
     if from_file:
         _refuse_options(context, file)
+        files.require(file)
+        if file.suffix.lower() == ".onnx":
+            raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
         target = _target(output, f"{file.stem}.onnx", force)
     else:
         # The encoder is known only once the decoder is; -o can be checked at once.
@@ -175,9 +178,6 @@ def _target(output: Path | None, default: str, force: bool) -> Path:
 def _load(file: Path, step: console.Steps) -> "SegmentationModel":
     from segzoo.factory import load
 
-    files.require(file)
-    if file.suffix.lower() == ".onnx":
-        raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
     step(f"loading {file}")
     return load(file)
 

@@ -21,6 +21,12 @@ _COUNTERS = ("running_mean", "running_var", "num_batches_tracked")
 """Tensors of batch normalisation that nobody trains."""
 
 
+def meant(name: str) -> bool:
+    """Whether a word of the command line is the path of a file, and not a decoder or an encoder."""
+    path = Path(name)
+    return path.suffix.lower() in KINDS or (path.suffix != "" and path.is_file())
+
+
 def require(path: Path) -> Path:
     """The path, if there is a file of a kind that segzoo writes.
 
@@ -158,6 +164,7 @@ def _of_graph(model: "onnx.ModelProto") -> tuple[dict[str, Any], list[tuple[str,
     summary = ", ".join(f"{name} {number}" for name, number in operators.most_common())
     contents = [
         ("io", str(record.get("io"))),
+        ("precision", str(record.get("precision", "fp32"))),
         ("inputs", "; ".join(_values(model.graph.input))),
         ("outputs", "; ".join(_values(model.graph.output))),
         ("opset", ", ".join(opsets)),

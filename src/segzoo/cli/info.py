@@ -31,9 +31,8 @@ def info(
       segzoo info resnet101           levels, channels, strides, mean and std
       segzoo info street.onnx         classes, normalisation, and the proof that it equals the model
     """
-    path = Path(name)
-    if path.suffix.lower() in files.KINDS or path.is_file():
-        files.describe(path)
+    if files.meant(name):
+        files.describe(Path(name))
         return
     with console.Steps(lines=False) as step:
         step("loading timm")
@@ -77,7 +76,7 @@ def _decoder(name: str, kind: "type[Decoder]") -> None:
         console.line()
     about = (kind.__doc__ or "").partition("Args:")[0]
     rows = [
-        ("this one", " ".join(about.split()).replace("`", "")),
+        ("in short", " ".join(about.split()).replace("`", "")),
         ("paper", kind.paper),
         ("own encoder", kind.encoder),
         ("levels needed", ", ".join(map(str, kind.levels)) or "any"),
@@ -115,11 +114,11 @@ def _encoder(name: str) -> None:
     with console.Steps(lines=False) as step, torch.device("meta"):
         step(f"building {name}")
         encoder = create_encoder(name)
-        strides = [str(encoder.features.strides[-1])]
+        strides = [encoder.features.strides[-1]]
         for wanted in (16, 8):
             step(f"trying output stride {wanted}")
             try:
-                strides.append(str(create_encoder(name, output_stride=wanted).features.strides[-1]))
+                strides.append(create_encoder(name, output_stride=wanted).features.strides[-1])
             except PairingError:
                 continue
     features = encoder.features
@@ -129,10 +128,15 @@ def _encoder(name: str) -> None:
     rows = [
         ("parameters", f"{count(encoder):,}"),
         ("sizes", f"any; padded inside to multiples of {encoder.multiple}"),
-        ("output strides", ", ".join(dict.fromkeys(strides))),
+        ("output strides", f"{', '.join(map(str, dict.fromkeys(strides)))} (the first is the plain network)"),
         ("mean", _numbers(encoder.mean)),
         ("std", f"{_numbers(encoder.std)} (of each channel, on a scale of 0 to 1)"),
-        ("pretrained", f"--encoder-weights imagenet takes timm's {weights}" if full.get("hf_hub_id") else "none"),
+        (
+            "pretrained",
+            f"--encoder-weights imagenet takes timm's {weights}"
+            if full.get("hf_hub_id") or full.get("url")
+            else "none",
+        ),
     ]
     console.facts(rows)
     console.line()

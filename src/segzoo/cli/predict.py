@@ -63,7 +63,7 @@ def predict(
             )
     console.note(predictor.why)
     start = time.perf_counter()
-    failed: list[str] = []
+    failed: list[Path] = []
     done = 0
     try:
         with console.Bar(len(jobs)) as bar:
@@ -73,20 +73,21 @@ def predict(
                     done += 1
                 except (SegzooError, OSError) as error:
                     reason = " ".join(str(error).split())
-                    failed.append(f"{job.image}: {reason}")
-                    bar.note(Text.assemble(("Failed: ", "bold red"), failed[-1]))
+                    bar.note(Text.assemble(("Failed: ", "bold red"), f"{job.image}: {reason}"))
+                    failed.append(job.image)
                 bar.advance()
     except KeyboardInterrupt:
         console.note(f"Interrupted. {done} of {len(jobs)} are written to {console.shown(output)}, each of them whole.")
         raise typer.Exit(130) from None
     seconds = time.perf_counter() - start
     if done:
-        what = f"{done} mask{'s' if done > 1 else ''}" + (", each with its overlay," if overlay else "")
+        what = "1 mask" if done == 1 else f"{done} masks"
+        what += (" and its overlay" if done == 1 else " and their overlays") if overlay else ""
         console.line(f"Wrote {what} to {console.shown(output)} in {seconds:.1f} s, {done / seconds:.1f} images/s.")
     if failed:
         console.error(f"{len(failed)} of {len(jobs)} images failed:")
-        for entry in failed:
-            console.note(f"  {entry}")
+        for image in failed:
+            console.note(f"  {image}")
         raise typer.Exit(1)
 
 

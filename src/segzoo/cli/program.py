@@ -61,10 +61,10 @@ def segzoo(
 
     Each command explains itself: segzoo COMMAND --help.
 
-      segzoo demo                                  see all of it at work on a photograph
-      segzoo list                                  what there is
-      segzoo export unet --encoder resnet101       a model as one .onnx file
-      segzoo predict unet-resnet101.onnx photos/   a label map for each photograph
+      segzoo demo                                 all of it at work on one photograph
+      segzoo list                                 what there is
+      segzoo export unet --encoder resnet101      a model as one .onnx file
+      segzoo predict unet-resnet101.onnx photos   a label map for each photograph
     """
 
 

@@ -4,22 +4,23 @@ import copy
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxruntime
 import torch
 
 from segzoo import metadata
 from segzoo.errors import ExportError
-from segzoo.exporting.graph import IO, build_graph
-from segzoo.exporting.proof import Case, Proof, prove
-from segzoo.factory import record
+from segzoo.exporting.graph import IO, Form, Precision, build_graph
+from segzoo.exporting.int8 import Quantisation, quantise
+from segzoo.exporting.proof import Case, Proof, open_session, prove
+from segzoo.factory import record, weights_sha256
 from segzoo.model import SegmentationModel
+from segzoo.preprocess import ImageLike
 
-__all__ = ["Case", "Export", "Proof", "export"]
+__all__ = ["Case", "Export", "Proof", "Quantisation", "export"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,19 @@ class Export:
     """Bytes."""
     seconds: float
     opset: int
+    precision: Precision
     proof: Proof
+    """Of the graph; for int8, of the float32 graph that was quantised."""
+    quantisation: Quantisation | None = None
+    """What int8 changed, on the calibration images; None for the other precisions."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.size / 1e6:.1f} MB, opset {self.opset}, {self.seconds:.0f} s; proved on "
-            f"{len(self.proof.cases)} images: logits within {self.proof.logits_difference:.1e} of the largest, the "
-            f"same label on {self.proof.label_agreement:.4%} of pixels"
+        text = (
+            f"{self.path}: {self.size / 1e6:.1f} MB, {self.precision}, opset {self.opset}, {self.seconds:.0f} s; "
+            f"proved on {len(self.proof.cases)} images: logits within {self.proof.logits_difference:.1e} of the "
+            f"largest, the same label on {self.proof.label_agreement:.4%} of pixels"
         )
+        return f"{text}; {self.quantisation}" if self.quantisation else text
 
 
 def export(
@@ -46,21 +52,32 @@ def export(
     path: str | os.PathLike[str],
     *,
     io: IO = "image",
+    precision: Precision = "fp32",
+    scores: bool = False,
+    logits: bool = False,
+    fixed: tuple[int, int, int] | None = None,
     opset: int = 18,
+    calibration: Sequence[ImageLike] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
     """Writes the model as one .onnx file, for any batch and any height and width from 1 up.
 
     The file appears only after onnxruntime has computed with it what torch computes, at four sizes other than the
     traced one, a single pixel and a batch of three among them: logits within 1e-4 of the largest, the same label on
-    99.99 % of pixels. Networks that unpool must come as near on 98 % of pixels, with the same label on 99.9 %, for one
-    of four images at each size: a near-tie that rounds differently flips a switch and moves a value by a pixel.
+    99.99 % of pixels (fp16: 99.5 %, and the logits are only reported). Networks that unpool must come as near on 98 %
+    of pixels, with the same label on 99.9 % (fp16: 95 %), for one of four images at each size: a near-tie that rounds
+    differently flips a switch and moves a value by a pixel.
 
     Args:
         io: "image": input `image`, uint8 (batch, height, width, channels), RGB, 0-255; output `labels`, uint8 (batch,
-            height, width). Normalisation, padding, cropping and argmax are inside. "tensor": input `image`, float32
-            (batch, channels, height, width), normalised; output `logits` (batch, classes, height, width).
+            height, width), int32 for more than 256 classes. Normalisation, padding, cropping and argmax are inside.
+            "tensor": input `image`, float32 (batch, channels, height, width), normalised; output `logits`.
+        precision: "fp32"; "fp16", with the inputs and outputs of fp32; or "int8", quantised on `calibration`.
+        scores: a further output `scores`, float32 (batch, height, width): the probability of each label, 0 to 1.
+        logits: a further output `logits`, float32 (batch, classes, height, width).
+        fixed: (batch, height, width) of a file for this one size; such a graph has no arithmetic on sizes left.
         opset: of the ONNX operators. onnxruntime's CUDA provider has no MaxPool from 22 on.
+        calibration: for int8, some ten to a hundred images like those to come: paths, PIL images or arrays.
         progress: called with a line on what is being done.
 
     Returns:
@@ -69,37 +86,48 @@ def export(
     Raises:
         ExportError: the exporter failed, an axis came out fixed, the proof failed, or the folder cannot be written to.
             Nothing is left behind, and a file that was there stays.
+        ImageError: an image of `calibration` cannot be read.
     """
     target = Path(path)
-    if io not in ("image", "tensor"):
-        raise ExportError(f"io is 'image' or 'tensor', not {io!r}.")
     if target.suffix != ".onnx":
         target = target.with_name(f"{target.name}.onnx")
-    if not target.parent.is_dir():
-        raise ExportError(f"No folder {target.parent}. Make it first.")
+    _check(target, io, precision, scores, fixed, opset, calibration)
     tell = progress or (lambda _: None)
     start = time.perf_counter()
     training, device = model.training, next(model.parameters()).device
     ours = model if device.type == "cpu" else copy.deepcopy(model).cpu()
     ours.eval()
+    form = Form(io, fixed, half=precision == "fp16", scores=scores)
     handle, aside = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".onnx", dir=target.parent)
     os.close(handle)
     try:
         tell("tracing")
         with torch.no_grad():
-            proto = build_graph(ours, io, opset)
+            proto = build_graph(ours, form, opset)
         tell("checking")
         onnx.save(proto, aside)
-        onnx.checker.check_model(aside, full_check=True)
-        proof = prove(ours, aside, io, tell)
+        _check_graph(aside)
+        proof = prove(ours, aside, form, tell)
+        quantisation = None
+        if precision == "int8":
+            proto, quantisation = quantise(aside, form, calibration or (), ours.config.in_channels, tell)
         tell("writing")
-        if io == "image":
-            del proto.graph.output[1]  # the logits were there to be compared
-        facts = {**record(ours), "io": io, "proof": proof.to_dict(), "torch": torch.__version__}
+        if io == "image" and not logits:
+            del proto.graph.output[-1]  # the logits were there to be compared
+        facts = {
+            **record(ours),
+            "io": io,
+            "precision": precision,
+            "multiple": ours.encoder.multiple,
+            "weights_sha256": weights_sha256(ours),
+            "torch": str(torch.__version__),
+            "proof": proof.to_dict(),
+            "quantisation": quantisation.to_dict() if quantisation else None,
+        }
         onnx.helper.set_model_props(proto, metadata.encode(facts))
         proto.producer_name, proto.producer_version = "segzoo", facts["version"]
         onnx.save(proto, aside)
-        _require_loads(aside)
+        open_session(aside)  # without its logits it is another file than the one that was proved
         os.chmod(aside, 0o644)
         os.replace(aside, target)
     except OSError as error:
@@ -108,11 +136,42 @@ def export(
         ours.train(training)
         if os.path.exists(aside):
             os.unlink(aside)
-    return Export(target, target.stat().st_size, time.perf_counter() - start, opset, proof)
+    seconds = time.perf_counter() - start
+    return Export(target, target.stat().st_size, seconds, opset, precision, proof, quantisation)
 
 
-def _require_loads(path: str) -> None:
-    """The file without its logits is another file than the one that was proved."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+def _check(
+    target: Path,
+    io: str,
+    precision: str,
+    scores: bool,
+    fixed: tuple[int, int, int] | None,
+    opset: int,
+    calibration: Sequence[ImageLike] | None,
+) -> None:
+    """Refuses what cannot be meant, before any work is done."""
+    if io not in ("image", "tensor"):
+        raise ExportError(f"io is 'image' or 'tensor', not {io!r}.")
+    if precision not in ("fp32", "fp16", "int8"):
+        raise ExportError(f"precision is 'fp32', 'fp16' or 'int8', not {precision!r}.")
+    if scores and io == "tensor":
+        raise ExportError("scores=True needs io='image': a tensor graph gives logits, of which you take the softmax.")
+    if fixed is not None and (len(fixed) != 3 or min(fixed) < 1):
+        raise ExportError(f"fixed is (batch, height, width), each at least 1, not {fixed!r}.")
+    if (precision == "int8") != bool(calibration):
+        raise ExportError(
+            "precision='int8' needs calibration=[...], some ten to a hundred images like those to come."
+            if precision == "int8"
+            else "calibration= is for precision='int8' only."
+        )
+    if opset < 18:
+        raise ExportError(f"The oldest opset that torch's exporter writes is 18, not {opset}.")
+    if not target.parent.is_dir():
+        raise ExportError(f"No folder {target.parent}. Make it first.")
+
+
+def _check_graph(path: str) -> None:
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"The exporter made a graph that is not valid ONNX: {error}") from error

@@ -1,10 +1,12 @@
-"""A model as an ONNX graph with dynamic batch, height and width."""
+"""A model as an ONNX graph: from pixels to labels, for any batch, height and width, or for one fixed size."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import onnx
@@ -15,62 +17,86 @@ from segzoo.errors import ExportError
 from segzoo.model import SegmentationModel
 
 IO = Literal["image", "tensor"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 _LIMIT = 2**31 - 2**20
 """Bytes of one protobuf message, less some room for the graph itself."""
 
 
-class _ImageGraph(nn.Module):
-    """uint8 images (N, H, W, C) -> labels and logits."""
+@dataclass(frozen=True)
+class Form:
+    """What a graph takes and gives."""
 
-    def __init__(self, model: SegmentationModel) -> None:
+    io: IO = "image"
+    fixed: tuple[int, int, int] | None = None
+    """(batch, height, width) of a graph for one size only; None leaves all three free."""
+
+    half: bool = False
+    """Weights and arithmetic in float16; inputs and outputs stay as they are."""
+
+    scores: bool = False
+    """With io="image": a further output, the probability of each pixel's label."""
+
+
+class _Graph(nn.Module):
+    """What is traced. The logits are always an output: they are what the proof compares."""
+
+    def __init__(self, model: SegmentationModel, form: Form) -> None:
         super().__init__()
-        self.model = model
+        self.model = copy.deepcopy(model).half() if form.half else model
+        self.form = form
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return self.model.classify(image)
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        normalised = self.model.normalise(image) if self.form.io == "image" else image
+        # Half precision begins after the normalisation and ends before the argmax: one cast each.
+        logits = self.model(normalised.half()).float() if self.form.half else self.model(normalised)
+        if self.form.io == "tensor":
+            return (logits,)
+        labels = self.model.labels_of(logits)
+        return (labels, logits.softmax(1).amax(1), logits) if self.form.scores else (labels, logits)
 
 
-def example(model: SegmentationModel, kind: IO) -> Tensor:
-    """What the model is traced on: batch 2, and more than two of the encoder's multiple on each side.
+def output_names(form: Form) -> list[str]:
+    """Names of the outputs that are traced, in order."""
+    if form.io == "tensor":
+        return ["logits"]
+    return ["labels", "scores", "logits"] if form.scores else ["labels", "logits"]
+
+
+def example(model: SegmentationModel, form: Form) -> Tensor:
+    """What the model is traced on: the fixed size, or batch 2 and more than two of the encoder's multiple on each side.
 
     A size of 1, or one that equals another number in the graph, could be taken for a constant.
     """
     k = model.encoder.multiple
-    size = (2, 2 * k + 6, 2 * k + 26)
+    batch, height, width = form.fixed or (2, 2 * k + 6, 2 * k + 26)
     channels = model.config.in_channels
-    if kind == "image":
-        return torch.zeros(*size, channels, dtype=torch.uint8)
-    return torch.zeros(size[0], channels, *size[1:])
+    if form.io == "image":
+        return torch.zeros(batch, height, width, channels, dtype=torch.uint8)
+    return torch.zeros(batch, channels, height, width)
 
 
-def build_graph(model: SegmentationModel, kind: IO, opset: int) -> onnx.ModelProto:
-    """Traces the model (in eval mode, on the CPU) into a graph.
-
-    Inputs and outputs are named and their dynamic axes are called batch, height and width:
-        kind "image":  image uint8 (batch, height, width, channels) -> labels uint8 (batch, height, width), logits
-        kind "tensor": image float32 (batch, channels, height, width) -> logits (batch, classes, height, width)
+def build_graph(model: SegmentationModel, form: Form, opset: int) -> onnx.ModelProto:
+    """Traces the model (in eval mode, on the CPU) into a graph whose free axes are called batch, height and width.
 
     Raises:
-        ExportError: the exporter failed, fixed an axis, or the model does not fit one file.
+        ExportError: the exporter failed, fixed a free axis, or the model does not fit one file.
     """
-    size = sum(tensor.nbytes for tensor in model.state_dict().values())
+    size = sum(tensor.nbytes for tensor in model.state_dict().values()) // (2 if form.half else 1)
     if size > _LIMIT:
         raise ExportError(f"The weights take {size / 2**30:.1f} GiB, and one .onnx file holds 2 GiB at most.")
-    graph: nn.Module = _ImageGraph(model) if kind == "image" else model
-    axes = {0: "batch", 1: "height", 2: "width"} if kind == "image" else {0: "batch", 2: "height", 3: "width"}
-    outputs = ["labels", "logits"] if kind == "image" else ["logits"]
+    axes = {0: "batch", 1: "height", 2: "width"} if form.io == "image" else {0: "batch", 2: "height", 3: "width"}
     try:
         with _quiet():
             program = torch.onnx.export(
-                graph,
-                (example(model, kind),),
+                _Graph(model, form).eval(),
+                (example(model, form),),
                 dynamo=True,
                 opset_version=opset,
                 input_names=["image"],
-                output_names=outputs,
+                output_names=output_names(form),
                 # Names, not torch.export.Dim: a strict Dim cannot express guards such as "1/32 of it is not 1".
-                dynamic_shapes=(axes,),
+                dynamic_shapes=None if form.fixed else (axes,),
                 verbose=False,
             )
     except Exception as error:  # the exporter's own errors share no base
@@ -78,8 +104,9 @@ def build_graph(model: SegmentationModel, kind: IO, opset: int) -> onnx.ModelPro
         raise ExportError(f"torch.onnx could not export this model: {type(error).__name__}: {reason}") from error
     assert program is not None
     proto: onnx.ModelProto = program.model_proto
-    _require_symbolic(proto, axes)
-    _name_output_axes(proto)
+    if not form.fixed:
+        _require_symbolic(proto, axes)
+        _name_output_axes(proto)
     return proto
 
 
@@ -89,7 +116,8 @@ def _require_symbolic(proto: onnx.ModelProto, axes: dict[int, str]) -> None:
     fixed = [f"{name}={dims[axis].dim_value}" for axis, name in axes.items() if not dims[axis].dim_param]
     if fixed:
         raise ExportError(
-            f"The exporter fixed {', '.join(fixed)}: this encoder's arithmetic on sizes cannot be traced for any size."
+            f"The exporter fixed {', '.join(fixed)}: this encoder's arithmetic on sizes cannot be traced for any size. "
+            "fixed=(batch, height, width) exports it for one."
         )
 
 

@@ -15,5 +15,6 @@ except ImportError as error:
     ) from error
 
 from segzoo.runtime.session import Session
+from segzoo.runtime.stream import Result
 
-__all__ = ["Session"]
+__all__ = ["Result", "Session"]

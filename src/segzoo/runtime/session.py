@@ -1,30 +1,28 @@
 """An exported .onnx file, ready to turn images into label maps."""
 
-import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from PIL import Image
 
-from segzoo import metadata
-from segzoo.errors import CheckpointError, DeviceError, ImageError, SegzooError
-from segzoo.labels import LabelSet
-from segzoo.preprocess import read_image
-from segzoo.runtime import device as devices
+from segzoo.errors import DeviceError, ImageError, SegzooError
+from segzoo.preprocess import ImageLike, list_images, read_image
+from segzoo.runtime import arrays, tiling
+from segzoo.runtime.opening import open_file
+from segzoo.runtime.record import read_record
+from segzoo.runtime.stream import Labels, Result, stream
+from segzoo.runtime.tta import Augment, mean_of_views, views
 
-ImageLike = str | os.PathLike[str] | Image.Image | npt.NDArray[np.uint8]
 _Image = TypeVar("_Image", bound=ImageLike)  # list[str] is a list of images, and no list[ImageLike].
-Labels = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
+Size = int | tuple[int, int]
+"""Pixels: one number for both sides, or (height, width)."""
 
 # More images at once hardly gain speed, and at 1024 x 2048 their activations fill a GPU of 16 GB.
-_BATCH = 8
-
-_log = logging.getLogger("segzoo.runtime")
+BATCH = 8
 
 
 class Session:
@@ -34,12 +32,15 @@ class Session:
         labels: the names and colours of the classes.
         record: everything the file says about itself: decoder, encoder, mean, std, the segzoo version, ...
         channels: how many channels an image has: 3 for RGB.
+        outputs: what the file can give: "labels", and "scores" and "logits" where it was exported with them.
+        size: the (height, width) that the file was exported for; None when it takes any.
+        batch: the number of images it was exported for; None when it takes any.
         device: where it runs: "cpu", or "cuda:0" and so on.
         provider: onnxruntime's name for that, such as "CUDAExecutionProvider".
         why: one sentence on how `device` was chosen.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]", device: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, path: "str | os.PathLike[str]", device: str = "auto", *, threads: int | None = None) -> None:
         """Loads the file and, on CUDA, proves with one small picture that it runs there.
 
         Args:
@@ -54,47 +55,71 @@ class Session:
             UnknownNameError: `device` is none of those above.
             SegzooError: `threads` is below 1.
         """
-        kind, index = devices.parse(device)
         if threads is not None and threads < 1:
             raise SegzooError(f"threads must be 1 or more, got {threads}; leave it out to use every core.")
-        file = _check_file(Path(path))
-
-        found: ort.InferenceSession | devices.Obstacle | None = None
-        if kind != "cpu":
-            found = _on_cuda(file, index, threads)
-            if isinstance(found, devices.Obstacle) and kind == "cuda":
-                raise DeviceError(f"device={device!r} cannot be had, because {found.reason}. {found.remedy}")
-        if found is None or isinstance(found, devices.Obstacle):
-            self.device, self.provider = "cpu", devices.CPU
-            self._session = _on_cpu(file, threads)
-        else:
-            self.device, self.provider = f"cuda:{index}", devices.CUDA
-            self._session = found
-        if kind != "auto":
-            self.why = f"It runs on {self.device}, because device={device!r} was asked for."
-        elif isinstance(found, devices.Obstacle):
-            self.why = f"It runs on the CPU, because {found.reason}."
-        else:
-            self.why = f"It runs on {self.device}, because device='auto' takes the first GPU that works."
-
-        self.record, self.labels = _read_record(self._session, file)
+        self._path = Path(path)
+        opened = open_file(self._path, device, threads)
+        self._session, self.device, self.provider, self.why = (
+            opened.session,
+            opened.device,
+            opened.provider,
+            opened.why,
+        )
+        self.record, self.labels = read_record(self._session, self._path)
         self.channels: int = self.record["in_channels"]
+        self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0]
-        self._path = file
+        # A size that the file fixes is an integer there, and a name or None where it is free.
+        batch, *axes = self._input.shape
+        self.batch: int | None = batch if isinstance(batch, int) else None
+        height, width = axes[:2] if self.record["io"] == "image" else axes[1:]
+        self.size: tuple[int, int] | None = (height, width) if isinstance(height, int) else None
 
     def __repr__(self) -> str:
         return f"Session({str(self._path)!r}, {len(self.labels)} classes, on {self.device})"
 
     @overload
-    def predict(self, image: ImageLike) -> Labels: ...
+    def predict(
+        self,
+        image: ImageLike,
+        *,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+        out: npt.NDArray[Any] | None = None,
+    ) -> Labels: ...
     @overload
-    def predict(self, image: list[_Image] | tuple[_Image, ...]) -> list[Labels]: ...
-    def predict(self, image: ImageLike | list[_Image] | tuple[_Image, ...]) -> Labels | list[Labels]:
+    def predict(
+        self,
+        image: list[_Image] | tuple[_Image, ...],
+        *,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+    ) -> list[Labels]: ...
+    def predict(
+        self,
+        image: ImageLike | list[_Image] | tuple[_Image, ...],
+        *,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+        out: npt.NDArray[Any] | None = None,
+    ) -> Labels | list[Labels]:
         """The class id of every pixel, for one image or a list of images of any sizes.
 
         Args:
             image: a path, a PIL image or a uint8 array (H, W, channels), or a list or tuple of those. Images of one
-                size are run together, up to 8 at once.
+                size are run together, up to 8 at once. With `tile` it may be anything that has a shape and a dtype and
+                is sliced like an array (numpy.memmap, zarr, h5py); it is read slice by slice.
+            tile: runs larger images in tiles of this size and blends their class probabilities at the seams. Memory
+                then depends on the tile and not on the image. A multiple of record["multiple"] wastes nothing.
+            overlap: what neighbouring tiles share, at least; a quarter of the tile unless given, at most half. A
+                network that sees no further than a quarter of it gives what it gives on the whole image.
+            tta: takes the mean of the class probabilities over several views of each image (or tile): "flip" for it and
+                its mirror image, numbers such as (0.75, 1.0, 1.25) for scales of it, ("flip", 0.75, 1.0) for both.
+            out: an array (H, W) to write the class ids of one image into, such as a numpy.memmap. It is what is
+                returned.
 
         Returns:
             the class ids (H, W), uint8, or int32 where there are more than 256 classes, at the image's own size; a list
@@ -102,26 +127,89 @@ class Session:
 
         Raises:
             ImageError: an image cannot be read as pixels of `channels` channels.
-            SegzooError: the file was exported with io="tensor"; or onnxruntime failed, out of memory for one.
+            SegzooError: the file was exported with io="tensor", or without logits, which `tile` and `tta` need; `tile`,
+                `overlap`, `tta` or `out` cannot be used; or onnxruntime failed, out of memory for one.
             DeviceError: it failed so on a GPU.
         """
         self._check_io("image", "predict and run")
-        if not isinstance(image, list | tuple):
-            only: Labels = self.run(read_image(image, self.channels)[None])[0]
-            return only
-        most = self._input.shape[0] if isinstance(self._input.shape[0], int) else _BATCH
-        results: dict[int, Labels] = {}
-        waiting: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
-        # Images are read as they are needed: a folder of 10,000 photographs does not fit into memory.
-        for place, one in enumerate(image):
-            pixels = read_image(one, self.channels)
-            group = waiting.setdefault(pixels.shape, [])
-            group.append((place, pixels))
-            if len(group) == most:
-                results.update(self._run_group(waiting.pop(pixels.shape)))
-        for group in waiting.values():
-            results.update(self._run_group(group))
-        return [results[place] for place in range(len(image))]
+        self._check_overlap(tile, overlap)
+        if isinstance(image, list | tuple):
+            if out is not None:
+                raise SegzooError("out takes the labels of one image; for a list, call predict for each.")
+            if tile is None and tta is None:
+                return self._predict_list(image)
+            return [self.predict(one, tile=tile, overlap=overlap, tta=tta) for one in image]
+        blended = None if tile is None and tta is None else self._blended(tile, overlap, tta)
+        pixels = read_image(image, self.channels) if blended is None else self._open(image)
+        if out is not None:
+            arrays.check_out(out, pixels.shape[:2], len(self.labels))
+        if blended is not None:
+            return blended(pixels, out)
+        labels = self._run_pixels([pixels])[0]
+        if out is None:
+            return labels
+        out[:] = labels
+        return out
+
+    @overload
+    def stream(
+        self,
+        images: "str | os.PathLike[str]",
+        *,
+        batch: int | None = None,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+    ) -> Iterator[Result[Path]]: ...
+    @overload
+    def stream(
+        self,
+        images: Iterable[_Image],
+        *,
+        batch: int | None = None,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+    ) -> Iterator[Result[_Image]]: ...
+    def stream(
+        self,
+        images: "str | os.PathLike[str] | Iterable[ImageLike]",
+        *,
+        batch: int | None = None,
+        tile: Size | None = None,
+        overlap: Size | None = None,
+        tta: Augment | None = None,
+    ) -> Iterator[Result[Any]]:
+        """The label maps of any number of images, in order: a folder, a list, a generator, the frames of a video.
+
+        While you use one result the next images are run, and those after them are read. An image that cannot be read,
+        or run, is a Result with an `error`, and the others go on. Never more than three batches are taken from `images`
+        ahead of you. Closing what is returned, or dropping it, ends its threads.
+
+        Args:
+            images: a folder (its images and those of the folders below it, sorted), a file, or an iterable of what
+                `predict` takes, called in your own thread. An array must not change until its result is there.
+            batch: how many images of one size are run together; 8 unless given, and as many as the file is fixed to.
+                1 gives the first result soonest.
+            tile, overlap, tta: as for `predict`; with any of them images are run one by one.
+
+        Raises:
+            ImageError: at once, when there is no such folder, or no image in it.
+            SegzooError: at once, as `predict` does, on options that cannot be used with this file.
+        """
+        self._check_io("image", "stream")
+        if batch is not None and batch < 1:
+            raise SegzooError(f"batch must be 1 or more, got {batch}.")
+        if isinstance(images, str | os.PathLike):
+            images = list_images(images)
+        if isinstance(images, np.ndarray | Image.Image) or not isinstance(images, Iterable):
+            raise ImageError(f"stream takes a folder or an iterable of images, got one {type(images).__name__}.")
+        if tile is None and tta is None:
+            self._check_overlap(tile, overlap)
+            most = self.batch or batch or BATCH
+            return stream(images, lambda one: read_image(one, self.channels), self._run_pixels, most)
+        blended = self._blended(tile, overlap, tta)
+        return stream(images, self._open, lambda pixels: [blended(one, None) for one in pixels], 1)
 
     def run(self, batch: npt.NDArray[np.uint8]) -> Labels:
         """The class ids of a batch of images of one size, with no reading and no grouping in between.
@@ -138,8 +226,26 @@ class Session:
             DeviceError: it failed so on a GPU.
         """
         self._check_io("image", "predict and run")
-        self._check_array(batch, np.dtype(np.uint8), ("N", "H", "W", self.channels))
-        return self._call(batch)
+        self._check_array(batch)
+        return self._call(batch, ["labels"])[0]
+
+    def run_outputs(self, batch: npt.NDArray[Any], outputs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+        """Any of `self.outputs` for a batch, each by its name.
+
+        Args:
+            batch: as for `run`, or, where the file was exported with io="tensor", as for `run_tensor`.
+            outputs: of "labels" (N, H, W), "scores" float32 (N, H, W), the label's probability, 0-1, and "logits"
+                float32 (N, classes, H, W).
+
+        Raises:
+            ImageError: another shape or dtype.
+            SegzooError: the file has no such output; or onnxruntime failed, out of memory for one.
+            DeviceError: it failed so on a GPU.
+        """
+        for name in outputs:
+            self._require(name, f"The output {name!r}")
+        self._check_array(batch)
+        return dict(zip(outputs, self._call(batch, list(outputs)), strict=True))
 
     def run_tensor(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The logits of normalised images, for a file exported with io="tensor".
@@ -156,12 +262,91 @@ class Session:
             DeviceError: it failed so on a GPU.
         """
         self._check_io("tensor", "run_tensor")
-        self._check_array(batch, np.dtype(np.float32), ("N", self.channels, "H", "W"))
-        return self._call(batch)
+        self._check_array(batch)
+        return self._call(batch, ["logits"])[0]
 
-    def _run_group(self, group: list[tuple[int, npt.NDArray[np.uint8]]]) -> dict[int, Labels]:
-        masks = self.run(np.stack([pixels for _, pixels in group]))
-        return {place: mask for (place, _), mask in zip(group, masks, strict=True)}
+    def _predict_list(self, images: Sequence[ImageLike]) -> list[Labels]:
+        results: dict[int, Labels] = {}
+
+        def run(group: list[tuple[int, npt.NDArray[np.uint8]]]) -> None:
+            found = self._run_pixels([pixels for _, pixels in group])
+            results.update(zip((place for place, _ in group), found, strict=True))
+
+        waiting: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
+        # Images are read as they are needed: a folder of 10,000 photographs does not fit into memory.
+        for place, one in enumerate(images):
+            pixels = read_image(one, self.channels)
+            group = waiting.setdefault(pixels.shape, [])
+            group.append((place, pixels))
+            if len(group) == (self.batch or BATCH):
+                run(waiting.pop(pixels.shape))
+        for group in waiting.values():
+            run(group)
+        return [results[place] for place in range(len(images))]
+
+    def _blended(
+        self, tile: Size | None, overlap: Size | None, augment: Augment | None
+    ) -> Callable[[Any, npt.NDArray[Any] | None], Labels]:
+        """What turns one image, as `_open` gives it, into labels by blending; the options are checked at once."""
+        self._check_overlap(tile, overlap)
+        self._require("logits", "tile" if tile is not None else "tta")
+        chosen = views(augment)
+        scorer = mean_of_views(self._score, chosen)
+        whole = None if tile is None else tiling.sides(tile, "tile", 1)
+        if whole is not None:
+            tiling.lay((1, 1), whole, overlap, 1, False)
+        if self.size is not None and any(scale != 1 for scale, _ in chosen):
+            raise SegzooError(
+                f"{self._path.name} was exported for images of {self.size}; tta can only be 'flip' there."
+            )
+        if self.size is not None and whole not in (None, self.size):
+            raise SegzooError(f"{self._path.name} was exported for images of {self.size}; pass tile={self.size}.")
+
+        def predict(pixels: Any, out: npt.NDArray[Any] | None) -> Labels:
+            size = pixels.shape[:2]
+            if whole is None and self.size not in (None, size):
+                raise ImageError(
+                    f"{self._path.name} was exported for images of {self.size}; got {size}. "
+                    f"Pass tile={self.size}, or resize the image."
+                )
+            step, fixed = self.record.get("multiple", 1), self.size is not None
+            rows, columns = tiling.lay(size, whole or size, overlap, step, fixed)
+            target = np.empty(size, arrays.label_type(len(self.labels))) if out is None else out
+            tiling.blend(pixels, target, scorer, len(self.labels), rows, columns)
+            return target
+
+        return predict
+
+    def _open(self, image: Any) -> Any:
+        """The pixels of an image, or the image itself where tiles can be cut from it as it is."""
+        return image if arrays.is_sliceable(image, self.channels) else read_image(image, self.channels)
+
+    def _score(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The probability of each class, float32 (K, H, W), for one picture that fits or is below a fixed size."""
+        height, width = picture.shape[:2]
+        if self.size is not None and self.size != (height, width):
+            # As the graph itself pads: with the mean colour, at the right and at the bottom.
+            mean = np.round(255 * np.asarray(self.record["mean"])).astype(np.uint8)
+            padded = np.empty((*self.size, self.channels), np.uint8)
+            padded[:] = mean
+            padded[:height, :width] = picture
+            picture = padded
+        batch = np.repeat(picture[None], self.batch or 1, axis=0)
+        logits = self._call(batch, ["logits"])[0][0, :, :height, :width]
+        scores: npt.NDArray[np.float32] = np.subtract(logits, logits.max(0), dtype=np.float32)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(0)
+        return scores
+
+    def _run_pixels(self, group: list[npt.NDArray[np.uint8]]) -> list[Labels]:
+        """The labels of images of one shape, no more than the file takes at once."""
+        # A file of a fixed batch takes no fewer: the last image fills it up, and what comes of that is dropped.
+        full = group + [group[-1]] * ((self.batch or 0) - len(group))
+        return list(self.run(full[0][None] if len(full) == 1 else np.stack(full))[: len(group)])
+
+    def _check_overlap(self, tile: Size | None, overlap: Size | None) -> None:
+        if tile is None and overlap is not None:
+            raise SegzooError("overlap is of tiles: pass tile=(height, width) too.")
 
     def _check_io(self, wanted: str, what: str) -> None:
         if self.record["io"] == wanted:
@@ -174,153 +359,34 @@ class Session:
             f"{what} cannot be used with {self._path.name}, which {takes}, or export the model with io={wanted!r}."
         )
 
-    def _check_array(self, batch: Any, dtype: "np.dtype[Any]", shape: tuple[int | str, ...]) -> None:
-        wanted = f"a numpy array, {dtype} ({', '.join(map(str, shape))})"
-        if not isinstance(batch, np.ndarray):
-            raise ImageError(f"A batch must be {wanted}; got {type(batch).__name__}.")
-        fits = batch.dtype == dtype and batch.ndim == 4 and batch.size > 0
-        if not fits or any(isinstance(n, int) and n != size for n, size in zip(shape, batch.shape, strict=True)):
-            raise ImageError(f"A batch must be {wanted}; got {batch.dtype} {batch.shape}.")
-        # A size that the file fixes is an integer there, and a name or None where it is free.
+    def _check_array(self, batch: Any) -> None:
+        arrays.check_batch(batch, self.record["io"], self.channels)
         fixed = tuple(self._input.shape)
         if any(isinstance(n, int) and n != size for n, size in zip(fixed, batch.shape, strict=True)):
             raise ImageError(
                 f"{self._path.name} was exported for batches of {fixed}; got {batch.shape}. "
-                "Resize the images, or export the model without a fixed size."
+                "Resize the images, pass tile= to predict, or export the model without a fixed size."
             )
 
-    def _call(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _require(self, output: str, what: str) -> None:
+        if output in self.outputs:
+            return
+        if self.record["io"] == "tensor":
+            raise SegzooError(f"{what} cannot be had: {self._path.name} was exported with io='tensor'.")
+        how = f"Export the model with {output}=True." if output in ("scores", "logits") else ""
+        raise SegzooError(
+            f"{what} cannot be had from {self._path.name}, which has no output {output!r}, only "
+            f"{', '.join(self.outputs)}. {how}".rstrip()
+        )
+
+    def _call(self, batch: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[Any]]:
         try:
-            output: npt.NDArray[Any] = self._session.run(None, {self._input.name: batch})[0]
+            arrays: list[npt.NDArray[Any]] = self._session.run(outputs, {self._input.name: batch})
         # onnxruntime's exceptions share no base but Exception.
         except Exception as error:
             kind = SegzooError if self.device == "cpu" else DeviceError
             raise kind(
                 f"onnxruntime failed on a batch of {batch.shape} on {self.device}: {error} "
-                "If it is out of memory, pass fewer or smaller images."
+                "If it is out of memory, pass fewer or smaller images, or tile them."
             ) from error
-        return output
-
-
-def _check_file(path: Path) -> Path:
-    if path.is_dir():
-        raise CheckpointError(f"{str(path)!r} is a folder. Pass the .onnx file that segzoo.export wrote.")
-    if not path.is_file():
-        raise CheckpointError(f"There is no file {str(path)!r}. Check the path; segzoo.export(model, path) writes one.")
-    if path.stat().st_size == 0:
-        raise CheckpointError(f"{str(path)!r} is empty (0 bytes). Copy or export it again.")
-    return path
-
-
-def _options(threads: int | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    # Errors only: on CUDA each dynamic graph warns that its shape arithmetic stays on the CPU, which is on purpose.
-    options.log_severity_level = 3
-    return options
-
-
-def _on_cpu(path: Path, threads: int | None) -> ort.InferenceSession:
-    try:
-        return ort.InferenceSession(str(path), _options(threads), providers=[devices.CPU])
-    except Exception as error:  # onnxruntime's exceptions share no base but Exception.
-        advice = {
-            ".safetensors": "It looks like weights: segzoo.export(segzoo.load(path), 'model.onnx') makes an ONNX file.",
-            ".pt": "It looks like a torch checkpoint: export the model with segzoo.export.",
-            ".pth": "It looks like a torch checkpoint: export the model with segzoo.export.",
-        }.get(path.suffix.lower(), "If it was downloaded or copied, it may be truncated; do that, or export it, again.")
-        raise CheckpointError(f"{str(path)!r} cannot be loaded as ONNX: {error} {advice}") from error
-
-
-def _on_cuda(path: Path, index: int, threads: int | None) -> "ort.InferenceSession | devices.Obstacle":
-    """A session that has run on that GPU, or what stands against it."""
-    obstacle = devices.build_obstacle() or devices.driver_obstacle(index)
-    if obstacle is not None:
-        return obstacle
-    found = _try_cuda(path, index, threads)
-    if isinstance(found, devices.Obstacle):
-        # A GPU that is there and cannot be used is nearly always a mistake; without one it is just the machine.
-        _log.warning("CUDA cannot be used, because %s. %s", found.reason, found.remedy)
-    return found
-
-
-def _try_cuda(path: Path, index: int, threads: int | None) -> "ort.InferenceSession | devices.Obstacle":
-    said = devices.preload()
-    providers = [(devices.CUDA, {"device_id": index}), devices.CPU]
-    try:
-        with devices.quiet():
-            # Without enable_fallback=0 onnxruntime prints its errors and goes on with the CPU, here and in run().
-            session = ort.InferenceSession(str(path), _options(threads), providers=providers, enable_fallback=0)
-    except Exception as error:  # onnxruntime's exceptions share no base but Exception.
-        _on_cpu(path, threads)  # When the file is to blame, this raises, and says so.
-        reason = f"onnxruntime cannot load the model on the GPU ({error})"
-        return devices.library_obstacle(said) or devices.Obstacle(reason, "Check `nvidia-smi` for free memory.")
-    if devices.CUDA not in session.get_providers():
-        return devices.library_obstacle(said) or devices.Obstacle(
-            "onnxruntime fell back to the CPU, although the driver and the CUDA libraries load",
-            f"onnxruntime prints its own reason for onnxruntime.InferenceSession({str(path)!r}, "
-            f"providers=[{devices.CUDA!r}]). {said}".rstrip(),
-        )
-    try:
-        _probe(session)
-    except Exception as error:  # As above. cuDNN is loaded by the first convolution, not with the session.
-        return devices.library_obstacle(said) or devices.Obstacle(
-            f"a first small run of the model failed on the GPU ({error})",
-            "Check `nvidia-smi` for free memory, and that this onnxruntime-gpu supports the GPU.",
-        )
-    return session
-
-
-def _probe(session: ort.InferenceSession) -> None:
-    """Runs the model on one black picture, 32 x 32 where the file leaves the size free."""
-    spec = session.get_inputs()[0]
-    images = spec.type == "tensor(uint8)"
-    free = (1, 32, 32, 3) if images else (1, 3, 32, 32)
-    shape = [size if isinstance(size, int) else default for size, default in zip(spec.shape, free, strict=True)]
-    options = ort.RunOptions()
-    options.log_severity_level = 4  # What it would print is in the exception, and so in our message.
-    session.run(None, {spec.name: np.zeros(shape, np.uint8 if images else np.float32)}, options)
-
-
-def _read_record(session: ort.InferenceSession, path: Path) -> tuple[dict[str, Any], LabelSet]:
-    """What the file says about itself, checked against the graph it holds."""
-    again = "Export the model again with segzoo.export."
-    try:
-        record = metadata.decode(session.get_modelmeta().custom_metadata_map)
-    except ValueError as error:
-        raise CheckpointError(f"The record in {str(path)!r} is damaged: {error}. {again}") from error
-    if not record:
-        raise CheckpointError(
-            f"{str(path)!r} is an ONNX file without segzoo's record, so its classes and normalisation are unknown. "
-            "Export the model with segzoo.export, or run the file with onnxruntime itself."
-        )
-    missing = [key for key in ("labels", "num_classes", "in_channels", "io") if record.get(key) is None]
-    if missing:
-        raise CheckpointError(f"The record in {str(path)!r} lacks {', '.join(missing)}. {again}")
-    try:
-        labels = LabelSet.from_dict(record["labels"])
-    except ValueError as error:
-        raise CheckpointError(f"The record in {str(path)!r} is damaged: {error} {again}") from error
-    problem = _contradiction(session, record, labels)
-    if problem:
-        raise CheckpointError(f"{str(path)!r} contradicts its own record: {problem}. {again}")
-    return record, labels
-
-
-def _contradiction(session: ort.InferenceSession, record: Mapping[str, Any], labels: LabelSet) -> str | None:
-    if record["num_classes"] != len(labels):
-        return f"{record['num_classes']} classes and {len(labels)} names for them"
-    expected = {"image": ("tensor(uint8)", 3), "tensor": ("tensor(float)", 1)}
-    if record["io"] not in expected:
-        return f"io is {record['io']!r}, neither 'image' nor 'tensor'"
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
-        return f"it has {len(inputs)} inputs and should have one"
-    kind, axis = expected[record["io"]]
-    shape = inputs[0].shape
-    if inputs[0].type != kind or len(shape) != 4:
-        return f"io is {record['io']!r}, and its input is {inputs[0].type} {shape}"
-    if shape[axis] != record["in_channels"]:
-        return f"in_channels is {record['in_channels']}, and its input is {shape}"
-    return None
+        return arrays

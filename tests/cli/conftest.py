@@ -1,0 +1,95 @@
+"""One model, exported once by the command itself, and a runner that sees stdout and stderr apart."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import segzoo.errors
+from segzoo.cli import app
+
+Run = Callable[..., Any]
+
+
+def run_command(*words: object) -> Any:
+    """`segzoo WORDS`, in this process, as if piped."""
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def segzoo_(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return run_command
+
+
+@pytest.fixture
+def python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Runs a script in a process of its own."""
+
+    def run(script: str, *words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        source = str(Path(segzoo.errors.__file__).parents[1])
+        return subprocess.run(
+            [sys.executable, "-c", script, *map(str, words)],
+            env=os.environ | {"PYTHONPATH": source} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+WITHOUT_TORCH = """
+import sys
+from segzoo.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = sorted({"torch", "timm"} & set(sys.modules))
+sys.exit(f"imported: {heavy}" if heavy else 0)
+"""
+
+
+@pytest.fixture
+def imports(python: Run) -> Run:
+    """Runs `segzoo WORDS` in a process of its own, which fails where torch or timm was imported."""
+    return lambda *words, first="": python(first + WITHOUT_TORCH, *words)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """What `segzoo export` said, and the file it wrote: a small U-Net of 5 classes."""
+    path = tmp_path_factory.mktemp("exported") / "small.onnx"
+    words = ("export", "unet", "--encoder", "test_resnet", "--classes", 5, "--upsample", "bilinear", "-o", path)
+    return run_command(*words), path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same kind of model as segzoo.save writes it, with CamVid's labels."""
+    import torch
+
+    torch.manual_seed(0)
+    model = segzoo.create("fcn8s", "test_resnet", labels="camvid").with_info(licence="CC0")
+    return segzoo.save(model, tmp_path_factory.mktemp("saved") / "small.safetensors")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three images in it and below, gray and palette among them."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "one.jpg")
+    Image.fromarray(pixels[:20, :30]).convert("L").save(folder / "two.png")
+    Image.fromarray(pixels[:25]).convert("P").save(folder / "deep" / "one.gif")
+    return folder

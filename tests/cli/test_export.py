@@ -1,0 +1,116 @@
+"""`segzoo export`."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from segzoo.runtime import Session
+
+
+def test_it_writes_a_file_that_runs(exported, photos):
+    done, path = exported
+    assert done.exit_code == 0, done.stderr
+    assert Session(path, device="cpu").predict(photos / "one.jpg").shape == (37, 50)
+
+
+def test_it_says_what_it_wrote_and_how_to_run_it(exported):
+    done, path = exported
+    for fact in ("parameters", "size", "opset", "export time", "logits differ by", "same label", "proved on"):
+        assert re.search(rf"^{fact} +\S", done.stdout, re.MULTILINE), fact
+    assert f'Session("{path}", device="auto")' in done.stdout
+
+
+def test_it_says_once_that_the_weights_are_random(exported):
+    assert exported[0].stderr.count("weights are random") == 1
+
+
+def test_progress_is_lines_on_stderr_where_there_is_no_terminal(exported):
+    lines = exported[0].stderr.splitlines()
+    assert "tracing ..." in lines and any(line.startswith("proving 8/8") for line in lines)
+    assert "\x1b" not in exported[0].output
+
+
+def test_an_existing_file_is_kept_before_anything_is_built(segzoo_, exported):
+    _, path = exported
+    before = path.read_bytes()
+    done = segzoo_("export", "unet", "--encoder", "test_resnet", "-o", path.with_suffix(""))
+    assert done.exit_code == 1
+    assert done.stderr == f"Error: {path} exists. Pass --force to replace it, or another name with -o.\n"
+    assert path.read_bytes() == before
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """An export that writes a word and proves nothing; returns what it was called with."""
+    from segzoo import exporting
+
+    proof = SimpleNamespace(cases=(), logits_difference=1e-7, label_agreement=1.0, unpooling=False)
+    calls = []
+
+    def export(model, path, *, io, opset, progress):
+        calls.append((model, io, opset))
+        path.write_text("graph")
+        return SimpleNamespace(path=path, size=5, seconds=0.1, opset=opset, proof=proof)
+
+    monkeypatch.setattr(exporting, "export", export)
+    return calls
+
+
+def test_the_default_name_is_decoder_and_encoder(segzoo_, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert segzoo_("export", "fcn8s", "--encoder", "test_resnet").exit_code == 0
+    assert (tmp_path / "fcn8s-test_resnet.onnx").is_file()
+    again = segzoo_("export", "fcn8s", "--encoder", "test_resnet")
+    assert again.exit_code == 1 and "--force" in again.stderr
+    assert segzoo_("export", "fcn8s", "--encoder", "test_resnet", "--force").exit_code == 0
+
+
+def test_a_folder_gets_the_default_name(segzoo_, quick, checkpoint, tmp_path):
+    done = segzoo_("export", checkpoint, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "small.onnx").is_file()
+    assert "random" not in done.stderr
+    assert quick[0][0].labels.names[0] == "Sky"
+
+
+def test_options_reach_the_model(segzoo_, quick, tmp_path):
+    words = "export fcn --encoder test_resnet --labels camvid --channels 4 --output-stride 16 --auxiliary --io tensor"
+    done = segzoo_(*words.split(), "--opset", 20, "-o", tmp_path / "a.onnx")
+    assert done.exit_code == 0, done.stderr
+    model, io, opset = quick[0]
+    config = model.config
+    assert (config.num_classes, config.in_channels, config.output_stride, io, opset) == (11, 4, 16, "tensor", 20)
+    assert config.options == {"auxiliary": True}
+    assert "run_tensor" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("unte", "Did you mean 'unet'"),
+        ("unet --encoder resnet1O1", "Did you mean 'resnet101'"),
+        ("unet --output-stride 8", "works at output_stride 32"),
+        ("unet --labels cmavid", "Did you mean 'camvid'"),
+        ("fcn --encoder test_resnet --upsample bilinear", "upsample"),
+        ("unet --encoder test_resnet --encoder-weights missing.pth", "No file missing.pth"),
+        ("unet -o missing/a.onnx", "There is no folder missing"),
+        ("missing.safetensors", "There is no file missing.safetensors"),
+    ],
+)
+def test_what_cannot_be_is_an_error_with_advice(segzoo_, tmp_path, monkeypatch, words, said):
+    monkeypatch.chdir(tmp_path)
+    done = segzoo_("export", *words.split())
+    assert done.exit_code == 1, done.output
+    assert said in done.stderr.splitlines()[-1] and done.stderr.splitlines()[-1].startswith("Error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_that_a_file_would_ignore_is_refused(segzoo_, checkpoint):
+    done = segzoo_("export", checkpoint, "--classes", 21)
+    assert done.exit_code == 2
+    assert "--classes goes with a decoder by name" in re.sub(r"[\s\u2502]+", " ", done.stderr)
+
+
+def test_an_exported_file_is_not_exported_again(segzoo_, exported):
+    assert "is an exported file already" in segzoo_("export", exported[1]).stderr

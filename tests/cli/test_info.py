@@ -1,0 +1,120 @@
+"""`segzoo info` on names and on files."""
+
+import hashlib
+import inspect
+import re
+
+import pytest
+
+from segzoo.decoders import DECODERS
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_decoder_shows_its_paper_and_every_option(segzoo_, name):
+    done = segzoo_("info", name)
+    assert done.exit_code == 0, done.stderr
+    assert "What differs from the paper" in done.stdout
+    for option in inspect.signature(DECODERS[name]).parameters.values():
+        if option.kind is option.KEYWORD_ONLY:
+            line = re.search(rf"^{option.name} +(\S+)", done.stdout, re.MULTILINE)
+            assert line and line[1] == repr(option.default)
+
+
+def test_counts_are_those_of_the_papers(segzoo_):
+    assert "251,805,653 on vgg16_bn, 21 classes" in segzoo_("info", "deconvnet").stdout
+
+
+def test_a_documented_option_has_its_meaning(segzoo_):
+    assert re.search(r"^upsample +'upconv' +the way up", segzoo_("info", "unet").stdout, re.MULTILINE)
+
+
+def test_unet_is_a_decoder_and_an_encoder(segzoo_):
+    text = segzoo_("info", "unet").stdout
+    assert "Decoder unet\n" in text and "Encoder unet\n" in text
+
+
+def test_an_encoder_shows_its_levels_and_strides(segzoo_):
+    text = segzoo_("info", "test_resnet").stdout
+    assert re.search(r"output strides +32, 16, 8 ", text)
+    assert re.search(r"^ +5 +\d+ +32 *$", text, re.MULTILINE)
+
+
+def test_an_encoder_that_cannot_be_dilated_says_so(segzoo_):
+    assert re.search(r"output strides +32 \(", segzoo_("info", "swin_tiny_patch4_window7_224").stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet1O1", "Did you mean 'resnet101'"),
+        ("segnett", "Did you mean 'segnet'"),
+        ("vit_base_patch16_224", "forms no pyramid"),
+        ("missing.onnx", "There is no file missing.onnx"),
+    ],
+)
+def test_what_is_not_there_is_an_error_with_advice(segzoo_, name, said):
+    done = segzoo_("info", name)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_an_exported_file_tells_all(segzoo_, exported):
+    _, path = exported
+    done = segzoo_("info", path)
+    assert done.exit_code == 0, done.stderr
+    text = done.stdout
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in text
+    assert "unet (upsample='bilinear')" in text and "test_resnet, output stride 32" in text
+    assert "image: uint8 (batch, height, width, 3)" in text and "labels: uint8 (batch, height, width)" in text
+    assert re.search(r"opset +ai.onnx 18", text)
+    assert re.search(r"operators +\d+: Conv \d+, ", text)
+    assert re.search(r"^ 1 +class 1 +#800000", text, re.MULTILINE)
+    assert len(re.findall(r"^\d+ x \d+ x \d+ +(?:noise|scene) ", text, re.MULTILINE)) == 8
+
+
+def test_an_exported_file_needs_no_torch(imports, exported):
+    done = imports("info", exported[1])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_checkpoint_needs_no_torch(imports, checkpoint):
+    done = imports("info", checkpoint)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_that_check_can_fail(imports, checkpoint):
+    pretend = "import sys, types\nsys.modules['timm'] = types.ModuleType('timm')\n"
+    assert "imported: ['timm']" in imports("info", checkpoint, first=pretend).stderr
+
+
+def test_a_checkpoint_tells_all(segzoo_, checkpoint):
+    text = segzoo_("info", checkpoint).stdout
+    assert re.search(r"licence +CC0", text)
+    assert "11 classes, 11 is ignored" in text and "Bicyclist" in text
+    assert re.search(r"parameters +[\d,]{6,}", text)
+
+
+def test_parameters_of_a_checkpoint_are_those_of_the_model(segzoo_, checkpoint):
+    import segzoo
+
+    count = sum(p.numel() for p in segzoo.load(checkpoint).parameters())
+    assert re.search(rf"parameters +{count:,}\s", segzoo_("info", checkpoint).stdout)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"not a model at all", None])
+def test_a_broken_file_is_named(segzoo_, exported, checkpoint, tmp_path, suffix, content):
+    path = tmp_path / f"broken{suffix}"
+    whole = exported[1] if suffix == ".onnx" else checkpoint
+    path.write_bytes(whole.read_bytes()[:5000] if content is None else content)
+    done = segzoo_("info", path)
+    assert done.exit_code == 1
+    assert "is not a whole" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_foreign_file_is_refused(segzoo_, tmp_path):
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
+    assert "was not written by segzoo" in segzoo_("info", tmp_path / "foreign.safetensors").stderr

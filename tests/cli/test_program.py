@@ -1,0 +1,86 @@
+"""The program as a whole: help, version, and how it fails."""
+
+import re
+
+import pytest
+
+import segzoo
+from segzoo.cli import files
+
+COMMANDS = ("list", "info", "export", "predict", "demo")
+
+HEAVY = """
+import sys
+from segzoo.cli import app
+{first}
+try:
+    app(["--help"])
+except SystemExit as end:
+    assert not end.code, end.code
+heavy = sorted({{"torch", "timm", "onnx", "onnxruntime", "sklearn", "numpy", "PIL"}} & set(sys.modules))
+sys.exit(f"imported: {{heavy}}" if heavy else 0)
+"""
+
+
+def test_help_names_every_command(segzoo_):
+    done = segzoo_("--help")
+    assert done.exit_code == 0
+    assert all(re.search(rf"^\W+{name}  ", done.stdout, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(segzoo_, command):
+    done = segzoo_(command, "--help")
+    assert done.exit_code == 0
+    assert f"segzoo {command}" in done.stdout, "no example"
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout), "control characters in a pipe"
+
+
+def test_help_imports_nothing_heavy(python):
+    done = python(HEAVY.format(first=""))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_that_check_can_fail(python):
+    assert "imported: ['numpy'" in python(HEAVY.format(first="import numpy")).stderr
+
+
+def test_version(segzoo_):
+    assert segzoo_("--version").stdout == f"segzoo {segzoo.__version__}\n"
+
+
+def test_unknown_command_suggests_a_near_one(segzoo_):
+    done = segzoo_("exprot")
+    assert done.exit_code == 2
+    assert "Did you mean 'export'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("info",), ("export", "unet", "--classes", "many"), ("predict", "m.onnx"), ("--no",)]
+)
+def test_wrong_usage_exits_with_2(segzoo_, words):
+    assert segzoo_(*words).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (segzoo.errors.SegzooError("two\nlines [bold]"), 1, "Error: two lines [bold]\n"),
+        (FileNotFoundError(2, "No such file or directory", "x.onnx"), 1, "Error: x.onnx: No such file or directory.\n"),
+        (OSError("disk full"), 1, "Error: disk full\n"),
+        (KeyboardInterrupt(), 130, "Interrupted.\n"),
+        (BrokenPipeError(32, "Broken pipe"), 1, ""),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(segzoo_, monkeypatch, raised, code, said):
+    def fail(path):
+        raise raised
+
+    monkeypatch.setattr(files, "describe", fail)
+    done = segzoo_("info", "x.onnx")
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "", said)
+
+
+def test_a_bug_keeps_its_traceback(segzoo_, monkeypatch):
+    monkeypatch.setattr(files, "describe", lambda path: 1 / 0)
+    assert isinstance(segzoo_("info", "x.onnx").exception, ZeroDivisionError)

@@ -1,0 +1,126 @@
+"""onnxruntime's own CUDA provider on a machine without a GPU: it says where every node would run; nothing is computed.
+
+The provider needs five libraries of NVIDIA's. Stand-ins are compiled here, whose functions do nothing and report one
+GPU of compute capability 9.0. Making a session then runs the provider's real registry of kernels, its real partition of
+the graph, and the real insertion of copies between devices. Results of running such a session are garbage.
+"""
+
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_BODIES = {
+    "cudaGetDeviceCount": "int cudaGetDeviceCount(int *n) { *n = 1; return 0; }",
+    "cudaGetDevice": "int cudaGetDevice(int *n) { *n = 0; return 0; }",
+    "cudaGetDeviceProperties": (
+        'int cudaGetDeviceProperties(char *p, int d) { memset(p, 0, 1024); strcpy(p, "stand-in"); return 0; }'
+    ),
+    # 75 and 76 are the compute capability, 16 the number of multiprocessors.
+    "cudaDeviceGetAttribute": (
+        "int cudaDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 9 : a == 76 ? 0 : a == 16 ? 132 : 1024;"
+        " return 0; }"
+    ),
+    "cudaMalloc": "int cudaMalloc(void **p, size_t n) { *p = malloc(n); return 0; }",
+    "cudaMallocHost": "int cudaMallocHost(void **p, size_t n) { *p = malloc(n); return 0; }",
+    "cudaHostAlloc": "int cudaHostAlloc(void **p, size_t n, unsigned f) { *p = malloc(n); return 0; }",
+    "cudaFree": "int cudaFree(void *p) { free(p); return 0; }",
+    "cudaFreeHost": "int cudaFreeHost(void *p) { free(p); return 0; }",
+    "cudaMemGetInfo": "int cudaMemGetInfo(size_t *a, size_t *b) { *a = *b = (size_t)64 << 30; return 0; }",
+    "cudaMemcpy": "int cudaMemcpy(void *d, const void *s, size_t n, int k) { memcpy(d, s, n); return 0; }",
+    "cudaMemcpyAsync": (
+        "int cudaMemcpyAsync(void *d, const void *s, size_t n, int k, void *q) { memcpy(d, s, n); return 0; }"
+    ),
+    "cudaRuntimeGetVersion": "int cudaRuntimeGetVersion(int *v) { *v = 13000; return 0; }",
+    "cudaDriverGetVersion": "int cudaDriverGetVersion(int *v) { *v = 13000; return 0; }",
+    "cudaGetErrorString": 'const char *cudaGetErrorString(int e) { return "stand-in"; }',
+    "cudaGetErrorName": 'const char *cudaGetErrorName(int e) { return "stand-in"; }',
+    "__cudaRegisterFatBinary": "void **__cudaRegisterFatBinary(void *f) { static void *h; return &h; }",
+}
+_MAKES_HANDLE = re.compile(r"(cudaStreamCreate|cudaEventCreate|cublasCreate|cublasLtCreate)")
+
+_SCRIPT = """
+import json, os, sys, onnx, onnxruntime
+found = {}
+for path in sys.argv[1:]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.optimized_model_filepath = path + ".placed"
+    session = onnxruntime.InferenceSession(path, options, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert session.get_providers()[0] == "CUDAExecutionProvider", session.get_providers()
+    placed = {}
+    for part in session.get_provider_graph_assignment_info():
+        placed.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    copies = sum(node.op_type.startswith("Memcpy") for node in onnx.load(path + ".placed").graph.node)
+    os.unlink(path + ".placed")
+    found[path] = {"cuda": placed.get("CUDAExecutionProvider", []), "cpu": placed.get("CPUExecutionProvider", []),
+                   "copies": copies}
+print("PLACEMENT" + json.dumps(found), flush=True)
+os._exit(0)  # the stand-ins are not made for an orderly end
+"""
+
+
+def why_not() -> str | None:
+    """The reason why this cannot be done here, or None."""
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return "the stand-ins are written for Linux on x86-64"
+    if not (shutil.which("cc") and shutil.which("nm")):
+        return "no C compiler (cc) and nm to build the stand-ins with"
+    if not provider().is_file():
+        return "the installed onnxruntime has no CUDA provider"
+    return None
+
+
+def provider() -> Path:
+    spec = importlib.util.find_spec("onnxruntime")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "capi" / "libonnxruntime_providers_cuda.so"
+
+
+def build(folder: Path) -> None:
+    """Compiles one stand-in for each library that the provider wants."""
+    symbols = subprocess.run(
+        ["nm", "-D", "--undefined-only", provider()], capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    wanted: dict[str, set[str]] = {
+        name: set()
+        for name in ("libcuda.so.1", "libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10")
+    }
+    for line in symbols:
+        name = line.split()[-1] if line.split() else ""
+        symbol, _, library = name.partition("@")
+        if library in wanted:
+            wanted[library].add(symbol)
+        elif not library and re.match(r"cu[A-Z]", symbol):
+            wanted["libcuda.so.1"].add(symbol)
+    for library, names in wanted.items():
+        lines = ["#include <stdlib.h>", "#include <string.h>", f"int {library.replace('.', '_')};"]
+        for name in sorted(names):
+            handle = "(void **p) { *p = malloc(8); return 0; }"
+            nothing = "() { return 0; }"
+            lines.append(_BODIES.get(name, f"int {name}{handle if _MAKES_HANDLE.match(name) else nothing}"))
+        source, versions = folder / "source.c", folder / "versions"
+        source.write_text("\n".join(lines))
+        versions.write_text(f"{library} {{ global: *; }};")
+        options = ["-w", "-shared", "-fPIC", f"-Wl,-soname,{library}", f"-Wl,--version-script={versions}"]
+        subprocess.run(["cc", *options, "-o", folder / library, source], check=True)
+
+
+def placement(stand_ins: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
+    """For each file: operators on "cuda" and on "cpu", and the number of "copies" between them."""
+    run = subprocess.run(
+        [sys.executable, "-c", _SCRIPT, *map(str, files)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LD_LIBRARY_PATH": str(stand_ins)},
+    )
+    line = next((line for line in run.stdout.split("\n") if line.startswith("PLACEMENT")), None)
+    assert line is not None, run.stderr[-2000:]
+    return json.loads(line.removeprefix("PLACEMENT"))
