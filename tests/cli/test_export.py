@@ -48,10 +48,11 @@ def quick(monkeypatch):
     proof = SimpleNamespace(cases=(), logits_difference=1e-7, label_agreement=1.0, unpooling=False)
     calls = []
 
-    def export(model, path, *, io, opset, progress):
-        calls.append((model, io, opset))
+    def export(model, path, **options):
+        calls.append((model, options))
         path.write_text("graph")
-        return SimpleNamespace(path=path, size=5, seconds=0.1, opset=opset, proof=proof)
+        kept = {name: options[name] for name in ("opset", "precision")}
+        return SimpleNamespace(path=path, size=5, seconds=0.1, proof=proof, quantisation=None, **kept)
 
     monkeypatch.setattr(exporting, "export", export)
     return calls
@@ -78,11 +79,24 @@ def test_options_reach_the_model(segzoo_, quick, tmp_path):
     words = "export fcn --encoder test_resnet --labels camvid --channels 4 --output-stride 16 --auxiliary --io tensor"
     done = segzoo_(*words.split(), "--opset", 20, "-o", tmp_path / "a.onnx")
     assert done.exit_code == 0, done.stderr
-    model, io, opset = quick[0]
+    model, options = quick[0]
     config = model.config
-    assert (config.num_classes, config.in_channels, config.output_stride, io, opset) == (11, 4, 16, "tensor", 20)
+    assert (config.num_classes, config.in_channels, config.output_stride) == (11, 4, 16)
+    assert (options["io"], options["opset"], options["precision"], options["fixed"]) == ("tensor", 20, "fp32", None)
     assert config.options == {"auxiliary": True}
     assert "run_tensor" in done.stdout
+
+
+def test_options_reach_the_file(segzoo_, quick, photos, tmp_path):
+    words = "export unet --encoder test_resnet --precision int8 --scores --logits --fixed 1,64,96"
+    done = segzoo_(*words.split(), "--calibration", photos, "-o", tmp_path / "a.onnx")
+    assert done.exit_code == 0, done.stderr
+    options = quick[0][1]
+    assert (options["precision"], options["fixed"]) == ("int8", (1, 64, 96))
+    assert options["scores"] and options["logits"]
+    assert photos / "one.jpg" in options["calibration"]
+    wrong = segzoo_("export", "unet", "--fixed", "512x512")
+    assert wrong.exit_code == 2 and "1,512,512" in wrong.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import typer
 
 from segzoo.cli import console, files
 from segzoo.errors import ExportError
+from segzoo.preprocess import list_images
 
 if TYPE_CHECKING:
     from segzoo.exporting import Export
@@ -22,6 +23,14 @@ class Io(enum.StrEnum):
 
     IMAGE = "image"
     TENSOR = "tensor"
+
+
+class Precision(enum.StrEnum):
+    """Of weights and arithmetic."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
 
 
 def export(
@@ -105,6 +114,36 @@ def export(
             rich_help_panel=_FILE,
         ),
     ] = Io.IMAGE,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="fp16 halves the file and keeps inputs and outputs; int8 needs --calibration.", rich_help_panel=_FILE
+        ),
+    ] = Precision.FP32,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For int8: images like those to come, the first 100 of them are used.",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="A further output: each label's probability.", rich_help_panel=_FILE)
+    ] = False,
+    logits: Annotated[
+        bool,
+        typer.Option("--logits", help="A further output: the logits, which tiling needs.", rich_help_panel=_FILE),
+    ] = False,
+    fixed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,H,W",
+            help="For one size only, such as 1,512,512.",
+            show_default="any size",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
     opset: Annotated[int, typer.Option(min=18, help="Version of the ONNX operators.", rich_help_panel=_FILE)] = 18,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=_FILE)
@@ -119,6 +158,7 @@ def export(
       segzoo export street.safetensors
       segzoo export unet --encoder resnet101 --labels camvid -o street.onnx
       segzoo export fcn --encoder resnet50 --output-stride 16 --io tensor
+      segzoo export street.safetensors --precision int8 --calibration photos/
     """
     given: dict[str, Any] = {
         "encoder": encoder,
@@ -130,6 +170,8 @@ def export(
         "upsample": upsample,
         "auxiliary": auxiliary,
     }
+    size = _size(fixed)
+    images = list_images(calibration)[:100] if calibration else None
     file = Path(source)
     target: Path | None
     from_file = files.meant(source)
@@ -149,7 +191,18 @@ def export(
 
         model = _load(file, step) if from_file else _create(source, given, step)
         target = target or _target(output, f"{model.config.decoder}-{model.config.encoder}.onnx", force)
-        done = exporting.export(model, target, io=io.value, opset=opset, progress=step)
+        done = exporting.export(
+            model,
+            target,
+            io=io.value,
+            precision=precision.value,
+            scores=scores,
+            logits=logits,
+            fixed=size,
+            opset=opset,
+            calibration=images,
+            progress=step,
+        )
     _report(done, sum(p.numel() for p in model.parameters()), io.value)
 
 
@@ -161,6 +214,17 @@ def _refuse_options(context: typer.Context, file: Path) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = "--" + name.replace("_", "-")
             raise typer.BadParameter(f"{option} goes with a decoder by name; {file} says itself what it holds.")
+
+
+def _size(text: str | None) -> tuple[int, int, int] | None:
+    """The three numbers of --fixed."""
+    if text is None:
+        return None
+    try:
+        batch, height, width = (int(word) for word in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--fixed takes batch,height,width such as 1,512,512, not {text!r}.") from None
+    return batch, height, width
 
 
 def _target(output: Path | None, default: str, force: bool) -> Path:
@@ -201,11 +265,13 @@ def _report(done: "Export", parameters: int, io: str) -> None:
         [
             ("parameters", f"{parameters:,}"),
             ("size", console.megabytes(done.size)),
+            ("precision", done.precision),
             ("opset", str(done.opset)),
             ("export time", f"{done.seconds:.1f} s"),
             ("logits differ by", f"{files.difference(proof.logits_difference)} of the largest{judged}"),
             ("same label", f"{files.agreement(proof.label_agreement)} of pixels"),
             ("proved on", f"{len(proof.cases)} batches of images, against torch"),
+            *([("quantisation", str(done.quantisation))] if done.quantisation else []),
         ]
     )
     console.line()
