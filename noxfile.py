@@ -70,6 +70,14 @@ def tests(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session
+def matrix(session: nox.Session) -> None:
+    """Exports, proves and places every decoder on one encoder of each kind."""
+    install(session, "test")
+    run = ("pytest", "-n", "2", "--dist", "worksteal", "-m", "matrix", "--durations", "5")
+    session.run(*run, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session(name="tests-all", python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
     """The tests on every supported Python that can be found."""

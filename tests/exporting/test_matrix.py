@@ -1,0 +1,29 @@
+"""Every decoder on one encoder of each kind, exported, proved, and placed. `nox -s matrix`: it takes some ten minutes."""
+
+from pathlib import Path
+
+import fake_cuda
+import onnx
+import pytest
+
+from segzoo import create, export
+from segzoo.decoders import DECODERS
+
+ENCODERS = ["vgg16_bn", "resnet50", "xception", "mobilenet", "convnext_atto", "efficientnet_b0"]
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_exported_proved_and_on_the_gpu(decoder: str, encoder: str, tmp_path: Path) -> None:
+    narrow = {"hidden": (3, 64)} if decoder in ("fcn32s", "fcn16s", "fcn8s", "deconvnet") else {}
+    model = create(decoder, encoder=encoder, num_classes=7, **narrow)
+    result = export(model, tmp_path / "m.onnx", scores=True)  # raises unless proved
+    assert result.proof.holds
+    operators = {node.op_type for node in onnx.load(result.path).graph.node}
+    assert not {"MaxUnpool", "ScatterND", "ScatterElements", "NonZero", "Loop", "If"} & operators
+    if fake_cuda.why_not() is None:
+        fake_cuda.build(tmp_path)
+        (placed,) = fake_cuda.placement(tmp_path, [result.path]).values()
+        assert placed["copies"] == 0
+        assert {"Conv", "Resize", "ArgMax"} <= set(placed["cuda"])
