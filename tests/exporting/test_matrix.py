@@ -1,4 +1,4 @@
-"""Every decoder on one encoder of each kind, exported, proved, and placed. `nox -s matrix`: it takes some ten minutes."""
+"""Every decoder on one encoder of each kind, exported, proved, and placed: `nox -s matrix`, some ten minutes."""
 
 from pathlib import Path
 

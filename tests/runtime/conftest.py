@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from segzoo import metadata
 from segzoo.labels import LabelSet
+from segzoo.runtime import device
 
 MakeFile = Callable[..., Path]
+CpuSession = onnxruntime.InferenceSession
 
 
 def record(io: str, classes: int) -> dict[str, Any]:
@@ -153,3 +156,75 @@ def scene() -> Callable[..., np.ndarray]:
         return (127 + 90 * np.stack(waves, 2) + noise).clip(0, 255).astype(np.uint8)
 
     return draw
+
+
+class Machine:
+    """A machine with a GPU, or with some of what one needs; what is missing here is simulated at narrow seams."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.monkeypatch = monkeypatch
+
+    def driver(self, gpus: int = 1, cuda: tuple[int, int] | None = None) -> None:
+        found = device.Driver(gpus, cuda or (device.built_for(), 0))
+        self.monkeypatch.setattr(device, "read_driver", lambda: found)
+
+    def cuda_in_build(self) -> None:
+        self.monkeypatch.setattr(
+            onnxruntime, "get_available_providers", lambda: [device.TENSORRT, device.CUDA, device.CPU]
+        )
+
+    def without(self, *names: str) -> None:
+        """Lets these libraries fail to load, and every other one load."""
+
+        def load(name: str) -> None:
+            if any(part in name for part in names):
+                raise OSError(f"{name}: cannot open shared object file")
+
+        self.monkeypatch.setattr(device, "load_library", load)
+
+    def fake_sessions(self, providers: list[str], fails: str = "") -> list[dict[str, Any]]:
+        """Sessions that claim `providers`, run on the CPU, and raise `fails` if run. Returns what was asked for."""
+        asked: list[dict[str, Any]] = []
+
+        class Fake(CpuSession):  # type: ignore[misc]
+            def __init__(self, path: str, options: Any, providers: list[Any], enable_fallback: int = 1) -> None:
+                asked.append({"providers": providers, "enable_fallback": enable_fallback})
+                super().__init__(path, options, providers=[device.CPU])
+
+            def get_providers(self) -> list[str]:
+                return providers
+
+            def io_binding(self) -> Any:
+                bound = super().io_binding()
+                bind = bound.bind_output
+                bound.bind_output = lambda name, device, number, *rest: bind(name, "cpu", 0, *rest)
+                return bound
+
+            def run_with_iobinding(self, binding: Any, options: Any = None) -> None:
+                asked.append({"run": shapes[-1]})
+                if fails:
+                    raise RuntimeError(fails)
+                super().run_with_iobinding(binding, options)
+
+        shapes: list[tuple[int, ...]] = []
+
+        def allocate(shape: Any, kind: Any, where: tuple[str, int]) -> Any:
+            assert where[0] == "cuda"
+            if len(shape) == 4:
+                shapes.append(tuple(shape))
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(kind).type, "cpu", 0)
+
+        self.monkeypatch.setattr("segzoo.runtime.binding.allocate", allocate)
+        self.monkeypatch.setattr(onnxruntime, "InferenceSession", Fake)
+        return asked
+
+    def ready(self) -> None:
+        self.cuda_in_build()
+        self.driver(gpus=2)
+        self.monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+        self.without()
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(monkeypatch)

@@ -211,17 +211,25 @@ def test_threads_are_one_or_more(threads: int, make_file: MakeFile) -> None:
         Session(make_file(), "cpu", threads=threads)
 
 
-def test_threads_may_share_a_session(make_file: MakeFile) -> None:
-    session = Session(make_file(), "cpu", threads=1)
-    wrong: list[int] = []
+def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
+    """Eight of them, each with sizes of its own, by each way to predict; what is right was computed by one."""
+    session = Session(make_network(), "cpu", threads=1)
+    images = {seed: [scene(8 + 3 * seed, 9 + step, seed) for step in range(4)] for seed in range(8)}
+    right = {seed: [(session.predict(one), session.predict(one, tile=12)) for one in images[seed]] for seed in images}
+    wrong: list[tuple[int, int]] = []
+    together = threading.Barrier(8)
 
     def work(seed: int) -> None:
-        for step in range(20):
-            image = random_image(8 + seed, 9, seed * 100 + step)
-            if not np.array_equal(session.predict(image), image.argmax(2)):
-                wrong.append(seed)
+        together.wait()
+        for step in range(12):
+            image, (whole, tiled) = images[seed][step % 4], right[seed][step % 4]
+            same = [np.array_equal(session.predict(image), whole), np.array_equal(session.predict([image])[0], whole)]
+            same.append(np.array_equal(session.predict(image, tile=12), tiled))
+            same += [np.array_equal(result.labels, whole) for result in session.stream([image])]
+            if not all(same):
+                wrong.append((seed, step))
 
-    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
