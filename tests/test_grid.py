@@ -15,7 +15,7 @@ ENCODERS = ["vgg16", "resnet101", "xception", "mobilenet"]
 
 
 CLASSIFIER = ["fcn32s", "fcn16s", "fcn8s", "deconvnet"]
-"""On VGG these carry its hidden layers, 7 x 7 x 4096, of 120 million weights and more: narrow but in `nox -s matrix`."""
+"""On VGG these carry its hidden layers, 7 x 7 x 4096, over 120 million weights: narrow but in `nox -s matrix`."""
 
 EVERY = [(decoder, encoder) for decoder in DECODERS for encoder in ENCODERS]
 DIAGONAL = {(decoder, ENCODERS[i % 4]) for i, decoder in enumerate(DECODERS)}

@@ -14,7 +14,8 @@ except ImportError as error:
         "`onnxruntime-gpu[cuda,cudnn]` for an NVIDIA GPU; never both, since they overwrite each other."
     ) from error
 
+from segzoo.runtime.diagnosis import Report, doctor
 from segzoo.runtime.session import Session
 from segzoo.runtime.stream import Result
 
-__all__ = ["Result", "Session"]
+__all__ = ["Report", "Result", "Session", "doctor"]

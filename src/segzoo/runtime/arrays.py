@@ -39,3 +39,30 @@ def is_sliceable(image: Any, channels: int) -> bool:
     if not isinstance(shape, tuple) or len(shape) != 3 or shape[2] != channels or 0 in shape:
         return False
     return bool(getattr(image, "dtype", None) == np.uint8)
+
+
+def check_size(batch: npt.NDArray[Any], wanted: tuple[Any, ...], name: str) -> None:
+    """Raises ImageError where the file, of this name, fixes a size (an integer in `wanted`) and `batch` has another."""
+    if any(isinstance(n, int) and n != size for n, size in zip(wanted, batch.shape, strict=True)):
+        raise ImageError(
+            f"{name} was exported for batches of {wanted}; got {batch.shape}. "
+            "Resize the images, pass tile= to predict, or export the model without a fixed size."
+        )
+
+
+def pad(picture: npt.NDArray[np.uint8], size: tuple[int, int], mean: list[float]) -> npt.NDArray[np.uint8]:
+    """`picture`, uint8 (h, w, C), at the top left of one of `size`; the rest has the mean colour, as in the graph."""
+    if picture.shape[:2] == size:
+        return picture
+    padded = np.empty((*size, picture.shape[2]), np.uint8)
+    padded[:] = np.round(255 * np.asarray(mean)).astype(np.uint8)
+    padded[: picture.shape[0], : picture.shape[1]] = picture
+    return padded
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logits (K, H, W) to probabilities of the classes, in their place: 21 classes at 1024 x 1024 are 88 MB."""
+    np.subtract(logits, logits.max(0), out=logits)
+    np.exp(logits, out=logits)
+    np.divide(logits, logits.sum(0), out=logits)
+    return logits

@@ -1,13 +1,13 @@
 """Runs an onnxruntime session on buffers of its device, which are kept from one call to the next.
 
-Without binding, each call on a GPU allocates what it takes and gives, and outputs that nobody asked for are copied back.
-Here inputs are written into buffers on the device (one a shape), outputs land in buffers that only ever grow, whatever
-the shape, and stay on the device if that is wanted. On the CPU a plain `run` shares numpy's memory already, so that
-`Session` uses this on GPUs alone; the code is the same for both, and is tested on the CPU.
+Without binding, each call on a GPU allocates what it takes and gives. Here inputs are written into buffers on the
+device (one a shape), outputs land in buffers that only ever grow, whatever the shape, and stay on the device if that is
+wanted. On the CPU a plain `run` shares numpy's memory already, so that `Session` uses this on GPUs alone; the code is
+the same for both, and its tests run on the CPU.
 
-Host memory is not pinned. onnxruntime's Python API gives pinned memory only from an allocator that is registered for the
-whole process (issues #25211 and #25212 of onnxruntime tell what that does to other sessions), and a batch of uint8
-images, a megabyte or so, is copied in a fraction of a millisecond either way.
+Host memory is not pinned. onnxruntime's Python API gives pinned memory only from an allocator that is registered for
+the whole process (its issues #25211 and #25212 tell what that does to other sessions), and a batch of uint8 images, a
+megabyte or so, is copied in a fraction of a millisecond either way.
 """
 
 import math
@@ -34,7 +34,9 @@ class Bound:
     time: a graph replays the addresses that it was captured with, and must not be replayed by two threads at once.
     """
 
-    def __init__(self, session: ort.InferenceSession, where: tuple[str, int], classes: int, graph: bool = False) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, where: tuple[str, int], classes: int, graph: bool = False
+    ) -> None:
         """`where` is onnxruntime's name and number of the device: ("cuda", 0), ("cpu", 0)."""
         self._session, self._where, self._classes, self._graph = session, where, classes, graph
         self._input = session.get_inputs()[0].name

@@ -12,6 +12,7 @@ import io
 import os
 import platform
 import re
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,9 +23,12 @@ import onnxruntime as ort
 from segzoo.errors import unknown
 
 CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 CPU = "CPUExecutionProvider"
 
 _LOGGER = threading.Lock()
+# The major version that onnxruntime's TensorRT provider is linked to (1.28 to 1.31); pip's newest is a later one.
+_TENSORRT = 10
 
 _INSTALL = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _ONE_PACKAGE = (
@@ -59,28 +63,35 @@ class Driver:
 
 
 def parse(device: str) -> tuple[str, int]:
-    """Turns "auto", "cpu", "cuda" or "cuda:N" into its kind and the GPU's number: "cuda:1" into ("cuda", 1).
+    """Turns a device into its kind and the GPU's number: "cuda:1" into ("cuda", 1), "tensorrt" into ("tensorrt", 0).
 
     Raises:
-        UnknownNameError: it is none of them.
+        UnknownNameError: it is none of "auto", "cpu", "cuda", "cuda:N", "tensorrt" and "tensorrt:N".
     """
-    found = re.fullmatch(r"(auto|cpu|cuda)|cuda:([0-9]{1,3})", device) if isinstance(device, str) else None
+    found = re.fullmatch(r"(auto|cpu|cuda|tensorrt)|(cuda|tensorrt):([0-9]{1,3})", device if _is_text(device) else "")
     if found is None:
-        known = ("auto", "cpu", "cuda", "cuda:0")
-        raise unknown("device", str(device), known, "A device is 'auto', 'cpu', 'cuda' or 'cuda:N', such as 'cuda:1'.")
-    return found[1] or "cuda", int(found[2] or 0)
+        known = ("auto", "cpu", "cuda", "cuda:0", "tensorrt", "tensorrt:0")
+        see = "A device is 'auto', 'cpu', 'cuda' or 'cuda:N', such as 'cuda:1', or 'tensorrt'."
+        raise unknown("device", str(device), known, see)
+    return found[1] or found[2], int(found[3] or 0)
 
 
-def build_obstacle() -> Obstacle | None:
-    """What stands against CUDA in the installed onnxruntime itself; None when it was built for CUDA."""
-    if CUDA in ort.get_available_providers():
+def build_obstacle(provider: str = CUDA) -> Obstacle | None:
+    """What stands against CUDA (or TensorRT) in the installed onnxruntime itself; None when it was built for it."""
+    if provider in ort.get_available_providers():
         return None
     installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
     if len(installed) == 2:
         return Obstacle(
             "both onnxruntime and onnxruntime-gpu are installed, and the one in use is for CPUs", _ONE_PACKAGE
         )
-    return Obstacle("the installed onnxruntime is built without CUDA", _ONE_PACKAGE)
+    name = "TensorRT" if provider == TENSORRT else "CUDA"
+    return Obstacle(f"the installed onnxruntime is built without {name}", _ONE_PACKAGE)
+
+
+def both_packages() -> str | None:
+    """What to do where onnxruntime is installed twice; None where it is not."""
+    return _ONE_PACKAGE if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu") else None
 
 
 def driver_obstacle(index: int) -> Obstacle | None:
@@ -118,8 +129,38 @@ def library_obstacle(said: str) -> Obstacle | None:
         return None
     reason = "these CUDA libraries cannot be loaded: " + "; ".join(f"{name} ({why})" for name, why in missing.items())
     also = f" onnxruntime said while loading: {said}" if said else ""
-    both = f" {_ONE_PACKAGE}" if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu") else ""
-    return Obstacle(reason, f"Install them: `{_INSTALL}`.{both}{also}")
+    both = both_packages()
+    return Obstacle(reason, f"Install them: `{_INSTALL}`.{f' {both}' if both else ''}{also}")
+
+
+def tensorrt_obstacle() -> Obstacle | None:
+    """What stands against TensorRT in its own libraries; None when they load."""
+    folders = [""]
+    # Its wheels put them where no loader looks; once loaded by path they are found by name.
+    for folder in (os.path.join(entry, "tensorrt_libs") for entry in sys.path):
+        if os.path.isdir(folder):
+            folders.insert(0, folder)
+    for name in tensorrt_libraries(platform.system()):
+        reasons = []
+        for folder in folders:
+            try:
+                load_library(os.path.join(folder, name))
+                break
+            except OSError as error:
+                reasons.append(str(error))
+        else:
+            return Obstacle(
+                f"TensorRT's library {name} cannot be loaded ({reasons[-1].removeprefix(f'{name}: ')})",
+                f"Install TensorRT {_TENSORRT}, which this onnxruntime needs: "
+                f"`pip install 'tensorrt-cu{built_for()}=={_TENSORRT}.*'`; or use device='cuda'.",
+            )
+    return None
+
+
+def tensorrt_libraries(system: str) -> tuple[str, ...]:
+    """The shared libraries of TensorRT that onnxruntime's TensorRT provider loads."""
+    names = ("nvinfer", "nvonnxparser")
+    return tuple(f"{name}_{_TENSORRT}.dll" if system == "Windows" else f"lib{name}.so.{_TENSORRT}" for name in names)
 
 
 def preload() -> str:
@@ -196,7 +237,10 @@ def read_driver() -> Driver | Obstacle:
             "Install the driver, or in a container start it with its GPUs (`docker run --gpus all`); "
             "on a machine without an NVIDIA GPU use device='cpu'.",
         )
-    code = library.cuInit(0)
+    try:
+        code = library.cuInit(0)
+    except AttributeError as error:  # an empty library that stands in for the driver while programs are linked
+        return Obstacle(f"{name} is not NVIDIA's driver ({error})", "Install the driver.")
     if code != 0:
         meaning = _CUDA_CODES.get(code, "see CUresult in NVIDIA's documentation of the driver")
         return Obstacle(
@@ -212,6 +256,10 @@ def read_driver() -> Driver | Obstacle:
 def load_library(name: str) -> ctypes.CDLL:
     """One shared library by name; OSError when it, or what it needs, is not there."""
     return ctypes.CDLL(name)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_installed(distribution: str) -> bool:

@@ -2,19 +2,21 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 from PIL import Image
 
 from segzoo.errors import DeviceError, ImageError, SegzooError
 from segzoo.preprocess import ImageLike, list_images, read_image
 from segzoo.runtime import arrays, tiling
-from segzoo.runtime.opening import open_file
-from segzoo.runtime.record import read_record
-from segzoo.runtime.stream import Labels, Result, stream
+from segzoo.runtime.binding import Bound
+from segzoo.runtime.opening import Options, open_file
+from segzoo.runtime.stream import Labels, Result, run_list, stream
 from segzoo.runtime.tta import Augment, mean_of_views, views
 
 _Image = TypeVar("_Image", bound=ImageLike)  # list[str] is a list of images, and no list[ImageLike].
@@ -40,32 +42,40 @@ class Session:
         why: one sentence on how `device` was chosen.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]", device: str = "auto", *, threads: int | None = None) -> None:
-        """Loads the file and, on CUDA, proves with one small picture that it runs there.
+    def __init__(
+        self,
+        path: "str | os.PathLike[str]",
+        device: str = "auto",
+        *,
+        threads: int | None = None,
+        tf32: bool = False,
+        cuda_graph: bool = False,
+    ) -> None:
+        """Loads the file and, on a GPU, proves with one small picture that it runs there.
 
         Args:
             path: an .onnx file written by segzoo.export.
-            device: "cpu"; "cuda" or "cuda:N" for that GPU and nothing else; "auto" for the first GPU if it can be had,
-                and the CPU otherwise, with the reason in `why`.
+            device: "cpu"; "cuda" or "cuda:N" for that GPU and nothing else; "tensorrt" or "tensorrt:N" for the same by
+                TensorRT, with CUDA for what that cannot run; "auto" for CUDA on the first GPU if it can be had, and the
+                CPU otherwise, with the reason in `why`.
             threads: CPU threads for one run; None leaves it to onnxruntime, which takes every core.
+            tf32: on CUDA, lets convolutions round to 10 bits of mantissa, which is faster and no longer what export
+                proved.
+            cuda_graph: on CUDA, replays the run as one graph; for files of one fixed size. One thread runs at a time.
 
         Raises:
             CheckpointError: the file is missing, truncated, not ONNX, or not written by segzoo.export.
-            DeviceError: CUDA was asked for and cannot be had; it says what is missing and what to install.
+            DeviceError: a GPU was asked for and cannot be had; it says what is missing and what to install.
             UnknownNameError: `device` is none of those above.
-            SegzooError: `threads` is below 1.
+            SegzooError: `threads` is below 1, or `cuda_graph` cannot be had with this file or device.
         """
         if threads is not None and threads < 1:
             raise SegzooError(f"threads must be 1 or more, got {threads}; leave it out to use every core.")
         self._path = Path(path)
-        opened = open_file(self._path, device, threads)
-        self._session, self.device, self.provider, self.why = (
-            opened.session,
-            opened.device,
-            opened.provider,
-            opened.why,
-        )
-        self.record, self.labels = read_record(self._session, self._path)
+        opened = open_file(self._path, device, Options(threads, tf32, cuda_graph))
+        self.device, self.provider, self.why = opened.device, opened.provider, opened.why
+        self.record, self.labels = opened.record, opened.labels
+        self._session, self._bound = opened.session, opened.bound
         self.channels: int = self.record["in_channels"]
         self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0]
@@ -137,10 +147,10 @@ class Session:
             if out is not None:
                 raise SegzooError("out takes the labels of one image; for a list, call predict for each.")
             if tile is None and tta is None:
-                return self._predict_list(image)
+                return run_list(image, self._read, self._run_pixels, self.batch or BATCH)
             return [self.predict(one, tile=tile, overlap=overlap, tta=tta) for one in image]
         blended = None if tile is None and tta is None else self._blended(tile, overlap, tta)
-        pixels = read_image(image, self.channels) if blended is None else self._open(image)
+        pixels = self._read(image) if blended is None else self._open(image)
         if out is not None:
             arrays.check_out(out, pixels.shape[:2], len(self.labels))
         if blended is not None:
@@ -207,7 +217,7 @@ class Session:
         if tile is None and tta is None:
             self._check_overlap(tile, overlap)
             most = self.batch or batch or BATCH
-            return stream(images, lambda one: read_image(one, self.channels), self._run_pixels, most)
+            return stream(images, self._read, self._run_pixels, most)
         blended = self._blended(tile, overlap, tta)
         return stream(images, self._open, lambda pixels: [blended(one, None) for one in pixels], 1)
 
@@ -247,6 +257,20 @@ class Session:
         self._check_array(batch)
         return dict(zip(outputs, self._call(batch, list(outputs)), strict=True))
 
+    def run_on_device(self, batch: npt.NDArray[Any], outputs: Sequence[str]) -> dict[str, ort.OrtValue]:
+        """As `run_outputs`, with the outputs left in the memory of the device, for torch.from_dlpack and the like.
+
+        Returns:
+            onnxruntime's OrtValue for each name. It holds memory of its own, speaks DLPack, and is on the host where
+            `device` is "cpu".
+        """
+        for name in outputs:
+            self._require(name, f"The output {name!r}")
+        self._check_array(batch)
+        bound = self._bound or Bound(self._session, ("cpu", 0), len(self.labels))
+        with self._explained(batch):
+            return dict(zip(outputs, bound.run_on_device(batch, outputs), strict=True))
+
     def run_tensor(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The logits of normalised images, for a file exported with io="tensor".
 
@@ -264,25 +288,6 @@ class Session:
         self._check_io("tensor", "run_tensor")
         self._check_array(batch)
         return self._call(batch, ["logits"])[0]
-
-    def _predict_list(self, images: Sequence[ImageLike]) -> list[Labels]:
-        results: dict[int, Labels] = {}
-
-        def run(group: list[tuple[int, npt.NDArray[np.uint8]]]) -> None:
-            found = self._run_pixels([pixels for _, pixels in group])
-            results.update(zip((place for place, _ in group), found, strict=True))
-
-        waiting: dict[tuple[int, ...], list[tuple[int, npt.NDArray[np.uint8]]]] = {}
-        # Images are read as they are needed: a folder of 10,000 photographs does not fit into memory.
-        for place, one in enumerate(images):
-            pixels = read_image(one, self.channels)
-            group = waiting.setdefault(pixels.shape, [])
-            group.append((place, pixels))
-            if len(group) == (self.batch or BATCH):
-                run(waiting.pop(pixels.shape))
-        for group in waiting.values():
-            run(group)
-        return [results[place] for place in range(len(images))]
 
     def _blended(
         self, tile: Size | None, overlap: Size | None, augment: Augment | None
@@ -317,26 +322,20 @@ class Session:
 
         return predict
 
+    def _read(self, image: ImageLike) -> npt.NDArray[np.uint8]:
+        return read_image(image, self.channels)
+
     def _open(self, image: Any) -> Any:
         """The pixels of an image, or the image itself where tiles can be cut from it as it is."""
-        return image if arrays.is_sliceable(image, self.channels) else read_image(image, self.channels)
+        return image if arrays.is_sliceable(image, self.channels) else self._read(image)
 
     def _score(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """The probability of each class, float32 (K, H, W), for one picture that fits or is below a fixed size."""
         height, width = picture.shape[:2]
-        if self.size is not None and self.size != (height, width):
-            # As the graph itself pads: with the mean colour, at the right and at the bottom.
-            mean = np.round(255 * np.asarray(self.record["mean"])).astype(np.uint8)
-            padded = np.empty((*self.size, self.channels), np.uint8)
-            padded[:] = mean
-            padded[:height, :width] = picture
-            picture = padded
+        if self.size is not None:
+            picture = arrays.pad(picture, self.size, self.record["mean"])
         batch = np.repeat(picture[None], self.batch or 1, axis=0)
-        logits = self._call(batch, ["logits"])[0][0, :, :height, :width]
-        scores: npt.NDArray[np.float32] = np.subtract(logits, logits.max(0), dtype=np.float32)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(0)
-        return scores
+        return arrays.softmax(self._call(batch, ["logits"])[0][0, :, :height, :width])
 
     def _run_pixels(self, group: list[npt.NDArray[np.uint8]]) -> list[Labels]:
         """The labels of images of one shape, no more than the file takes at once."""
@@ -361,12 +360,7 @@ class Session:
 
     def _check_array(self, batch: Any) -> None:
         arrays.check_batch(batch, self.record["io"], self.channels)
-        fixed = tuple(self._input.shape)
-        if any(isinstance(n, int) and n != size for n, size in zip(fixed, batch.shape, strict=True)):
-            raise ImageError(
-                f"{self._path.name} was exported for batches of {fixed}; got {batch.shape}. "
-                "Resize the images, pass tile= to predict, or export the model without a fixed size."
-            )
+        arrays.check_size(batch, tuple(self._input.shape), self._path.name)
 
     def _require(self, output: str, what: str) -> None:
         if output in self.outputs:
@@ -380,8 +374,16 @@ class Session:
         )
 
     def _call(self, batch: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[Any]]:
+        with self._explained(batch):
+            if self._bound is not None:
+                return self._bound.run(batch, outputs)
+            found: list[npt.NDArray[Any]] = self._session.run(outputs, {self._input.name: batch})
+            return found
+
+    @contextmanager
+    def _explained(self, batch: npt.NDArray[Any]) -> Iterator[None]:
         try:
-            arrays: list[npt.NDArray[Any]] = self._session.run(outputs, {self._input.name: batch})
+            yield
         # onnxruntime's exceptions share no base but Exception.
         except Exception as error:
             kind = SegzooError if self.device == "cpu" else DeviceError
@@ -389,4 +391,3 @@ class Session:
                 f"onnxruntime failed on a batch of {batch.shape} on {self.device}: {error} "
                 "If it is out of memory, pass fewer or smaller images, or tile them."
             ) from error
-        return arrays

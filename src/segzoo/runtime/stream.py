@@ -1,7 +1,7 @@
 """Many images through one session: read, decoded and run at the same time, given back in order, none kept for long."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -39,6 +39,32 @@ class _Slot(Generic[Source]):
     source: Source
     pixels: "Future[Pixels]"
     result: Result[Source] | None = field(default=None)
+
+
+def run_list(
+    images: Sequence[Any],
+    read: Callable[[Any], Pixels],
+    run: Callable[[list[Pixels]], list[Labels]],
+    batch: int,
+) -> list[Labels]:
+    """The labels of all `images`, in order; those of one size run together, wherever they stand. Errors are raised."""
+    results: dict[int, Labels] = {}
+
+    def finish(group: list[tuple[int, Pixels]]) -> None:
+        found = run([pixels for _, pixels in group])
+        results.update(zip((place for place, _ in group), found, strict=True))
+
+    waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
+    # Images are read as they are needed: a folder of 10,000 photographs does not fit into memory.
+    for place, one in enumerate(images):
+        pixels = read(one)
+        group = waiting.setdefault(pixels.shape, [])
+        group.append((place, pixels))
+        if len(group) == batch:
+            finish(waiting.pop(pixels.shape))
+    for group in waiting.values():
+        finish(group)
+    return [results[place] for place in range(len(images))]
 
 
 def stream(

@@ -201,4 +201,5 @@ def _weighted(scores: Floats, row: Span, column: Span) -> Floats:
     part = scores[
         :, row.first - row.start : row.last - row.start, column.first - column.start : column.last - column.start
     ]
-    return part * (row.weight[:, None] * column.weight)
+    part *= row.weight[:, None] * column.weight  # in place: the scorer keeps no hold of what it gave
+    return part
