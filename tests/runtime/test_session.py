@@ -31,6 +31,12 @@ def test_what_the_file_says(make_file: MakeFile) -> None:
     assert repr(session).endswith("model.onnx', 3 classes, on cpu)")
 
 
+def test_where_onnxruntime_runs_it(make_file: MakeFile) -> None:
+    session = Session(make_file(), "cpu")
+    assert set(session.placement) == {"CPUExecutionProvider"}
+    assert "ArgMax" in session.placement["CPUExecutionProvider"]
+
+
 def test_one_image_gives_its_class_ids(make_file: MakeFile, tmp_path: Path) -> None:
     session = Session(make_file(), "cpu")
     pixels = np.zeros((2, 3, 3), np.uint8)

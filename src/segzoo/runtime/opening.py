@@ -100,7 +100,16 @@ def _settings(options: Options) -> ort.SessionOptions:
         settings.intra_op_num_threads = options.threads
     # Errors only: on CUDA each dynamic graph warns that its shape arithmetic stays on the CPU, which is on purpose.
     settings.log_severity_level = 3
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return settings
+
+
+def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
+    """Provider -> the operators that it runs, as onnxruntime itself assigned them when it loaded the graph."""
+    placed: dict[str, list[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        placed.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+    return placed
 
 
 def _on_cpu(path: Path, options: Options) -> ort.InferenceSession:

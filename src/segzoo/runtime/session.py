@@ -15,7 +15,7 @@ from segzoo.errors import DeviceError, ImageError, SegzooError
 from segzoo.preprocess import ImageLike, list_images, read_image
 from segzoo.runtime import arrays, tiling
 from segzoo.runtime.binding import Bound
-from segzoo.runtime.opening import Options, open_file
+from segzoo.runtime.opening import Options, open_file, placement
 from segzoo.runtime.stream import Labels, Result, run_list, stream
 from segzoo.runtime.tta import Augment, mean_of_views, views
 
@@ -40,6 +40,7 @@ class Session:
         device: where it runs: "cpu", or "cuda:0" and so on.
         provider: onnxruntime's name for that, such as "CUDAExecutionProvider".
         why: one sentence on how `device` was chosen.
+        placement: onnxruntime's own account of which provider runs which operators, such as {provider: ["Conv", ...]}.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Session:
         self.device, self.provider, self.why = opened.device, opened.provider, opened.why
         self.record, self.labels = opened.record, opened.labels
         self._session, self._bound = opened.session, opened.bound
+        self.placement: dict[str, list[str]] = placement(self._session)
         self.channels: int = self.record["in_channels"]
         self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0]
