@@ -155,3 +155,10 @@ def bench(session: nox.Session) -> None:
     """Measures segzoo beside what a user would take instead: `nox -s bench -- --quick`."""
     install(session, "bench")
     session.run("python", "benchmarks/compare.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+
+
+@nox.session(name="bench-deploy")
+def bench_deploy(session: nox.Session) -> None:
+    """From a photograph's pixels to labels, beside a peer's export and torch: `nox -s bench-deploy -- --batches 1`."""
+    install(session, "bench")
+    session.run("python", "benchmarks/deploy.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})

@@ -17,6 +17,8 @@ import segzoo
 from segzoo.cli import predict
 from segzoo.runtime import Session
 
+from .conftest import run_command
+
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -154,15 +156,15 @@ def test_out_of_memory_in_torch_is_a_failed_image(segzoo_, checkpoint, photos, t
 
 def test_interrupted_it_says_how_far_it_came(segzoo_, exported, photos, tmp_path, monkeypatch):
     # `segzoo.cli.predict` is the module: the command of that name lives in it.
-    segment, seen = predict._segment, []
+    write, seen = predict._write, []
 
-    def interrupted(predictor, job):
+    def interrupted(predictor, job, labels):
         seen.append(job)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        segment(predictor, job)
+        write(predictor, job, labels)
 
-    monkeypatch.setattr(predict, "_segment", interrupted)
+    monkeypatch.setattr(predict, "_write", interrupted)
     done = segzoo_("predict", exported[1], photos, "-o", tmp_path / "masks", "--device", "cpu")
     assert done.exit_code == 130
     assert "Interrupted. 1 of 3 are written to" in done.stderr
@@ -191,3 +193,97 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(exported, photos, tmp_path):
     assert "Interrupted." in said and "Traceback" not in said
     assert all(name.endswith(".png") for name in files(masks))
     assert len(files(masks)) < 303
+
+
+@pytest.fixture(scope="session")
+def blending(tmp_path_factory):
+    """A file that holds its logits, which tiles and views are blended from."""
+    path = tmp_path_factory.mktemp("blending") / "blending.onnx"
+    words = ("export", "fcn", "--encoder", "test_resnet", "--classes", 5, "--logits", "-o", path)
+    assert run_command(*words).exit_code == 0
+    return path
+
+
+def test_skip_existing_goes_on_where_a_run_was_stopped(segzoo_, exported, photos, tmp_path):
+    masks = tmp_path / "masks"
+    words = ("predict", exported[1], photos, "-o", masks, "--device", "cpu", "--overlay", "--skip-existing")
+    assert "Wrote 3 masks" in segzoo_(*words).stdout
+    whole = {name: (masks / name).read_bytes() for name in files(masks)}
+    (masks / "one.png").unlink()  # its overlay is there: the overlay is written first
+    (masks / "deep" / "one.png").write_text("kept as it is")
+    done = segzoo_(*words)
+    assert (done.exit_code, "Wrote 1 mask and its overlay" in done.stdout) == (0, True), done.output
+    assert "Skipped 2 of 3 images, whose masks exist." in done.stderr
+    assert (masks / "deep" / "one.png").read_text() == "kept as it is"
+    assert (masks / "one.png").read_bytes() == whole["one.png"]
+    nothing = segzoo_(*words)
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert nothing.stderr == "Skipped 3 of 3 images, whose masks exist.\n"
+
+
+def test_a_batch_gives_what_single_images_give(segzoo_, exported, photos, tmp_path):
+    for index in range(3):
+        Image.fromarray(pixels(photos / "one.jpg")[::-1]).save(photos / f"{index}.png")
+    for batch in (1, 4):
+        words = ("predict", exported[1], photos, "-o", tmp_path / f"{batch}", "--device", "cpu", "--batch", batch)
+        assert segzoo_(*words).exit_code == 0
+    assert len(files(tmp_path / "1")) == 6
+    for name in files(tmp_path / "1"):
+        assert np.mean(pixels(tmp_path / "1" / name) == pixels(tmp_path / "4" / name)) > 0.999
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        ("--tile 32", {"tile": 32}),
+        ("--tile 32,64 --overlap 8,16", {"tile": (32, 64), "overlap": (8, 16)}),
+        ("--tta flip", {"tta": "flip"}),
+        ("--tta 0.75,1,1.25", {"tta": (0.75, 1, 1.25)}),
+        ("--tile 32 --tta flip,0.75,1", {"tile": 32, "tta": ("flip", 0.75, 1)}),
+    ],
+)
+def test_tiles_and_views_are_the_sessions(segzoo_, blending, photos, tmp_path, words, options):
+    done = segzoo_("predict", blending, photos / "one.jpg", "-o", tmp_path, "--device", "cpu", *words.split())
+    assert done.exit_code == 0, done.stderr
+    expected = Session(blending, device="cpu").predict(photos / "one.jpg", **options)
+    assert np.array_equal(pixels(tmp_path / "one.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--overlap 8", "--overlap is of tiles: pass --tile too"),
+        ("--force --skip-existing", "--force replaces the masks that --skip-existing keeps"),
+        ("--tile 8x8", "--tile takes H,W such as 512,1024, or one number for both, not '8x8'"),
+        ("--tile 8 --overlap 1,2,3", "--overlap takes H,W"),
+        ("--tta flop", "--tta takes flip, scales such as 0.75,1,1.25, or both"),
+        ("--batch 0", "--batch"),
+    ],
+)
+def test_options_that_mean_nothing_are_wrong_usage(segzoo_, exported, photos, tmp_path, words, said):
+    done = segzoo_("predict", exported[1], photos, "-o", tmp_path / "masks", *words.split())
+    assert done.exit_code == 2
+    assert said in re.sub(r"[\s\u2502]+", " ", done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "said"),
+    [
+        ("exported", "--tile 32", "--tile cannot be had from {path}, which holds no logits. Export it again with"),
+        ("exported", "--tile 32 --tta flip", "--tile and --tta cannot be had"),
+        ("blending", "--tile 32 --overlap 31", "overlap"),
+        ("blending", "--tta 99", "a scale is a number from 0.1 to 10"),
+        ("checkpoint", "--tile 32", "--tile can be had with an .onnx file only. `segzoo export {path} --logits`"),
+        ("checkpoint", "--batch 2", "--batch can be had with an .onnx file only. `segzoo export {path}`"),
+        ("checkpoint", "--device tensorrt", "device='tensorrt' runs .onnx files only. `segzoo export {path}`"),
+        ("checkpoint", "--device tensorrt:1", "device='tensorrt:1' runs .onnx files only."),
+    ],
+)
+def test_what_the_file_cannot_do_is_an_error_with_advice(segzoo_, request, photos, tmp_path, model, words, said):
+    found = request.getfixturevalue(model)
+    path = found[1] if model == "exported" else found
+    words = words if "--device" in words else f"{words} --device cpu"
+    done = segzoo_("predict", path, photos, "-o", tmp_path / "masks", *words.split())
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert said.format(path=path) in done.stderr
+    assert not (tmp_path / "masks").exists()

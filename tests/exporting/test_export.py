@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import cuda_kernels
 import numpy as np
 import onnx
 import pytest
@@ -54,6 +55,9 @@ def test_every_decoder(decoder: str, photograph: np.ndarray, tmp_path: Path) -> 
     assert [(o.domain, o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")] == [("", 18)]
     used = Counter(node.op_type for node in proto.graph.node)
     assert not {"MaxUnpool", "ScatterND", "ScatterElements", "Loop", "If"} & set(used)
+    kernels = cuda_kernels.table()
+    strangers = {use for use in cuda_kernels.uses(proto).values() if use[1] not in kernels.get(use[0], ())}
+    assert strangers == set()  # nothing that onnxruntime is not known to run on CUDA
     assert axes(proto.graph.input[0]) == ["batch", "height", "width", 3]
     assert axes(proto.graph.output[0]) == ["batch", "height", "width"]
     assert [o.name for o in proto.graph.output] == ["labels"]
@@ -268,3 +272,11 @@ def test_the_proof_looks_where_nobody_traced() -> None:
         assert any(h % 2 and w % 2 and h > 1 for _, h, w in sizes)
         assert any(n != traced[0] and n > 1 for n, _, _ in sizes)
         assert any(h > traced[1] and w > traced[2] for _, h, w in sizes)
+
+
+def test_the_table_of_cuda_kernels_is_what_it_says() -> None:
+    kernels = cuda_kernels.table()
+    assert {"Conv", "ConvTranspose", "Resize", "MaxPool", "ArgMax", "Cast", "Pad", "Where", "DepthToSpace"} <= set(
+        kernels
+    )
+    assert {"MaxUnpool", "ScatterND"}.isdisjoint(kernels)

@@ -57,11 +57,12 @@ for path in sys.argv[1:]:
     assert session.get_providers()[0] == "CUDAExecutionProvider", session.get_providers()
     placed = {}
     for part in session.get_provider_graph_assignment_info():
-        placed.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
+        placed.setdefault(part.ep_name, []).extend((node.op_type, node.name) for node in part.get_nodes())
     copies = sum(node.op_type.startswith("Memcpy") for node in onnx.load(path + ".placed").graph.node)
     os.unlink(path + ".placed")
-    found[path] = {"cuda": placed.get("CUDAExecutionProvider", []), "cpu": placed.get("CPUExecutionProvider", []),
-                   "copies": copies}
+    cuda, cpu = (placed.get(name + "ExecutionProvider", []) for name in ("CUDA", "CPU"))
+    found[path] = {"cuda": [kind for kind, _ in cuda], "cpu": [kind for kind, _ in cpu], "copies": copies,
+                   "cuda_nodes": [name for _, name in cuda]}
 print("PLACEMENT" + json.dumps(found), flush=True)
 os._exit(0)  # the stand-ins are not made for an orderly end
 """
@@ -114,7 +115,7 @@ def build(folder: Path) -> None:
 
 
 def placement(stand_ins: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
-    """For each file: operators on "cuda" and on "cpu", and the number of "copies" between them."""
+    """For each file: operators on "cuda" and on "cpu", the number of "copies" between them, names of "cuda_nodes"."""
     run = subprocess.run(
         [sys.executable, "-c", _SCRIPT, *map(str, files)],
         capture_output=True,

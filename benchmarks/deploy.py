@@ -1,0 +1,156 @@
+"""From a uint8 image in host memory to uint8 labels in host memory: `nox -s bench-deploy`.
+
+    the file of segzoo.export, run by segzoo.runtime
+    what a user of segmentation-models-pytorch writes: its Unet exported by torch.onnx, numpy before and after it
+    the same segzoo model in torch, eager, and compiled
+
+SegNet and DeconvNet have no peer and stand beside their own torch. Everything takes turns in one process; medians and
+99th percentiles of the samples are printed, and their ratios to segzoo's. `--device cuda` runs the same on a GPU, with
+fp16 as well, and compares its labels with the CPU's; that has not been run yet.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import segmentation_models_pytorch as smp
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import segzoo
+from compare import CLASSES, RESULTS, export_peer, machine
+from segzoo.model import SegmentationModel
+from segzoo.runtime import Session
+
+MEAN, STD = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
+PEERS = {
+    "unet/resnet101": "resnet101",
+    "unet/mobilenet": "mobilenet_v2",
+    "segnet/vgg16_bn": None,
+    "deconvnet/vgg16_bn": None,
+}
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def peer(encoder: str, path: Path, size: int, providers: list[str], threads: int) -> Run:
+    torch.manual_seed(0)
+    export_peer(smp.Unet(encoder, encoder_weights=None, classes=CLASSES).eval(), path, size)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        batch = ((images.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2)
+        return session.run(None, {name: np.ascontiguousarray(batch)})[0].argmax(1).astype(np.uint8)
+
+    return run
+
+
+def eager(model: SegmentationModel, device: str, compiled: bool) -> Run:
+    model = model.to(device)
+    call = torch.compile(model) if compiled else model
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> np.ndarray:
+        logits = call(model.normalise(torch.from_numpy(images).to(device)))
+        return model.labels_of(logits).cpu().numpy()
+
+    return run
+
+
+def contenders(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Run]:
+    decoder, encoder = name.split("/")
+    torch.manual_seed(0)
+    model = segzoo.create(decoder, encoder=encoder, num_classes=CLASSES).eval()
+    segzoo.export(model, folder / "ours.onnx")
+    device = "cuda" if args.device == "cuda" else "cpu"
+    runs: dict[str, Run] = {"segzoo": Session(folder / "ours.onnx", args.device, threads=args.threads).run}
+    if device == "cuda":
+        segzoo.export(model, folder / "half.onnx", precision="fp16")
+        runs["segzoo fp16"] = Session(folder / "half.onnx", args.device).run
+        runs["segzoo on the CPU"] = Session(folder / "ours.onnx", "cpu").run
+    if PEERS[name]:
+        providers = ["CUDAExecutionProvider"] if device == "cuda" else []
+        providers.append("CPUExecutionProvider")
+        runs["smp"] = peer(PEERS[name], folder / "peer.onnx", args.size, providers, args.threads)
+    runs["torch eager"] = eager(model, device, compiled=False)
+    if args.compile:
+        runs["torch.compile"] = eager(model, device, compiled=True)
+    return runs
+
+
+def measure(runs: dict[str, Run], images: np.ndarray, repeats: int) -> dict[str, list[float]]:
+    """Seconds of each repeat; the order turns by one from repeat to repeat."""
+    samples: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for repeat in range(-1, repeats):
+        for name in names[repeat % len(names) :] + names[: repeat % len(names)]:
+            start = time.perf_counter()
+            runs[name](images)
+            if repeat >= 0:
+                samples[name].append(time.perf_counter() - start)
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes of compiling")
+    parser.add_argument("--output", type=Path, help="the JSON file (benchmarks/results/DATE-deploy.json)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    console = Console()
+    random = np.random.default_rng(0)
+    found: list[dict[str, Any]] = []
+    for name in args.models:
+        with tempfile.TemporaryDirectory() as folder, console.status(f"{name}: exporting"):
+            runs = contenders(name, Path(folder), args)
+            for batch in args.batches:
+                images = random.integers(0, 256, (batch, args.size, args.size, 3), np.uint8)
+                samples = measure(runs, images, args.repeats)
+                reference = runs["segzoo"](images)
+                table = Table(title=f"{name}, {batch} x {args.size} x {args.size}, {args.device}")
+                for title in ("", "median", "p99", "of segzoo's", "same label as segzoo"):
+                    table.add_column(title, justify="left" if not title else "right")
+                ours = statistics.median(samples["segzoo"])
+                for who, seconds in samples.items():
+                    # The peer has other random weights: its labels have nothing to say.
+                    same = None if who == "smp" else float((runs[who](images) == reference).mean())
+                    table.add_row(
+                        who,
+                        f"{1000 * statistics.median(seconds):.0f} ms",
+                        f"{1000 * float(np.quantile(seconds, 0.99)):.0f} ms",
+                        f"{statistics.median(seconds) / ours:.2f}",
+                        "" if same is None else f"{same:.4%}",
+                    )
+                    found.append({"model": name, "batch": batch, "who": who, "seconds": seconds, "same_label": same})
+                console.print(table)
+    started = datetime.now(UTC)
+    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-deploy.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    facts = {**machine(), "threads": args.threads, "size": args.size, "device": args.device}
+    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "smp": smp.__version__}
+    record = {"date": started.isoformat(timespec="seconds"), **facts, "versions": versions, "results": found}
+    output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    console.print(f"Every sample is in {output}")
+
+
+if __name__ == "__main__":
+    main()
