@@ -29,6 +29,12 @@ def segzoo_(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run_command
 
 
+@pytest.fixture(scope="session")
+def segzoo_once() -> Run:
+    """The same, for fixtures that are made once."""
+    return run_command
+
+
 @pytest.fixture
 def python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Runs a script in a process of its own."""
@@ -71,6 +77,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     path = tmp_path_factory.mktemp("exported") / "small.onnx"
     words = ("export", "unet", "--encoder", "test_resnet", "--classes", 5, "--upsample", "bilinear", "-o", path)
     return run_command(*words), path
+
+
+@pytest.fixture(scope="session")
+def blending(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that holds its logits, which tiles and views are blended from."""
+    path = tmp_path_factory.mktemp("blending") / "blending.onnx"
+    words = ("export", "fcn", "--encoder", "test_resnet", "--classes", 5, "--logits", "-o", path)
+    assert run_command(*words).exit_code == 0
+    return path
 
 
 @pytest.fixture(scope="session")

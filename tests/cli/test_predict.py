@@ -17,8 +17,6 @@ import segzoo
 from segzoo.cli import predict
 from segzoo.runtime import Session
 
-from .conftest import run_command
-
 
 def files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
@@ -193,15 +191,6 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(exported, photos, tmp_path):
     assert "Interrupted." in said and "Traceback" not in said
     assert all(name.endswith(".png") for name in files(masks))
     assert len(files(masks)) < 303
-
-
-@pytest.fixture(scope="session")
-def blending(tmp_path_factory):
-    """A file that holds its logits, which tiles and views are blended from."""
-    path = tmp_path_factory.mktemp("blending") / "blending.onnx"
-    words = ("export", "fcn", "--encoder", "test_resnet", "--classes", 5, "--logits", "-o", path)
-    assert run_command(*words).exit_code == 0
-    return path
 
 
 def test_skip_existing_goes_on_where_a_run_was_stopped(segzoo_, exported, photos, tmp_path):
