@@ -16,7 +16,7 @@ from segzoo.model import SegmentationModel
 
 # One of each way of rounding and starting: VGG (level 0, before its pools), ResNet, the paper's own, ConvNeXt (level
 # 2), Xception (no size is half of another), EfficientNet's (signed maps), and one that is padded to windows.
-ENCODERS = ["vgg11_bn", "test_resnet", "unet", "test_convnext", "xception", "test_efficientnet", "test_maxvit"]
+ENCODERS = ["vgg11_bn", "test_resnet", "unet", "test_convnext", "xception", "test_efficientnet", "maxvit_pico_rw_256"]
 SIZES = [(1, 1), (33, 47), (70, 97)]
 LARGER = [(250, 333), (360, 480)]
 
@@ -30,7 +30,7 @@ def small(decoder: str, encoder: str, **options: object) -> SegmentationModel:
 
 def pairs() -> list[tuple[str, str]]:
     impossible = {("fcn32s", "unet"), ("fcn16s", "unet"), ("fcn8s", "unet")}  # it has no level 5
-    undilated = {("fcn", "test_maxvit"), ("deeplab_largefov", "test_maxvit")}
+    undilated = {("fcn", "maxvit_pico_rw_256"), ("deeplab_largefov", "maxvit_pico_rw_256")}
     every = [(d, e) for d in DECODERS for e in ENCODERS]
     return [pair for pair in every if pair not in impossible | undilated]
 
@@ -182,6 +182,6 @@ def test_predict_on_real_frames(camvid: Path) -> None:
 
 def test_a_stride_that_cannot_be_had_names_a_way_out() -> None:
     with pytest.raises(PairingError, match="output_stride=32 needs no dilation"):
-        small("fcn", "test_maxvit")
+        small("fcn", "maxvit_pico_rw_256")
     with warnings.catch_warnings():
-        assert small("fcn", "test_maxvit", output_stride=32)(torch.randn(1, 3, 20, 20)).shape == (1, 5, 20, 20)
+        assert small("fcn", "maxvit_pico_rw_256", output_stride=32)(torch.randn(1, 3, 20, 20)).shape == (1, 5, 20, 20)

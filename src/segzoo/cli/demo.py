@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from segzoo.cli import console, files
+from segzoo.cli import console, files, words
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
 
@@ -42,7 +42,7 @@ def demo(
     decoder: Annotated[str, typer.Option(help="A decoder: `segzoo list`.")] = "unet",
     encoder: Annotated[str, typer.Option(help="An encoder: `segzoo list --encoders '*'`.")] = "mobilenet",
     classes: Annotated[int, typer.Option(min=2, max=256, help="Number of classes.")] = 6,
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Where the .onnx file runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=words.DEVICES, help="Where the .onnx file runs.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = _SEED,
 ) -> None:
     """Builds a model, exports it, segments a photograph with the .onnx file, and shows what came out.

@@ -1,14 +1,15 @@
 """`segzoo export`: a decoder by name, or a trained model in a file, as one .onnx file."""
 
 import enum
+import re
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files
+from segzoo.cli import console, files, triton
 from segzoo.errors import ExportError
-from segzoo.preprocess import list_images
 
 if TYPE_CHECKING:
     from segzoo.exporting import Export
@@ -145,8 +146,21 @@ def export(
         ),
     ] = None,
     opset: Annotated[int, typer.Option(min=18, help="Version of the ONNX operators.", rich_help_panel=_FILE)] = 18,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            "--triton",
+            metavar="REPOSITORY",
+            help="Write REPOSITORY/NAME/ for NVIDIA's Triton Inference Server instead of a file.",
+            rich_help_panel=_FILE,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Of the model in Triton.", show_default="DECODER-ENCODER, or FILE", rich_help_panel=_FILE),
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the file if it exists.", rich_help_panel=_FILE)
+        bool, typer.Option("--force", help="Replace the file, or Triton's folder, if it exists.", rich_help_panel=_FILE)
     ] = False,
 ) -> None:
     """Writes a model as one .onnx file for images of any size, proved equal to the model.
@@ -159,7 +173,12 @@ def export(
       segzoo export unet --encoder resnet101 --labels camvid -o street.onnx
       segzoo export fcn --encoder resnet50 --output-stride 16 --io tensor
       segzoo export street.safetensors --precision int8 --calibration photos/
+      segzoo export street.safetensors --triton models/
     """
+    if repository is not None and output is not None:
+        raise typer.BadParameter("--triton says where the model goes, and -o too: pass one of them.")
+    if repository is None and name is not None:
+        raise typer.BadParameter("--name is of a model in Triton: pass --triton too, or name the file with -o.")
     given: dict[str, Any] = {
         "encoder": encoder,
         "num_classes": classes,
@@ -171,39 +190,63 @@ def export(
         "auxiliary": auxiliary,
     }
     size = _size(fixed)
-    images = list_images(calibration)[:100] if calibration else None
+    images = _images(calibration) if calibration else None
     file = Path(source)
-    target: Path | None
     from_file = files.meant(source)
     if from_file:
         _refuse_options(context, file)
         files.require(file)
         if file.suffix.lower() == ".onnx":
             raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
-        target = _target(output, f"{file.stem}.onnx", force)
-    else:
-        # The encoder is known only once the decoder is; -o can be checked at once.
-        known = output is not None and not output.is_dir()
-        target = _target(output, "", force) if known else None
+        name = name or _plain(file.stem)
+    # Checked before anything that takes long; the encoder's part of a name is known only once the decoder is.
+    if repository is not None:
+        triton.check(repository, name or "checked-below", force or name is None)
+    elif from_file or (output is not None and not output.is_dir()):
+        _target(output, f"{file.stem}.onnx", force)
     with console.Steps() as step:
         step("loading torch")
         from segzoo import exporting
 
         model = _load(file, step) if from_file else _create(source, given, step)
-        target = target or _target(output, f"{model.config.decoder}-{model.config.encoder}.onnx", force)
-        done = exporting.export(
-            model,
-            target,
-            io=io.value,
-            precision=precision.value,
-            scores=scores,
-            logits=logits,
-            fixed=size,
-            opset=opset,
-            calibration=images,
-            progress=step,
-        )
-    _report(done, sum(p.numel() for p in model.parameters()), io.value)
+        name = name or _plain(f"{model.config.decoder}-{model.config.encoder}")
+        place: AbstractContextManager[Path]
+        if repository is not None:
+            place = triton.written(repository, name, force)
+        else:
+            default = f"{file.stem}.onnx" if from_file else f"{name}.onnx"
+            place = nullcontext(_target(output, default, force))
+        with place as target:
+            done = exporting.export(
+                model,
+                target,
+                io=io.value,
+                precision=precision.value,
+                scores=scores,
+                logits=logits,
+                fixed=size,
+                opset=opset,
+                calibration=images,
+                progress=step,
+            )
+    parameters = sum(p.numel() for p in model.parameters())
+    if repository is None:
+        _report(done, done.path, parameters)
+        _session(done.path, io.value)
+    else:
+        _report(done, repository / name, parameters)
+        _server(repository)
+
+
+def _images(folder: Path) -> list[Path]:
+    from segzoo.preprocess import list_images
+
+    return list_images(folder)[:100]
+
+
+def _plain(name: str) -> str:
+    """A name that a folder of Triton can bear."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("-.") or "model"
 
 
 def _refuse_options(context: typer.Context, file: Path) -> None:
@@ -257,10 +300,10 @@ def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "Segmen
     return model
 
 
-def _report(done: "Export", parameters: int, io: str) -> None:
+def _report(done: "Export", written: Path, parameters: int) -> None:
     proof = done.proof
     judged = " (it unpools: near-ties may flip a switch)" if proof.unpooling else ""
-    console.title(f"Wrote {done.path}")
+    console.title(f"Wrote {console.shown(written)}")
     console.facts(
         [
             ("parameters", f"{parameters:,}"),
@@ -274,12 +317,22 @@ def _report(done: "Export", parameters: int, io: str) -> None:
             *([("quantisation", str(done.quantisation))] if done.quantisation else []),
         ]
     )
+
+
+def _session(path: Path, io: str) -> None:
     console.line()
     console.line("To run it, without torch:")
     console.line()
     console.line("    from segzoo.runtime import Session")
-    console.line(f'    session = Session("{done.path}", device="auto")')
+    console.line(f'    session = Session("{path}", device="auto")')
     if io == "image":
         console.line('    labels = session.predict("photograph.jpg")  # class ids (height, width)')
     else:
         console.line("    logits = session.run_tensor(batch)  # float32 (N, C, H, W), normalised")
+
+
+def _server(repository: Path) -> None:
+    console.line()
+    console.line("To serve it, where Triton is installed:")
+    console.line()
+    console.line(f"    tritonserver --model-repository={repository.resolve()}")

@@ -21,8 +21,12 @@ class Job:
         return (self.mask,) if self.overlay is None else (self.mask, self.overlay)
 
 
-def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool) -> list[Job]:
-    """The jobs for files and folders, in order; the structure of a folder is kept below `folder`.
+def plan(
+    images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_existing: bool = False
+) -> tuple[list[Job], int]:
+    """The jobs for files and folders, in order, and how many were left out since their mask exists.
+
+    The structure of a folder of images is kept below `folder`.
 
     What lies in `folder` already is not taken for input when `folder` is inside a folder of images.
 
@@ -31,6 +35,8 @@ def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool) -> li
         folder: where the masks go; it need not exist.
         overlay: whether each job has an overlay too.
         force: whether files that exist may be replaced; the images themselves never are.
+        skip_existing: whether images that have a mask are left out. An overlay is written before its mask, so that one
+            without a mask is of an image that was interrupted, and is replaced.
 
     Raises:
         ImageError: nothing is at a path, a folder without images, two images with one mask, a mask on an image, a
@@ -51,8 +57,9 @@ def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool) -> li
             )
         jobs[_key(mask)] = job
         taken[_key(image)] = image
-    _protect(list(jobs.values()), taken, force)
-    return list(jobs.values())
+    _protect(list(jobs.values()), taken, force or skip_existing)
+    left = [job for job in jobs.values() if not (skip_existing and job.mask.exists())]
+    return left, len(jobs) - len(left)
 
 
 def _found(images: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Path]]:
@@ -78,7 +85,10 @@ def _protect(jobs: Sequence[Job], images: "dict[str, Path]", force: bool) -> Non
             existing.append(output)
     if existing and not force:
         count = f"{existing[0]} exists" if len(existing) == 1 else f"{len(existing)} files exist, such as {existing[0]}"
-        raise ImageError(f"{count}. Pass --force to replace what is there, or choose another folder with -o.")
+        raise ImageError(
+            f"{count}. Pass --force to replace what is there, --skip-existing to go on with the others, or "
+            "choose another folder with -o."
+        )
 
 
 def _key(path: Path) -> str:

@@ -3,20 +3,25 @@
 import os
 import secrets
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.text import Text
 
-from segzoo.cli import console
+from segzoo.cli import console, files, words
 from segzoo.cli.plan import Job, plan
 from segzoo.errors import SegzooError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from PIL import Image
 
     from segzoo.cli.predictors import Predictor
+    from segzoo.runtime import Result
+    from segzoo.runtime.stream import Labels
 
 
 def predict(
@@ -36,9 +41,37 @@ def predict(
     device: Annotated[
         str,
         typer.Option(
-            metavar="auto|cpu|cuda|cuda:N", help="auto takes the first GPU if it can be used, and says why not."
+            metavar=words.DEVICES,
+            help="auto takes the first GPU if it can be used, and says why not; tensorrt is for .onnx files.",
         ),
     ] = "auto",
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Images of one size to run together (.onnx).",
+            show_default="8 on a GPU, 1 on the CPU",
+        ),
+    ] = None,
+    tile: Annotated[
+        str | None,
+        typer.Option(metavar="H,W", help="Run larger images in tiles of this size (.onnx exported with --logits)."),
+    ] = None,
+    overlap: Annotated[
+        str | None,
+        typer.Option(metavar="H,W", help="What neighbouring tiles share.", show_default="a quarter of the tile"),
+    ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(
+            metavar="flip|SCALES",
+            help="Mean over views: flip, 0.75,1,1.25 or flip,0.75,1,1.25 (.onnx exported with --logits).",
+        ),
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave images whose mask exists: goes on where a run was stopped.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace masks and overlays that exist.")] = False,
 ) -> None:
     """Writes a label map for each photograph: NAME.png, of the photograph's own size.
@@ -48,14 +81,27 @@ def predict(
 
       segzoo predict street.onnx photo.jpg
       segzoo predict street.onnx photos/ -o masks/ --overlay
+      segzoo predict street.onnx photos/ --device cuda --batch 16 --skip-existing
+      segzoo predict street.onnx aerial.tif --tile 1024 --overlap 256 --tta flip
       segzoo predict street.safetensors a.jpg b.jpg --device cuda:1
     """
-    jobs = plan(images, output, overlay, force)
+    if force and skip_existing:
+        raise typer.BadParameter("--force replaces the masks that --skip-existing keeps: pass one of them.")
+    if overlap is not None and tile is None:
+        raise typer.BadParameter("--overlap is of tiles: pass --tile too.")
+    sizes = words.size(tile, "--tile"), words.size(overlap, "--overlap")
+    views = words.augment(tta)
+    files.require(model)
+    jobs, skipped = plan(images, output, overlay, force, skip_existing)
+    if skipped:
+        console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, whose masks exist.")
+    if not jobs:
+        return
     with console.Steps(lines=False) as step:
         step(f"loading {model}")
-        from segzoo.cli.predictors import open_model
+        from segzoo.cli.predictors import How, open_model
 
-        predictor = open_model(model, device)
+        predictor = open_model(model, device, How(batch, *sizes, views))
         if predictor.channels not in (1, 3, 4):
             raise SegzooError(
                 f"{model} takes images of {predictor.channels} channels, which no image file has. "
@@ -66,10 +112,15 @@ def predict(
     failed: list[Path] = []
     done = 0
     try:
-        with console.Bar(len(jobs)) as bar:
-            for job in jobs:
+        # Closed at once when interrupted, so that no thread runs on behind the last line.
+        results = cast("Generator[Result[Path]]", predictor.results([job.image for job in jobs]))
+        with console.Bar(len(jobs)) as bar, closing(results):
+            for job, result in zip(jobs, results, strict=True):
                 try:
-                    _segment(predictor, job)
+                    if result.error is not None:
+                        raise result.error
+                    assert result.labels is not None
+                    _write(predictor, job, result.labels)
                     done += 1
                 except (SegzooError, OSError) as error:
                     reason = " ".join(str(error).split())
@@ -91,17 +142,15 @@ def predict(
         raise typer.Exit(1)
 
 
-def _segment(predictor: "Predictor", job: Job) -> None:
+def _write(predictor: "Predictor", job: Job, labels: "Labels") -> None:
+    """The overlay first: --skip-existing takes an image that has a mask for done."""
     from segzoo import render
     from segzoo.preprocess import read_image
 
-    pixels = read_image(job.image, predictor.channels)
-    labels = predictor.predict(pixels)
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    render.save_mask(job.mask, labels, predictor.labels)
     if job.overlay is not None:
-        photograph = pixels if predictor.channels == 3 else read_image(job.image)
-        save_picture(render.overlay(photograph, labels, predictor.labels), job.overlay)
+        save_picture(render.overlay(read_image(job.image), labels, predictor.labels), job.overlay)
+    render.save_mask(job.mask, labels, predictor.labels)
 
 
 def save_picture(picture: "Image.Image", path: Path) -> None:

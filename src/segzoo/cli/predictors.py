@@ -1,7 +1,9 @@
 """A model in a file, ready to predict: .onnx by onnxruntime and without torch, .safetensors by torch."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,26 @@ import numpy.typing as npt
 from segzoo.cli import files
 from segzoo.errors import DeviceError, SegzooError
 from segzoo.labels import LabelSet
+from segzoo.preprocess import read_image
+
+if TYPE_CHECKING:
+    from segzoo.runtime import Result
+    from segzoo.runtime.session import Size
+    from segzoo.runtime.tta import Augment
+
+
+@dataclass(frozen=True)
+class How:
+    """What only an .onnx file can be asked for; None leaves each to the session."""
+
+    batch: int | None = None
+    tile: "Size | None" = None
+    overlap: "Size | None" = None
+    tta: "Augment | None" = None
+
+    def given(self) -> list[str]:
+        """The options that were given, as they are typed."""
+        return [f"--{name}" for name, value in vars(self).items() if value is not None]
 
 
 class Predictor(Protocol):
@@ -19,40 +41,76 @@ class Predictor(Protocol):
     device: str
     why: str
 
-    def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 (H, W, channels), 0-255 -> class ids (H, W)."""
+    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+        """The class ids of each image, in order; an image that fails is a result with an error."""
 
 
-def open_model(path: Path, device: str) -> Predictor:
+def open_model(path: Path, device: str, how: How) -> Predictor:
     """Loads the model onto a device.
 
     Args:
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N", and for .onnx files "tensorrt" or "tensorrt:N".
 
     Raises:
         CheckpointError: no file, or none that segzoo wrote.
         DeviceError: a device that was asked for and cannot be had.
-        SegzooError: the file takes no photographs.
+        SegzooError: the file takes no photographs, or cannot do what `how` asks for.
     """
     files.require(path)
     if path.suffix.lower() == ".safetensors":
+        given = how.given()
+        if given:
+            logits = "" if given == ["--batch"] else " --logits"
+            raise SegzooError(
+                f"{' and '.join(given)} can be had with an .onnx file only. `segzoo export {path}{logits}` writes one."
+            )
         return TorchPredictor(path, device)
-    from segzoo.runtime import Session
+    return OnnxPredictor(path, device, how)
 
-    session = Session(path, device)
-    if session.record["io"] != "image":
-        raise SegzooError(f"{path} was exported with io='tensor' and takes no images. Export it again with --io image.")
-    return session
+
+class OnnxPredictor:
+    """An exported file, run by onnxruntime: images are read while others are run."""
+
+    def __init__(self, path: Path, device: str, how: How) -> None:
+        from segzoo.runtime import Session
+
+        self._session = session = Session(path, device)
+        if session.record["io"] != "image":
+            raise SegzooError(
+                f"{path} was exported with io='tensor' and takes no images. Export it again with --io image."
+            )
+        blends = [option for option in how.given() if option in ("--tile", "--tta")]
+        if blends and "logits" not in session.outputs:
+            raise SegzooError(
+                f"{' and '.join(blends)} cannot be had from {path}, which holds no logits. Export it again with "
+                "--logits."
+            )
+        self.labels, self.channels = session.labels, session.channels
+        self.device, self.why = session.device, session.why
+        # On the CPU more at once gains nothing, and the system kills a program that runs out of memory there.
+        self._batch = how.batch or (1 if self.device == "cpu" else None)
+        self._how = how
+        self.results(())  # options that cannot be used with this file are known at once
+
+    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+        """The class ids of each image, in order; an image that fails is a result with an error."""
+        how = self._how
+        return self._session.stream(images, batch=self._batch, tile=how.tile, overlap=how.overlap, tta=how.tta)
 
 
 class TorchPredictor:
     """A checkpoint, run by torch."""
 
     def __init__(self, path: Path, device: str) -> None:
-        from segzoo.factory import load
         from segzoo.runtime.device import parse
 
         kind, index = parse(device)
+        if kind == "tensorrt":
+            raise DeviceError(
+                f"device={device!r} runs .onnx files only. `segzoo export {path}` writes one; or use --device cuda."
+            )
+        from segzoo.factory import load
+
         reason = None if kind == "cpu" else _obstacle(index)
         if kind == "cuda" and reason is not None:
             raise DeviceError(f"device={device!r} cannot be had, because {reason}. Use --device cpu, or auto.")
@@ -68,8 +126,19 @@ class TorchPredictor:
         self.labels = self._model.labels
         self.channels = self._model.config.in_channels
 
-    def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-        """uint8 (H, W, channels), 0-255 -> class ids (H, W)."""
+    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+        """The class ids of each image, in order; an image that fails is a result with an error."""
+        from segzoo.runtime import Result
+
+        for image in images:
+            try:
+                yield Result(image, self._predict(read_image(image, self.channels)), None)
+            except SegzooError as error:
+                yield Result(image, None, error)
+            except OSError as error:
+                yield Result(image, None, SegzooError(str(error)))
+
+    def _predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         try:
             return self._model.predict(image)
         except RuntimeError as error:

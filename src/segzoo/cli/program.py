@@ -9,7 +9,9 @@ from typer.core import TyperGroup
 
 from segzoo._version import __version__
 from segzoo.cli import console
+from segzoo.cli.bench import bench
 from segzoo.cli.demo import demo
+from segzoo.cli.doctor import doctor
 from segzoo.cli.export import export
 from segzoo.cli.info import info
 from segzoo.cli.listing import list_models
@@ -79,6 +81,8 @@ app.command("list", help=_help(list_models))(list_models)
 app.command("info", help=_help(info))(info)
 app.command("export", help=_help(export))(export)
 app.command("predict", help=_help(predict))(predict)
+app.command("bench", help=_help(bench))(bench)
+app.command("doctor", help=_help(doctor))(doctor)
 app.command("demo", help=_help(demo))(demo)
 
 

@@ -70,9 +70,9 @@ class TimmEncoder(Encoder):
         try:
             self.net, dilated = _create(name, in_channels, output_stride, family, pretrained=weights == "imagenet")
         except (OSError, RuntimeError) as error:
-            if weights != "imagenet":
-                raise
-            raise cannot_fetch(name, error) from error
+            if weights == "imagenet":
+                raise cannot_fetch(name, error) from error
+            raise PairingError(f"Encoder {name!r} gives no feature maps: {error} {_WAY_OUT}") from error
         config = self.net.pretrained_cfg
         deepest = self.net.feature_info.reduction()[-1]
         self.multiple = config["input_size"][-1] if family.pads_to_own_size else max(32, deepest)

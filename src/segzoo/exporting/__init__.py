@@ -64,9 +64,9 @@ def export(
 
     The file appears only after onnxruntime has computed with it what torch computes, at four sizes other than the
     traced one, a single pixel and a batch of three among them: logits within 1e-4 of the largest, the same label on
-    99.99 % of pixels (fp16: 99.5 %, and the logits are only reported). Networks that unpool must come as near on 98 %
-    of pixels, with the same label on 99.9 % (fp16: 95 %), for one of four images at each size: a near-tie that rounds
-    differently flips a switch and moves a value by a pixel.
+    99.99 % of pixels (fp16: 99.5 %, and the logits are only reported). Networks that unpool must come as near on 95 %
+    of pixels, with the same label on 99 % (fp16: 95 %), taking the best of four images at each size: a near-tie that
+    rounds differently flips a switch and moves a value by a pixel.
 
     Args:
         io: "image": input `image`, uint8 (batch, height, width, channels), RGB, 0-255; output `labels`, uint8 (batch,
