@@ -5,13 +5,14 @@ import os
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from segzoo import create, list_models, load, save
 from segzoo.decoders import DECODERS
-from segzoo.errors import CheckpointError, PairingError, SegzooError, UnknownNameError
+from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, UnknownNameError
 from segzoo.labels import LABEL_SETS, LabelSet
 
 
@@ -37,8 +38,55 @@ def tiny(**options: object):
     ],
 )
 def test_names_that_are_not_known(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(UnknownNameError, match=message):
+    with pytest.raises((UnknownNameError, OptionError), match=message):
         create(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("unet", 11), "encoder is a name"),
+        ((None,), "decoder is a name"),
+        ((["unet"],), "decoder is a name"),
+        (("unet", ""), "Unknown encoder"),
+        (("unet", None, "11"), "num_classes is a whole number, not '11'"),
+        (("unet", None, 2.5), "num_classes is a whole number"),
+        ({"in_channels": "3"}, "in_channels is a whole number"),
+        ({"in_channels": 0}, "1 to 16, not 0"),
+        ({"labels": ["a", "b"]}, "label set or a segzoo.LabelSet"),
+        ({"encoder_weights": True}, "encoder_weights is None"),
+        ({"width": -3}, "at least 1"),
+        ({"width": "8"}, "width= of 'unet' is int | None, not '8'"),
+        ({"width": True}, "not True"),
+        ({"output_stride": 0}, "not 0"),
+        ({"output_stride": "16"}, "whole number, not '16'"),
+    ],
+)
+def test_values_that_cannot_be(arguments: tuple[object, ...] | dict[str, object], message: str) -> None:
+    with pytest.raises((OptionError, UnknownNameError, PairingError)) as caught:
+        create(*arguments) if isinstance(arguments, tuple) else create("unet", **arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [5, "ab", (-3, 8), (4, 16), (3,)])
+@pytest.mark.parametrize("decoder", ["fcn8s", "deconvnet"])
+def test_hidden_layers_that_cannot_be(decoder: str, hidden: object) -> None:
+    with pytest.raises(OptionError, match="hidden"):
+        create(decoder, encoder="test_resnet", hidden=hidden)
+
+
+def test_numpys_integers_are_integers(tmp_path: Path) -> None:
+    assert load(save(tiny(num_classes=np.int64(3)), tmp_path / "m")).config.num_classes == 3
+
+
+def test_info_is_json() -> None:
+    with pytest.raises(OptionError, match="JSON"):
+        tiny().with_info(a=torch.zeros(2))
+
+
+def test_only_models_of_segzoo_are_saved(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not Linear"):
+        save(torch.nn.Linear(2, 2), tmp_path / "m")
 
 
 @pytest.mark.parametrize(

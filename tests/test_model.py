@@ -159,6 +159,38 @@ def test_predict_takes_paths_pictures_arrays_and_lists(photograph: np.ndarray, t
     assert model.predict([]) == []
 
 
+def test_predict_leaves_frozen_layers_frozen() -> None:
+    model = small("unet", "test_resnet").train()
+    model.encoder.eval()
+    model.predict(np.zeros((20, 30, 3), np.uint8))
+    assert model.training and model.decoder.training and not model.encoder.training
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(1, 4, 32, 32), torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8)]
+)
+def test_what_is_no_normalised_image_says_what_is(image: torch.Tensor) -> None:
+    with pytest.raises(ImageError, match=r"normalised floats \(N, 3, H, W\).*model\.normalise"):
+        small("unet", "test_resnet")(image)
+
+
+@pytest.mark.parametrize("images", [torch.rand(1, 8, 8, 3), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)])
+def test_normalise_refuses_what_it_would_spoil(images: torch.Tensor) -> None:
+    with pytest.raises(ImageError, match="normalise takes uint8 images"):
+        small("unet", "test_resnet").normalise(images)
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "transposed"])
+@pytest.mark.parametrize("encoder", ["vgg11", "test_resnet"])
+def test_dilated_skip_heads_keep_their_fine_scores(encoder: str, upsample: str) -> None:
+    model = small("fcn8s", encoder, output_stride=8, upsample=upsample).eval()
+    sizes = []
+    for up in model.decoder.ups:
+        up.register_forward_hook(lambda _, inputs, out: sizes.append((inputs[0].shape[-1], out.shape[-1])))
+    model(torch.randn(1, 3, 64, 64))
+    assert sizes == [(8, 8), (8, 8)]
+
+
 def test_predict_with_another_number_of_channels() -> None:
     model = create("unet", encoder="test_resnet", num_classes=2, in_channels=5)
     assert model.predict(np.zeros((20, 30, 5), np.uint8)).shape == (20, 30)

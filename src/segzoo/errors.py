@@ -16,6 +16,10 @@ class UnknownNameError(SegzooError, ValueError):
     """A name (encoder, decoder, option, label set) that segzoo does not know."""
 
 
+class OptionError(SegzooError, ValueError):
+    """A value that an argument cannot take."""
+
+
 class PairingError(SegzooError, ValueError):
     """An encoder and a decoder (or an output stride) that cannot work together."""
 
@@ -49,6 +53,6 @@ def unknown(kind: str, name: str, known: Iterable[str], see: str) -> UnknownName
         known: every right answer; only near ones are shown, since there may be 1,300.
         see: a whole sentence on where the right names are listed.
     """
-    near = difflib.get_close_matches(name.lower(), list(known), n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), list(dict.fromkeys(known)), n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(f"Unknown {kind} {name!r}.{hint} {see}")

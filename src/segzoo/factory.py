@@ -2,10 +2,12 @@
 
 import hashlib
 import inspect
+import operator
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from segzoo._version import __version__
 from segzoo.checkpoints import native
 from segzoo.decoders import DECODERS, Decoder
 from segzoo.encoders import Encoder, create_encoder
-from segzoo.errors import CheckpointError, PairingError, SegzooError, UnknownNameError, unknown
+from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, unknown
 from segzoo.labels import LabelSet, label_set
 from segzoo.model import ModelConfig, SegmentationModel
 
@@ -48,34 +50,44 @@ def create(
 
     Raises:
         UnknownNameError: a name that segzoo does not know; near ones are suggested.
+        OptionError: a value that an argument cannot take.
         PairingError: encoder and decoder cannot work together; the message names a pairing that works.
         DownloadError, CheckpointError: the encoder's weights cannot be had, or do not fit.
     """
     kind = _decoder(decoder)
+    if encoder is not None and not isinstance(encoder, str):
+        raise OptionError(
+            f"encoder is a name such as 'resnet101', not {encoder!r}. num_classes= is the number of classes."
+        )
     _check_options(decoder, kind, options)
     if isinstance(labels, str):
         labels = label_set(labels)
+    if labels is not None and not isinstance(labels, LabelSet):
+        raise OptionError(f"labels is the name of a label set or a segzoo.LabelSet, not {labels!r}.")
     if num_classes is None:
         num_classes = 21 if labels is None else len(labels)
+    num_classes, in_channels = _whole("num_classes", num_classes), _whole("in_channels", in_channels)
     if num_classes < 2:
-        raise UnknownNameError(f"num_classes is at least 2, background counted, not {num_classes}.")
+        raise OptionError(f"num_classes is at least 2, background counted, not {num_classes}.")
+    if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
+        raise OptionError(f"encoder_weights is None, 'imagenet' or the path of a file, not {encoder_weights!r}.")
     labels = labels or LabelSet.generic(num_classes)
     if len(labels) != num_classes:
-        raise UnknownNameError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
+        raise OptionError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
     config = ModelConfig(
         decoder=decoder,
-        encoder=encoder or kind.encoder,
+        encoder=kind.encoder if encoder is None else encoder,
         num_classes=num_classes,
         labels=labels,
         in_channels=in_channels,
-        output_stride=output_stride or kind.output_strides[0],
+        output_stride=kind.output_strides[0] if output_stride is None else _whole("output_stride", output_stride),
         options=options,
     )
     return _build(config, None if encoder_weights is None else os.fspath(encoder_weights))
 
 
 def list_models() -> list[str]:
-    """Names of the decoders, each of which makes a model with any encoder."""
+    """Names of the decoders, the first argument of `create`."""
     return list(DECODERS)
 
 
@@ -93,6 +105,8 @@ def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
     Raises:
         CheckpointError: it cannot be written there.
     """
+    if not isinstance(model, SegmentationModel):
+        raise CheckpointError(f"segzoo.save takes a model of segzoo.create or load, not {type(model).__name__}.")
     target = Path(path)
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
@@ -115,7 +129,7 @@ def load(path: str | os.PathLike[str]) -> SegmentationModel:
         with torch.device("meta"):
             model = _build(config)
         model.encoder.mean, model.encoder.std = tuple(found["mean"]), tuple(found["std"])
-    except (KeyError, TypeError, ValueError, SegzooError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         written = found.get("version", "?")
         raise CheckpointError(
             f"{target} describes a model that this segzoo cannot build: {error!s} (written by segzoo {written}, "
@@ -203,20 +217,43 @@ def _build(config: ModelConfig, encoder_weights: str | None = None) -> Segmentat
 
 
 def _decoder(name: str) -> type[Decoder]:
+    if not isinstance(name, str):
+        raise OptionError(f"The decoder is a name such as 'unet', not {name!r}.")
     if name not in DECODERS:
         raise unknown("decoder", name, DECODERS, f"Decoders are {', '.join(DECODERS)}.")
     return DECODERS[name]
 
 
 def _check_options(name: str, kind: type[Decoder], options: Mapping[str, Any]) -> None:
-    """Refuses an option that the decoder's __init__ does not name, and an upsampling that it does not offer."""
+    """Refuses an option that the decoder's __init__ does not name, and a value of another type than it says there."""
     known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
+    types = get_type_hints(kind.__init__)
+    for option, value in options.items():
+        if option in known and option != "upsample" and not _fits(value, types[option]):
+            raise OptionError(f"{option}= of {name!r} is {types[option]}, not {value!r}.")
         if option not in known:
             raise unknown("option", option, known, f"{name!r} takes {', '.join(known) or 'no options'}.")
     ways = getattr(kind, "upsamples", ())
     if "upsample" in options and options["upsample"] not in ways:
         raise unknown("upsample", str(options["upsample"]), ways, f"{name!r} takes {', '.join(ways)}.")
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value is of a type that a decoder's option has: bool, int, a tuple of these (a list will do), None."""
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return any(_fits(value, one) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        parts = get_args(hint)
+        return isinstance(value, list | tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+    return type(value) is hint  # exactly: True is an int to isinstance
+
+
+def _whole(name: str, value: Any) -> int:
+    """numpy's integers too, as plain ones, which JSON can hold."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise OptionError(f"{name} is a whole number, not {value!r}.") from None
 
 
 def _check_levels(config: ModelConfig, kind: type[Decoder], encoder: Encoder, works: str) -> None:

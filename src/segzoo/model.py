@@ -1,6 +1,8 @@
 """A segmentation model: an encoder, a decoder, and the padding and resizing around them."""
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 from segzoo.decoders import Decoder
 from segzoo.encoders import Encoder
+from segzoo.errors import ImageError, OptionError
 from segzoo.labels import LabelSet
 from segzoo.preprocess import ImageLike, read_image
 
@@ -56,6 +59,12 @@ class SegmentationModel(nn.Module):
     def forward(self, image: Tensor, auxiliary: Literal[True]) -> tuple[Tensor, Tensor | None]: ...
     def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
         """Logits at the image's own size; with `auxiliary` also the auxiliary head's, None where there is none."""
+        channels = self.config.in_channels
+        if image.ndim != 4 or image.shape[1] != channels or not image.is_floating_point():
+            raise ImageError(
+                f"The model takes normalised floats (N, {channels}, H, W), not {image.dtype} {tuple(image.shape)}. "
+                "model.normalise turns uint8 images (N, H, W, channels) into them, and model.predict takes photographs."
+            )
         height, width = image.shape[-2:]
         # Written so that torch.compile and the exporter both see sizes as multiples: -height % k breaks the first.
         k = self.encoder.multiple
@@ -82,6 +91,11 @@ class SegmentationModel(nn.Module):
 
         (x / 255 - mean) / std, folded into one scale and one shift.
         """
+        channels = self.config.in_channels
+        if images.ndim != 4 or images.shape[3] != channels or images.dtype != torch.uint8:
+            raise ImageError(
+                f"normalise takes uint8 images (N, H, W, {channels}), 0-255, not {images.dtype} {tuple(images.shape)}."
+            )
         mean, std = torch.tensor([self.encoder.mean, self.encoder.std], dtype=torch.float64)
         scale, shift = (t.to(images.device, torch.float32)[:, None, None] for t in (1 / (255 * std), -mean / std))
         normalised: Tensor = images.permute(0, 3, 1, 2).float() * scale + shift
@@ -119,17 +133,32 @@ class SegmentationModel(nn.Module):
             return [self.predict(one) for one in image]
         # A copy: torch will not share memory that it must not write to.
         pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
-        training = self.training
-        self.eval()
-        try:
-            with torch.inference_mode():
-                labels, _ = self.classify(pixels[None].to(next(self.parameters()).device))
-        finally:
-            self.train(training)
+        with evaluating(self), torch.inference_mode():
+            labels, _ = self.classify(pixels[None].to(next(self.parameters()).device))
         result: NDArray[np.uint8 | np.int32] = labels[0].cpu().numpy()
         return result
 
     def with_info(self, **info: Any) -> "SegmentationModel":
-        """Adds to what the file says of the weights (training data, metrics, licence); JSON values. Returns itself."""
+        """Adds to what the file says of the weights (training data, metrics, licence). Returns itself.
+
+        Raises:
+            OptionError: a value that JSON cannot hold, such as a tensor.
+        """
+        try:
+            json.dumps(info)
+        except (TypeError, ValueError) as error:
+            raise OptionError(f"with_info takes what JSON can hold (numbers, texts, lists, dicts): {error}.") from None
         self.config = replace(self.config, info={**self.config.info, **info})
         return self
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while; then each module is as it was, frozen ones among training ones too."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -9,7 +9,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from segzoo.encoders import create_encoder, list_encoders
-from segzoo.errors import CheckpointError, DownloadError, PairingError, UnknownNameError
+from segzoo.errors import CheckpointError, DownloadError, OptionError, PairingError, UnknownNameError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -72,7 +72,7 @@ def test_image_channels(name: str, channels: int) -> None:
 
 @pytest.mark.parametrize("channels", [0, 17, -1])
 def test_image_channels_out_of_range(channels: int) -> None:
-    with pytest.raises(PairingError, match="1 to 16"):
+    with pytest.raises(OptionError, match="1 to 16"):
         create_encoder("test_resnet", in_channels=channels)
 
 

@@ -24,6 +24,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
         CheckpointError: the folder does not exist or cannot be written to.
     """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    if not path.parent.is_dir():
+        raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     aside = None
     try:
         # In the same folder, since a rename is atomic only within one file system.
@@ -32,7 +34,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
         save_file(contiguous, aside, metadata.encode(record))
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
-        os.chmod(aside, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
+        os.chmod(aside, 0o666 & ~umask())  # mkstemp's files are for their owner alone
         os.replace(aside, path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"Cannot write {path}: {error}. Nothing was changed there.") from error
@@ -48,7 +50,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         CheckpointError: no file, not a whole .safetensors, or one that segzoo did not write.
     """
     if not path.is_file():
-        raise CheckpointError(f"No file {path}.")
+        raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
+    if path.suffix == ".onnx":
+        raise CheckpointError(f"{path} is an exported graph: segzoo.runtime.Session({str(path)!r}) runs it.")
     try:
         with safe_open(path, framework="pt") as file:
             record = metadata.decode(file.metadata() or {})
@@ -65,7 +69,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return record, tensors
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The permissions that new files of this process do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

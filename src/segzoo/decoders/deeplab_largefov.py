@@ -4,8 +4,7 @@ Chen, Papandreou, Kokkinos, Murphy, Yuille: Semantic Image Segmentation with Dee
 Connected CRFs, ICLR 2015, arXiv 1412.7062, section 2 and table 1 (c); layers as in the authors' prototxt.
 
 What differs from the paper: VGG's first four pools are 2x2 (the paper makes them 3x3), there is no average pool after
-pool5, and no CRF. Other encoders end at their deepest map, without a pool5. `paper/deeplab_largefov` will be the paper
-to the letter.
+pool5, and no CRF. Other encoders end at their deepest map, without a pool5.
 """
 
 import torch.nn.functional as F

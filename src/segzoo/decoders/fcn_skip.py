@@ -6,9 +6,9 @@ What differs from the paper: fc6 keeps the size (pad 3) where the paper pads the
 bilinear interpolation unless `upsample="transposed"` asks for the paper's learned kernels (the last step is always
 fixed, as in the paper); scores start at N(0, 0.01). With an encoder that has no hidden classifier layers there is no
 fc6 or fc7 to make convolutional, and the deepest map is scored directly, as the paper does with GoogLeNet.
-`paper/fcn8s` will be the paper to the letter.
 """
 
+from itertools import pairwise
 from typing import ClassVar
 
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segzoo.decoders.base import Decoder
 from segzoo.features import Features
 from segzoo.layers.conv import HiddenLayers, score_layer
-from segzoo.layers.upsampling import Upsample, upsampling
+from segzoo.layers.upsampling import Interpolate, Upsample, upsampling
 
 
 class _FCN(Decoder):
@@ -54,7 +54,12 @@ class _FCN(Decoder):
         # VGG's pool4 has the channels of the map before it, one level up.
         shift = 1 if features.before_pool else 0
         self.skip_scores = nn.ModuleList(score_layer(features.width(k - shift), num_classes) for k in self.skips)
-        self.ups = nn.ModuleList(upsampling(upsample, num_classes, num_classes) for _ in self.skips)
+        # Levels that dilation has brought to one size need no way up from one to the next.
+        strides = [features.strides[features.index(k)] for k in (5, *self.skips)]
+        self.ups = nn.ModuleList(
+            upsampling(upsample, num_classes, num_classes) if deep > shallow else Interpolate("bilinear")
+            for deep, shallow in pairwise(strides)
+        )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         scores: Tensor = self.score(self.hidden(maps[self.features.index(5)]))
@@ -67,8 +72,9 @@ class _FCN(Decoder):
         """The paper's pool3 and pool4: for VGG the pooled map of the level before, else the level's own map."""
         if not self.features.before_pool:
             return maps[self.features.index(level)]
-        before = maps[self.features.index(level - 1)]
-        return F.max_pool2d(before, 2)
+        position = self.features.index(level)
+        dilated = self.features.strides[position] == self.features.strides[position - 1]
+        return maps[position - 1] if dilated else F.max_pool2d(maps[position - 1], 2)
 
 
 class FCN32s(_FCN):

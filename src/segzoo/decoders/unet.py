@@ -5,8 +5,7 @@ arXiv 1505.04597, figure 1, right half.
 
 What differs from the paper: convolutions keep the size, so that maps need no cropping and the mask has the image's
 size; batch normalisation instead of biases; no dropout. On another encoder than the paper's own the expanding path is
-narrower unless `width` says otherwise, and ends at the encoder's shallowest map. `paper/unet` will be the paper to the
-letter.
+narrower unless `width` says otherwise, and ends at the encoder's shallowest map.
 """
 
 from typing import ClassVar
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo.decoders.base import Decoder
+from segzoo.errors import OptionError
 from segzoo.features import Features
 from segzoo.layers.conv import conv_block, score_layer
 from segzoo.layers.upsampling import Upsample, upsampling
@@ -38,6 +38,8 @@ class UNet(Decoder):
         self, features: Features, num_classes: int, *, upsample: Upsample = "upconv", width: int | None = None
     ) -> None:
         super().__init__(features, num_classes)
+        if width is not None and width < 1:
+            raise OptionError(f"width is at least 1, not {width}.")
         width = width or (features.channels[0] if features.levels[0] == 0 else 16)
         *skips, channels = features.channels
         self.ups = nn.ModuleList()

@@ -1,6 +1,6 @@
 """Encoders by name: any timm model that forms a feature pyramid, and U-Net's own contracting path.
 
-Names are timm's, with a tag or without. Four short ones are the zoo's own.
+Names are timm's, with a tag or without. Two short ones, and "unet", are the zoo's own.
 """
 
 from fnmatch import fnmatch
@@ -11,7 +11,7 @@ from timm.models import is_model_in_modules
 from segzoo.encoders.base import Encoder
 from segzoo.encoders.timm_encoder import TimmEncoder
 from segzoo.encoders.unet import UNetEncoder
-from segzoo.errors import PairingError, UnknownNameError, unknown
+from segzoo.errors import OptionError, UnknownNameError, unknown
 
 SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
 """What timm calls the networks that everybody calls so; vgg16 and resnet101 are timm's own names already."""
@@ -38,13 +38,14 @@ def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, 
 
     Raises:
         UnknownNameError: no such encoder.
+        OptionError: in_channels or output_stride out of range.
         PairingError: it forms no pyramid, or cannot have this output stride.
         DownloadError, CheckpointError: the weights cannot be had or do not fit.
     """
     if not 1 <= in_channels <= 16:
-        raise PairingError(f"in_channels is 1 to 16, not {in_channels}.")
+        raise OptionError(f"in_channels is 1 to 16, not {in_channels}.")
     if output_stride not in (8, 16, 32):
-        raise PairingError(f"output_stride is 8, 16 or 32, not {output_stride}.")
+        raise OptionError(f"output_stride is 8, 16 or 32, not {output_stride}.")
     if name == "unet":
         if weights is not None:
             raise UnknownNameError("There are no pretrained weights for encoder 'unet'; leave encoder_weights=None.")

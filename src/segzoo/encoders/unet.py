@@ -3,7 +3,7 @@
 Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, arXiv 1505.04597, figure 1, left half.
 
 What differs from the paper: convolutions keep the size (pad 1, the paper has valid ones), each is followed by batch
-normalisation instead of a bias, and there is no dropout at the bottom. `paper/unet` will be the paper to the letter.
+normalisation instead of a bias, and there is no dropout at the bottom.
 """
 
 from torch import Tensor, nn

@@ -52,6 +52,10 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
         if value.shape != own.shape:
             misfits.append(f"{found} {tuple(value.shape)}, not {tuple(own.shape)}")
         state[name] = value
+    if any(key.startswith("encoder.net.") for key in source):
+        raise CheckpointError(
+            f"{path} holds a whole segzoo model, not an encoder: segzoo.load({str(path)!r}) loads it."
+        )
     if missing or misfits:
         raise CheckpointError(
             f"{path} does not hold the weights of this encoder. "
@@ -72,7 +76,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(f"Cannot read {path} as weights: {error}") from error
     except Exception as error:  # pickle's own errors share no base: UnpicklingError, KeyError, IndexError, ...
-        raise CheckpointError(f"Cannot read {path} as weights without running code from it: {error}") from error
+        raise CheckpointError(
+            f"Cannot read {path} as weights without running code from it ({type(error).__name__}: {error}). "
+            "It must be a state_dict saved by torch.save, or a .safetensors."
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -12,12 +12,13 @@ import onnx
 import torch
 
 from segzoo import metadata
+from segzoo.checkpoints.native import umask
 from segzoo.errors import ExportError
 from segzoo.exporting.graph import IO, Form, Precision, build_graph
 from segzoo.exporting.int8 import Quantisation, quantise
 from segzoo.exporting.proof import Case, Proof, open_session, prove
 from segzoo.factory import record, weights_sha256
-from segzoo.model import SegmentationModel
+from segzoo.model import SegmentationModel, evaluating
 from segzoo.preprocess import ImageLike
 
 __all__ = ["Case", "Export", "Proof", "Quantisation", "export"]
@@ -41,8 +42,8 @@ class Export:
     def __str__(self) -> str:
         text = (
             f"{self.path}: {self.size / 1e6:.1f} MB, {self.precision}, opset {self.opset}, {self.seconds:.0f} s; "
-            f"proved on {len(self.proof.cases)} images: logits within {self.proof.logits_difference:.1e} of the "
-            f"largest, the same label on {self.proof.label_agreement:.4%} of pixels"
+            f"proved on {len(self.proof.cases)} batches of images: logits within {self.proof.logits_difference:.1e} of "
+            f"the largest, the same label on {self.proof.label_agreement:.4%} of pixels"
         )
         return f"{text}; {self.quantisation}" if self.quantisation else text
 
@@ -88,29 +89,21 @@ def export(
             Nothing is left behind, and a file that was there stays.
         ImageError: an image of `calibration` cannot be read.
     """
+    if not isinstance(model, SegmentationModel):
+        raise ExportError(f"segzoo.export takes a model of segzoo.create or segzoo.load, not {type(model).__name__}.")
     target = Path(path)
     if target.suffix != ".onnx":
         target = target.with_name(f"{target.name}.onnx")
     _check(target, io, precision, scores, fixed, opset, calibration)
     tell = progress or (lambda _: None)
     start = time.perf_counter()
-    training, device = model.training, next(model.parameters()).device
-    ours = model if device.type == "cpu" else copy.deepcopy(model).cpu()
-    ours.eval()
+    ours = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     form = Form(io, fixed, half=precision == "fp16", scores=scores)
     handle, aside = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".onnx", dir=target.parent)
     os.close(handle)
     try:
-        tell("tracing")
-        with torch.no_grad():
-            proto = build_graph(ours, form, opset)
-        tell("checking")
-        onnx.save(proto, aside)
-        _check_graph(aside)
-        proof = prove(ours, aside, form, tell)
-        quantisation = None
-        if precision == "int8":
-            proto, quantisation = quantise(aside, form, calibration or (), ours.config.in_channels, tell)
+        with evaluating(ours):
+            proof, proto, quantisation = _prove_graph(ours, aside, form, precision, opset, calibration or (), tell)
         tell("writing")
         if io == "image" and not logits:
             del proto.graph.output[-1]  # the logits were there to be compared
@@ -128,16 +121,38 @@ def export(
         proto.producer_name, proto.producer_version = "segzoo", facts["version"]
         onnx.save(proto, aside)
         open_session(aside)  # without its logits it is another file than the one that was proved
-        os.chmod(aside, 0o644)
+        os.chmod(aside, 0o666 & ~umask())  # mkstemp's files are for their owner alone
         os.replace(aside, target)
     except OSError as error:
         raise ExportError(f"Cannot write {target}: {error}.") from error
     finally:
-        ours.train(training)
         if os.path.exists(aside):
             os.unlink(aside)
     seconds = time.perf_counter() - start
     return Export(target, target.stat().st_size, seconds, opset, precision, proof, quantisation)
+
+
+def _prove_graph(
+    model: SegmentationModel,
+    aside: str,
+    form: Form,
+    precision: Precision,
+    opset: int,
+    calibration: Sequence[ImageLike],
+    tell: Callable[[str], None],
+) -> tuple[Proof, onnx.ModelProto, Quantisation | None]:
+    """Traces, checks, proves, quantises; `aside` is written to on the way."""
+    tell("tracing")
+    with torch.no_grad():
+        proto = build_graph(model, form, opset)
+    tell("checking")
+    onnx.save(proto, aside)
+    _check_graph(aside)
+    proof = prove(model, aside, form, tell)
+    if precision != "int8":
+        return proof, proto, None
+    quantised, account = quantise(aside, form, calibration, model.config.in_channels, tell)
+    return proof, quantised, account
 
 
 def _check(
@@ -156,6 +171,8 @@ def _check(
         raise ExportError(f"precision is 'fp32', 'fp16' or 'int8', not {precision!r}.")
     if scores and io == "tensor":
         raise ExportError("scores=True needs io='image': a tensor graph gives logits, of which you take the softmax.")
+    if fixed is not None and not (isinstance(fixed, tuple | list) and all(isinstance(n, int) for n in fixed)):
+        raise ExportError(f"fixed is (batch, height, width) in whole numbers, not {fixed!r}.")
     if fixed is not None and (len(fixed) != 3 or min(fixed) < 1):
         raise ExportError(f"fixed is (batch, height, width), each at least 1, not {fixed!r}.")
     if (precision == "int8") != bool(calibration):

@@ -104,6 +104,9 @@ def build_graph(model: SegmentationModel, form: Form, opset: int) -> onnx.ModelP
         raise ExportError(f"torch.onnx could not export this model: {type(error).__name__}: {reason}") from error
     assert program is not None
     proto: onnx.ModelProto = program.model_proto
+    written = next(entry.version for entry in proto.opset_import if entry.domain == "")
+    if written != opset:
+        raise ExportError(f"opset={opset} cannot be had: torch {torch.__version__} wrote {written} instead.")
     if not form.fixed:
         _require_symbolic(proto, axes)
         _name_output_axes(proto)

@@ -2,6 +2,8 @@
 
 from torch import nn
 
+from segzoo.errors import OptionError
+
 
 def conv_block(
     channels_in: int, channels_out: int, kernel: int = 3, *, bias: bool = False, transposed: bool = False
@@ -49,6 +51,10 @@ class HiddenLayers(nn.Sequential):
     """
 
     def __init__(self, channels_in: int, kernel: int, channels: int, *, dilation: int = 1) -> None:
+        if kernel < 1 or kernel % 2 == 0 or channels < 1:
+            raise OptionError(
+                f"hidden is (kernel, channels), an odd kernel and at least one channel, not {(kernel, channels)}."
+            )
         fc6 = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation)
         fc7 = nn.Conv2d(channels, channels, 1)
         he_init(fc6)
