@@ -294,7 +294,7 @@ def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "Segmen
 
     step(f"building {decoder}")
     # What was not asked for is left out: not every decoder has `upsample` and `auxiliary`.
-    model = create(decoder, **{name: value for name, value in given.items() if value})
+    model = create(decoder, **{name: value for name, value in given.items() if value not in (None, False)})
     what = "The weights" if given["encoder_weights"] is None else "The decoder's weights"
     step.warn(f"{what} are random: the labels mean nothing until the model is trained.")
     return model

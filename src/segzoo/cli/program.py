@@ -59,7 +59,7 @@ def segzoo(
         bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A model zoo for semantic segmentation: any decoder on any encoder, by name, and one ONNX file to deploy.
+    """A model zoo for semantic segmentation: eight decoders on timm's encoders, by name, and one ONNX file to deploy.
 
     Each command explains itself: segzoo COMMAND --help.
 
