@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segzoo.errors import unknown
+from segzoo.errors import OptionError, unknown
 
 Colour = tuple[int, int, int]
 
@@ -24,7 +24,7 @@ class LabelSet:
             None when every pixel is labelled.
 
     Raises:
-        ValueError: no classes, lengths that differ, a name twice, a colour outside 0-255, or an `ignored` that is a
+        OptionError: no classes, lengths that differ, a name twice, a colour outside 0-255, or an `ignored` that is a
             class id.
     """
 
@@ -36,23 +36,23 @@ class LabelSet:
         names: Any = self.names  # Records and users bring what the annotation forbids.
         # A bare string is a sequence of strings too: LabelSet("sky", ...) would become the classes "s", "k" and "y".
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise ValueError(f"A label set needs a sequence of non-empty class names, got {names!r}.")
+            raise OptionError(f"A label set needs a sequence of non-empty class names, got {names!r}.")
         # Lists are taken as well, and frozen here: a label set is hashable whatever it was made from.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "colours", tuple(_colour(colour) for colour in self.colours))
         if not self.names:
-            raise ValueError("A label set needs at least one class.")
+            raise OptionError("A label set needs at least one class.")
         if len(self.names) != len(self.colours):
-            raise ValueError(
+            raise OptionError(
                 f"A label set needs one colour a class, got {len(self.names)} names and {len(self.colours)} colours."
             )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
-            raise ValueError(f"A label set needs unique class names; given twice: {', '.join(twice)}.")
+            raise OptionError(f"A label set needs unique class names; given twice: {', '.join(twice)}.")
         if self.ignored is not None:
             object.__setattr__(self, "ignored", _integer(self.ignored, "the ignored id"))
             if 0 <= self.ignored < len(self.names):
-                raise ValueError(
+                raise OptionError(
                     f"The ignored id {self.ignored} is the class {self.names[self.ignored]!r}; "
                     f"choose an id outside 0-{len(self.names) - 1}, such as 255."
                 )
@@ -74,13 +74,13 @@ class LabelSet:
         """The inverse of `to_dict`, also after a trip through JSON. Keys it does not know are left out.
 
         Raises:
-            ValueError: `record` is no mapping, lacks "names" or "colours", or describes no valid label set.
+            OptionError: `record` is no mapping, lacks "names" or "colours", or describes no valid label set.
         """
         if not isinstance(record, Mapping):
-            raise ValueError(f"A label set record is a mapping with names and colours, got {type(record).__name__}.")
+            raise OptionError(f"A label set record is a mapping with names and colours, got {type(record).__name__}.")
         for key in ("names", "colours"):
             if not isinstance(record.get(key), list | tuple):
-                raise ValueError(f"A label set record needs a list under {key!r}, got {record.get(key)!r}.")
+                raise OptionError(f"A label set record needs a list under {key!r}, got {record.get(key)!r}.")
         return cls(tuple(record["names"]), tuple(record["colours"]), record.get("ignored"))
 
     @classmethod
@@ -88,7 +88,7 @@ class LabelSet:
         """`n` classes named "class 0", "class 1", ... in the colours of the PASCAL VOC palette (class 0 is black).
 
         Raises:
-            ValueError: `n` is below 1.
+            OptionError: `n` is below 1.
         """
         return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_colour(i) for i in range(n)))
 
@@ -126,17 +126,17 @@ def _integer(value: Any, what: str) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise ValueError(f"In a label set {what} must be an integer, got {value!r}.")
+    raise OptionError(f"In a label set {what} must be an integer, got {value!r}.")
 
 
 def _colour(value: Any) -> Colour:
     try:
         red, green, blue = value
     except (TypeError, ValueError):
-        raise ValueError(f"A colour is three integers (red, green, blue), got {value!r}.") from None
+        raise OptionError(f"A colour is three integers (red, green, blue), got {value!r}.") from None
     colour = (_integer(red, "a colour"), _integer(green, "a colour"), _integer(blue, "a colour"))
     if not all(0 <= part <= 255 for part in colour):
-        raise ValueError(f"A colour's parts are 0-255, got {colour}.")
+        raise OptionError(f"A colour's parts are 0-255, got {colour}.")
     return colour
 
 

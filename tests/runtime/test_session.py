@@ -241,3 +241,10 @@ def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[...
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+def test_cuda_graphs_are_not_left_out_in_silence(make_file: MakeFile) -> None:
+    if Session(make_file(), "auto").device != "cpu":
+        pytest.skip("a GPU is here")
+    with pytest.raises(SegzooError, match="cuda_graph=True needs CUDA"):
+        Session(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)

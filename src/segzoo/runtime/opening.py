@@ -71,6 +71,8 @@ def open_file(path: Path, device: str, options: Options) -> Opened:
                 f"device={device!r} cannot be had, because {found.reason}. {found.remedy} "
                 "`segzoo.runtime.doctor()` shows the whole picture."
             )
+    if isinstance(found, devices.Obstacle) and options.cuda_graph:
+        raise SegzooError(f"cuda_graph=True needs CUDA, and {found.reason}. {found.remedy}")
     if found is None or isinstance(found, devices.Obstacle):
         session = _on_cpu(path, options)
         record, labels = read_record(session, path)
