@@ -13,9 +13,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from segzoo.decoders.base import Decoder
-from segzoo.errors import OptionError
 from segzoo.features import Features
-from segzoo.layers.conv import conv_block, score_layer
+from segzoo.layers.conv import check_hidden, conv_block, score_layer
 from segzoo.layers.mirror import mirrored
 from segzoo.layers.upsampling import Upsample, upsampling
 
@@ -42,8 +41,7 @@ class DeconvNet(Decoder):
     ) -> None:
         super().__init__(features, num_classes)
         kernel, channels = hidden or features.classifier or (3, 1024)
-        if kernel < 1 or kernel % 2 == 0 or channels < 1:
-            raise OptionError(f"hidden is (kernel, channels), an odd kernel and at least one channel, not {hidden}.")
+        check_hidden(kernel, channels)
         plan = mirrored(features)
         self.fc6 = conv_block(features.channels[-1], channels, kernel, bias=True)
         self.fc7 = conv_block(channels, channels, 1, bias=True)

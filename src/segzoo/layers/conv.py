@@ -43,6 +43,18 @@ def score_layer(channels: int, num_classes: int, kernel: int = 1) -> nn.Conv2d:
     return score
 
 
+def check_hidden(kernel: int, channels: int) -> None:
+    """Refuses a size of hidden layers that would change the size of the map, or have no weights.
+
+    Raises:
+        OptionError: an even kernel, or less than one channel.
+    """
+    if kernel % 2 == 0 or min(kernel, channels) < 1:
+        raise OptionError(
+            f"hidden is (kernel, channels), an odd kernel and a channel at least, not {kernel, channels}."
+        )
+
+
 class HiddenLayers(nn.Sequential):
     """A classifier's hidden layers made convolutional: fc6 (kernel x kernel), fc7 (1 x 1), each with ReLU and dropout.
 
@@ -51,10 +63,7 @@ class HiddenLayers(nn.Sequential):
     """
 
     def __init__(self, channels_in: int, kernel: int, channels: int, *, dilation: int = 1) -> None:
-        if kernel < 1 or kernel % 2 == 0 or channels < 1:
-            raise OptionError(
-                f"hidden is (kernel, channels), an odd kernel and at least one channel, not {(kernel, channels)}."
-            )
+        check_hidden(kernel, channels)
         fc6 = nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2 * dilation, dilation=dilation)
         fc7 = nn.Conv2d(channels, channels, 1)
         he_init(fc6)
