@@ -22,7 +22,9 @@ def uses(proto: onnx.ModelProto) -> dict[str, tuple[str, str]]:
     found = {}
     for node in graph.node:
         sizes = [types.get(name, (0, 9)) for name in node.output]
-        if all(kind == onnx.TensorProto.INT64 and rank <= 1 for kind, rank in sizes) or node.op_type == "Shape":
+        # A size is an int64, or a lone number on the way to one.
+        on_sizes = all(rank == 0 or (kind == onnx.TensorProto.INT64 and rank == 1) for kind, rank in sizes)
+        if on_sizes or node.op_type == "Shape":
             continue
         first = next((types[name][0] for name in node.input if name in types), 0)
         found[node.name] = (node.op_type, onnx.TensorProto.DataType.Name(first).lower())
