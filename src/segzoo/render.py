@@ -4,7 +4,6 @@ Floor 0. A label map is any integer array (H, W) of class ids.
 """
 
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from segzoo.aside import written_aside
 from segzoo.errors import ImageError
 from segzoo.labels import Colour, LabelSet
 
@@ -74,12 +74,8 @@ def save_mask(path: "str | os.PathLike[str]", labels: "npt.NDArray[Any]", label_
     colours = label_set.colours[:256]
     palette[: len(colours)] = colours
     image.putpalette(palette.tobytes())
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with written_aside(path) as draft:
         image.save(draft, format="PNG", optimize=False)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def overlay(

@@ -4,7 +4,6 @@ Tensors and metadata only, so that opening one never runs anybody's code.
 """
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from segzoo import metadata
+from segzoo.aside import written_aside
 from segzoo.errors import CheckpointError
 
 
@@ -26,21 +26,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     if not path.parent.is_dir():
         raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
-    aside = None
     try:
-        # In the same folder, since a rename is atomic only within one file system.
-        handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        save_file(contiguous, aside, metadata.encode(record))
-        with open(aside, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o666 & ~umask())  # mkstemp's files are for their owner alone
-        os.replace(aside, path)
+        with written_aside(path) as aside:
+            save_file(contiguous, aside, metadata.encode(record))
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"Cannot write {path}: {error}. Nothing was changed there.") from error
-    finally:
-        if aside is not None and os.path.exists(aside):
-            os.unlink(aside)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -67,10 +59,3 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "Create the model by name, fill it with load_state_dict, and segzoo.save that."
         )
     return record, tensors
-
-
-def umask() -> int:
-    """The permissions that new files of this process do not get."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

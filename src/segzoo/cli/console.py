@@ -4,9 +4,9 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -119,7 +119,24 @@ def shown(path: Path) -> str:
     return f"{path}{os.sep}" if path.is_dir() else str(path)
 
 
-class Steps(AbstractContextManager["Steps"]):
+class _Live:
+    """What is drawn while a `with` block runs, in a terminal; `_live` is None where there is none. Abstract."""
+
+    _live: Progress | None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class Steps(_Live):
     """Tells on stderr what is being done: a spinner with the time gone by, or a line a step where there is no terminal.
 
     with Steps() as step:
@@ -132,7 +149,7 @@ class Steps(AbstractContextManager["Steps"]):
     def __init__(self, lines: bool = True) -> None:
         self._console = err()
         self._lines = lines
-        self._live: Progress | None = None
+        self._live = None
         if self._console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
             self._live = Progress(*columns, console=self._console, transient=True)
@@ -148,19 +165,8 @@ class Steps(AbstractContextManager["Steps"]):
         """Prints one line that is meant to be seen above the spinner."""
         self._console.print(_warning(text), soft_wrap=True)
 
-    def __enter__(self) -> "Steps":
-        if self._live is not None:
-            self._live.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-
-class Bar(AbstractContextManager["Bar"]):
+class Bar(_Live):
     """How far a list of images is, on stderr: a bar with the rate and the time left, or a line every ten seconds.
 
     with Bar(len(images)) as bar:
@@ -172,7 +178,7 @@ class Bar(AbstractContextManager["Bar"]):
         self._total = total
         self._done = 0
         self._start = self._told = time.perf_counter()
-        self._live: Progress | None = None
+        self._live = None
         if self._console.is_terminal:
             columns = (TextColumn("Segmenting"), BarColumn(), MofNCompleteColumn(), _Rate())
             left = (TextColumn("time left"), TimeRemainingColumn())
@@ -195,17 +201,6 @@ class Bar(AbstractContextManager["Bar"]):
     def note(self, text: str | Text) -> None:
         """Prints a line above the bar."""
         self._console.print(text, soft_wrap=True)
-
-    def __enter__(self) -> "Bar":
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
 
 class _Rate(ProgressColumn):

@@ -1,7 +1,5 @@
 """`segzoo predict`: a label map for each photograph of a folder."""
 
-import os
-import secrets
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 from rich.text import Text
 
+from segzoo.aside import written_aside
 from segzoo.cli import console, files, words
 from segzoo.cli.plan import Job, plan
 from segzoo.errors import SegzooError
@@ -155,9 +154,5 @@ def _write(predictor: "Predictor", job: Job, labels: "Labels") -> None:
 
 def save_picture(picture: "Image.Image", path: Path) -> None:
     """Writes a JPEG whole or not at all."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with written_aside(path) as draft:
         picture.save(draft, format="JPEG", quality=92)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

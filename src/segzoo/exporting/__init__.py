@@ -2,7 +2,6 @@
 
 import copy
 import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import onnx
 import torch
 
 from segzoo import metadata
-from segzoo.checkpoints.native import umask
+from segzoo.aside import written_aside
 from segzoo.errors import ExportError
 from segzoo.exporting.graph import IO, Form, Precision, build_graph
 from segzoo.exporting.int8 import Quantisation, quantise
@@ -75,7 +74,7 @@ def export(
             "tensor": input `image`, float32 (batch, channels, height, width), normalised; output `logits`.
         precision: "fp32"; "fp16", with the inputs and outputs of fp32; or "int8", quantised on `calibration`.
         scores: a further output `scores`, float32 (batch, height, width): the probability of each label, 0 to 1.
-        logits: a further output `logits`, float32 (batch, classes, height, width).
+        logits: a further output `logits`, float32 (batch, classes, height, width); "tensor" has it in any case.
         fixed: (batch, height, width) of a file for this one size; such a graph has no arithmetic on sizes left.
         opset: of the ONNX operators. onnxruntime's CUDA provider has no MaxPool from 22 on.
         calibration: for int8, some ten to a hundred images like those to come: paths, PIL images or arrays.
@@ -99,42 +98,36 @@ def export(
     start = time.perf_counter()
     ours = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     form = Form(io, fixed, half=precision == "fp16", scores=scores)
-    handle, aside = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=".onnx", dir=target.parent)
-    os.close(handle)
     try:
-        with evaluating(ours):
-            proof, proto, quantisation = _prove_graph(ours, aside, form, precision, opset, calibration or (), tell)
-        tell("writing")
-        if io == "image" and not logits:
-            del proto.graph.output[-1]  # the logits were there to be compared
-        facts = {
-            **record(ours),
-            "io": io,
-            "precision": precision,
-            "multiple": ours.encoder.multiple,
-            "weights_sha256": weights_sha256(ours),
-            "torch": str(torch.__version__),
-            "proof": proof.to_dict(),
-            "quantisation": quantisation.to_dict() if quantisation else None,
-        }
-        onnx.helper.set_model_props(proto, metadata.encode(facts))
-        proto.producer_name, proto.producer_version = "segzoo", facts["version"]
-        onnx.save(proto, aside)
-        open_session(aside)  # without its logits it is another file than the one that was proved
-        os.chmod(aside, 0o666 & ~umask())  # mkstemp's files are for their owner alone
-        os.replace(aside, target)
+        with written_aside(target) as aside:
+            with evaluating(ours):
+                proof, proto, quantisation = _prove_graph(ours, aside, form, precision, opset, calibration or (), tell)
+            tell("writing")
+            if io == "image" and not logits:
+                del proto.graph.output[-1]  # the logits were there to be compared
+            facts = {
+                **record(ours),
+                "io": io,
+                "precision": precision,
+                "multiple": ours.encoder.multiple,
+                "weights_sha256": weights_sha256(ours),
+                "torch": str(torch.__version__),
+                "proof": proof.to_dict(),
+                "quantisation": quantisation.to_dict() if quantisation else None,
+            }
+            onnx.helper.set_model_props(proto, metadata.encode(facts))
+            proto.producer_name, proto.producer_version = "segzoo", facts["version"]
+            onnx.save(proto, aside)
+            open_session(aside)  # without its logits it is another file than the one that was proved
     except OSError as error:
         raise ExportError(f"Cannot write {target}: {error}.") from error
-    finally:
-        if os.path.exists(aside):
-            os.unlink(aside)
     seconds = time.perf_counter() - start
     return Export(target, target.stat().st_size, seconds, opset, precision, proof, quantisation)
 
 
 def _prove_graph(
     model: SegmentationModel,
-    aside: str,
+    aside: Path,
     form: Form,
     precision: Precision,
     opset: int,
@@ -171,10 +164,9 @@ def _check(
         raise ExportError(f"precision is 'fp32', 'fp16' or 'int8', not {precision!r}.")
     if scores and io == "tensor":
         raise ExportError("scores=True needs io='image': a tensor graph gives logits, of which you take the softmax.")
-    if fixed is not None and not (isinstance(fixed, tuple | list) and all(isinstance(n, int) for n in fixed)):
-        raise ExportError(f"fixed is (batch, height, width) in whole numbers, not {fixed!r}.")
-    if fixed is not None and (len(fixed) != 3 or min(fixed) < 1):
-        raise ExportError(f"fixed is (batch, height, width), each at least 1, not {fixed!r}.")
+    whole = isinstance(fixed, tuple | list) and len(fixed) == 3 and all(isinstance(n, int) and n > 0 for n in fixed)
+    if fixed is not None and not whole:
+        raise ExportError(f"fixed is (batch, height, width), whole numbers, each at least 1, not {fixed!r}.")
     if (precision == "int8") != bool(calibration):
         raise ExportError(
             "precision='int8' needs calibration=[...], some ten to a hundred images like those to come."
@@ -187,7 +179,7 @@ def _check(
         raise ExportError(f"No folder {target.parent}. Make it first.")
 
 
-def _check_graph(path: str) -> None:
+def _check_graph(path: Path) -> None:
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:

@@ -1,9 +1,8 @@
 """Static int8 quantisation, calibrated on the user's own images, and an account of what it changed."""
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class Quantisation:
 
 
 def quantise(
-    path: str, form: Form, calibration: Sequence[ImageLike], channels: int, progress: Callable[[str], None]
+    path: Path, form: Form, calibration: Sequence[ImageLike], channels: int, progress: Callable[[str], None]
 ) -> tuple[onnx.ModelProto, Quantisation]:
     """A float32 file -> its graph with quantised convolutions (QDQ, uint8 activations, int8 weights per channel).
 
@@ -62,8 +61,7 @@ def quantise(
             progress(f"calibrating {number}/{len(calibration)}")
             return {"image": _fit(read_image(image, channels), form)}
 
-    handle, quantised = tempfile.mkstemp(prefix=".int8.", suffix=".onnx", dir=os.path.dirname(path))
-    os.close(handle)
+    quantised = path.with_name(f"{path.stem}.int8{path.suffix}")
     try:
         quantization.quantize_static(
             path,
@@ -82,7 +80,7 @@ def quantise(
     except (RuntimeError, ValueError, TypeError) as error:
         raise ExportError(f"onnxruntime could not quantise this graph: {error}") from error
     finally:
-        os.unlink(quantised)
+        quantised.unlink(missing_ok=True)
 
 
 def _fit(pixels: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:
@@ -96,8 +94,8 @@ def _fit(pixels: npt.NDArray[np.uint8], form: Form) -> npt.NDArray[np.uint8]:
 
 
 def _compare(
-    path: str,
-    quantised: str,
+    path: Path,
+    quantised: Path,
     form: Form,
     calibration: Sequence[ImageLike],
     channels: int,

@@ -40,7 +40,6 @@ class Session:
         device: where it runs: "cpu", or "cuda:0" and so on.
         provider: onnxruntime's name for that, such as "CUDAExecutionProvider".
         why: one sentence on how `device` was chosen.
-        placement: onnxruntime's own account of which provider runs which operators, such as {provider: ["Conv", ...]}.
     """
 
     def __init__(
@@ -77,7 +76,6 @@ class Session:
         self.device, self.provider, self.why = opened.device, opened.provider, opened.why
         self.record, self.labels = opened.record, opened.labels
         self._session, self._bound = opened.session, opened.bound
-        self.placement: dict[str, list[str]] = placement(self._session)
         self.channels: int = self.record["in_channels"]
         self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0]
@@ -86,6 +84,11 @@ class Session:
         self.batch: int | None = batch if isinstance(batch, int) else None
         height, width = axes[:2] if self.record["io"] == "image" else axes[1:]
         self.size: tuple[int, int] | None = (height, width) if isinstance(height, int) else None
+
+    @property
+    def placement(self) -> dict[str, list[str]]:
+        """onnxruntime's own account of which provider runs what, such as {"CPUExecutionProvider": ["Conv", ...]}."""
+        return placement(self._session)
 
     def __repr__(self) -> str:
         return f"Session({str(self._path)!r}, {len(self.labels)} classes, on {self.device})"
