@@ -66,25 +66,35 @@ class SegmentationModel(nn.Module):
                 "model.normalise turns uint8 images (N, H, W, channels) into them, and model.predict takes photographs."
             )
         height, width = image.shape[-2:]
+        padded = self._pad(image)
+        maps = self.encoder(padded)
+        logits = self._resize(self.decoder(maps), padded)[..., :height, :width]
+        if not auxiliary:
+            return logits
+        second = self.decoder.auxiliary(maps)
+        return logits, None if second is None else self._resize(second, padded)[..., :height, :width]
+
+    def padded_logits(self, image: Tensor) -> Tensor:
+        """What `forward` gives before it crops: (N, num_classes, H', W'), the next multiples that the encoder takes.
+
+        Cropping labels instead of logits moves a byte a pixel, not num_classes floats.
+        """
+        padded = self._pad(image)
+        return self._resize(self.decoder(self.encoder(padded)), padded)
+
+    def _pad(self, image: Tensor) -> Tensor:
+        """To multiples of what the encoder takes, on the right and at the bottom."""
+        height, width = image.shape[-2:]
         # Written so that torch.compile and the exporter both see sizes as multiples: -height % k breaks the first.
         k = self.encoder.multiple
         padded_height, padded_width = (height + k - 1) // k * k, (width + k - 1) // k * k
         if self.training and image.shape[0] * (padded_height // k) * (padded_width // k) == 1:
             padded_width += k  # batch normalisation refuses to train on the deepest map's one single value
         # Zero after normalisation is what the first convolution's own padding shows it anyway.
-        image = F.pad(image, (0, padded_width - width, 0, padded_height - height))
+        return F.pad(image, (0, padded_width - width, 0, padded_height - height))
 
-        maps = self.encoder(image)
-
-        def resize(logits: Tensor) -> Tensor:
-            size = (padded_height, padded_width)
-            return F.interpolate(logits, size, mode="bilinear", align_corners=False)[..., :height, :width]
-
-        logits: Tensor = resize(self.decoder(maps))
-        if not auxiliary:
-            return logits
-        second = self.decoder.auxiliary(maps)
-        return logits, None if second is None else resize(second)
+    def _resize(self, logits: Tensor, padded: Tensor) -> Tensor:
+        return F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images (N, H, W, in_channels), 0-255 -> what `forward` takes, float32 (N, in_channels, H, W).
@@ -103,8 +113,9 @@ class SegmentationModel(nn.Module):
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind."""
-        logits = self(self.normalise(images))
-        return self.labels_of(logits), logits
+        logits = self.padded_logits(self.normalise(images))
+        height, width = images.shape[1:3]
+        return self.labels_of(logits)[:, :height, :width], logits[..., :height, :width]
 
     def labels_of(self, logits: Tensor) -> Tensor:
         """Logits (N, num_classes, H, W) -> class ids (N, H, W), uint8, or int32 for more than 256 classes."""

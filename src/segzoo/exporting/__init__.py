@@ -13,7 +13,7 @@ import torch
 from segzoo import metadata
 from segzoo.aside import written_aside
 from segzoo.errors import ExportError
-from segzoo.exporting.graph import IO, Form, Precision, build_graph
+from segzoo.exporting.graph import IO, Form, Precision, build_graph, drop_last_output
 from segzoo.exporting.int8 import Quantisation, quantise
 from segzoo.exporting.proof import Case, Proof, open_session, prove
 from segzoo.factory import record, weights_sha256
@@ -104,7 +104,7 @@ def export(
                 proof, proto, quantisation = _prove_graph(ours, aside, form, precision, opset, calibration or (), tell)
             tell("writing")
             if io == "image" and not logits:
-                del proto.graph.output[-1]  # the logits were there to be compared
+                drop_last_output(proto)  # the logits were there to be compared
             facts = {
                 **record(ours),
                 "io": io,

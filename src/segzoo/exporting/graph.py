@@ -48,12 +48,15 @@ class _Graph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         normalised = self.model.normalise(image) if self.form.io == "image" else image
+        height, width = normalised.shape[-2:]
         # Half precision begins after the normalisation and ends before the argmax: one cast each.
-        logits = self.model(normalised.half()).float() if self.form.half else self.model(normalised)
+        padded = self.model.padded_logits(normalised.half() if self.form.half else normalised).float()
+        logits = padded[..., :height, :width]
         if self.form.io == "tensor":
             return (logits,)
-        labels = self.model.labels_of(logits)
-        return (labels, logits.softmax(1).amax(1), logits) if self.form.scores else (labels, logits)
+        # Cropped last, as in `classify`; the cropped logits fall out of the file where nobody asked for them.
+        labels = self.model.labels_of(padded)[:, :height, :width]
+        return (labels, padded.softmax(1).amax(1)[:, :height, :width], logits) if self.form.scores else (labels, logits)
 
 
 def output_names(form: Form) -> list[str]:
@@ -111,6 +114,26 @@ def build_graph(model: SegmentationModel, form: Form, opset: int) -> onnx.ModelP
         _require_symbolic(proto, axes)
         _name_output_axes(proto)
     return proto
+
+
+def drop_last_output(proto: onnx.ModelProto) -> None:
+    """Takes the last output out of a graph, with the nodes and constants that worked for it alone.
+
+    onnxruntime would still run the nodes, and warn of the constants.
+    """
+    graph = proto.graph
+    del graph.output[-1]
+    wanted = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):  # in topological order: who takes a value stands after who gives it
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    constants = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def _require_symbolic(proto: onnx.ModelProto, axes: dict[int, str]) -> None:
