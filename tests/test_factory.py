@@ -56,7 +56,7 @@ def test_names_that_are_not_known(arguments: dict[str, object], message: str) ->
         ({"labels": ["a", "b"]}, "label set or a segzoo.LabelSet"),
         ({"encoder_weights": True}, "encoder_weights is None"),
         ({"width": -3}, "at least 1"),
-        ({"width": "8"}, "width= of 'unet' is int | None, not '8'"),
+        ({"width": "8"}, "width= of 'unet' is int | tuple[int, ...] | None, not '8'"),
         ({"width": True}, "not True"),
         ({"output_stride": 0}, "not 0"),
         ({"output_stride": "16"}, "whole number, not '16'"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from segzoo._version import __version__
 
 if TYPE_CHECKING:
+    from segzoo.converting import convert
     from segzoo.encoders import list_encoders
     from segzoo.exporting import export
     from segzoo.factory import create, list_models, load, save
@@ -24,6 +25,7 @@ _HOMES = {
     "save": "segzoo.factory",
     "list_models": "segzoo.factory",
     "list_encoders": "segzoo.encoders",
+    "convert": "segzoo.converting",
     "export": "segzoo.exporting",
     "LabelSet": "segzoo.labels",
 }
@@ -32,6 +34,7 @@ _SUBMODULES = ("errors", "runtime")
 __all__ = [
     "LabelSet",
     "__version__",
+    "convert",
     "create",
     "export",
     "list_encoders",

@@ -5,6 +5,7 @@ import inspect
 import operator
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -60,25 +61,17 @@ def create(
             f"encoder is a name such as 'resnet101', not {encoder!r}. num_classes= is the number of classes."
         )
     _check_options(decoder, kind, options)
-    if isinstance(labels, str):
-        labels = label_set(labels)
-    if labels is not None and not isinstance(labels, LabelSet):
-        raise OptionError(f"labels is the name of a label set or a segzoo.LabelSet, not {labels!r}.")
+    labels = _labels(labels)
     if num_classes is None:
         num_classes = 21 if labels is None else len(labels)
     num_classes, in_channels = _whole("num_classes", num_classes), _whole("in_channels", in_channels)
-    if num_classes < 2:
-        raise OptionError(f"num_classes is at least 2, background counted, not {num_classes}.")
     if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
         raise OptionError(f"encoder_weights is None, 'imagenet' or the path of a file, not {encoder_weights!r}.")
-    labels = labels or LabelSet.generic(num_classes)
-    if len(labels) != num_classes:
-        raise OptionError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
     config = ModelConfig(
         decoder=decoder,
         encoder=kind.encoder if encoder is None else encoder,
         num_classes=num_classes,
-        labels=labels,
+        labels=_labels_for(num_classes, labels),
         in_channels=in_channels,
         output_stride=kind.output_strides[0] if output_stride is None else _whole("output_stride", output_stride),
         options=options,
@@ -114,13 +107,22 @@ def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def load(path: str | os.PathLike[str]) -> SegmentationModel:
+def load(
+    path: str | os.PathLike[str], *, num_classes: int | None = None, labels: str | LabelSet | None = None
+) -> SegmentationModel:
     """Rebuilds the model that `save` wrote, in eval mode, on the CPU.
 
     No weight is initialised only to be overwritten: the model is built on the meta device and takes the file's tensors.
 
+    Args:
+        num_classes: another number than the file has drops its head for one with random weights, to be trained;
+            everything else is kept.
+        labels: other labels, as many as there are classes; None keeps the file's, or names new classes "class 0" and
+            so on.
+
     Raises:
         CheckpointError: no such file, truncated, foreign, or of another shape than it says; nothing is half-loaded.
+        OptionError, UnknownNameError: num_classes or labels that cannot be.
     """
     target = Path(path)
     found, tensors = native.read(target)
@@ -144,7 +146,41 @@ def load(path: str | os.PathLike[str]) -> SegmentationModel:
         for name in leftover:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, computed[name])
-    return model.eval()
+    return with_classes(model.eval(), num_classes, labels)
+
+
+def with_classes(
+    model: SegmentationModel, num_classes: int | None = None, labels: str | LabelSet | None = None
+) -> SegmentationModel:
+    """The model with another head, or other labels; None for both is the model as it is.
+
+    The head is whatever has another shape in a model of `num_classes` classes; it gets random weights, and all other
+    weights are kept (and shared). What the file said of the old weights is kept as `info["started_from"]`.
+
+    Raises:
+        OptionError: num_classes below 2, or labels of another number.
+    """
+    labels = _labels(labels)
+    old = model.config
+    if num_classes is None and labels is not None and len(labels) != old.num_classes:
+        raise OptionError(
+            f"The weights are for {old.num_classes} classes, and the label set names {len(labels)}. "
+            f"num_classes={len(labels)} gives the model a new head, to be trained."
+        )
+    num_classes = old.num_classes if num_classes is None else _whole("num_classes", num_classes)
+    if num_classes == old.num_classes:
+        model.config = replace(old, labels=old.labels if labels is None else _labels_for(num_classes, labels))
+        return model
+    started_from = {**old.info, "num_classes": old.num_classes}
+    config = replace(
+        old, num_classes=num_classes, labels=_labels_for(num_classes, labels), info={"started_from": started_from}
+    )
+    fresh = _build(config).to(next(model.parameters()).dtype)
+    own = fresh.state_dict()
+    kept = {name: tensor for name, tensor in model.state_dict().items() if tensor.shape == own[name].shape}
+    fresh.load_state_dict(kept, strict=False, assign=True)
+    fresh.encoder.mean, fresh.encoder.std = model.encoder.mean, model.encoder.std
+    return fresh.train(model.training)
 
 
 def record(model: SegmentationModel) -> dict[str, Any]:
@@ -216,6 +252,24 @@ def _build(config: ModelConfig, encoder_weights: str | None = None) -> Segmentat
     return SegmentationModel(encoder, decoder, config)
 
 
+def _labels(labels: Any) -> LabelSet | None:
+    if isinstance(labels, str):
+        return label_set(labels)
+    if labels is not None and not isinstance(labels, LabelSet):
+        raise OptionError(f"labels is the name of a label set or a segzoo.LabelSet, not {labels!r}.")
+    return labels
+
+
+def _labels_for(num_classes: int, labels: LabelSet | None) -> LabelSet:
+    """The labels of so many classes, generic where there are none."""
+    if num_classes < 2:
+        raise OptionError(f"num_classes is at least 2, background counted, not {num_classes}.")
+    labels = labels or LabelSet.generic(num_classes)
+    if len(labels) != num_classes:
+        raise OptionError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
+    return labels
+
+
 def _decoder(name: str) -> type[Decoder]:
     if not isinstance(name, str):
         raise OptionError(f"The decoder is a name such as 'unet', not {name!r}.")
@@ -239,12 +293,16 @@ def _check_options(name: str, kind: type[Decoder], options: Mapping[str, Any]) -
 
 
 def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a type that a decoder's option has: bool, int, a tuple of these (a list will do), None."""
+    """Whether a value is of a type that a decoder's option has: bool, int, str, a tuple (a list will do), None."""
     if isinstance(hint, UnionType) or get_origin(hint) is Union:
         return any(_fits(value, one) for one in get_args(hint))
     if get_origin(hint) is tuple:
         parts = get_args(hint)
-        return isinstance(value, list | tuple) and len(value) == len(parts) and all(map(_fits, value, parts))
+        if not isinstance(value, list | tuple):
+            return False
+        if parts[-1] is Ellipsis:
+            parts = parts[:1] * len(value)
+        return len(value) == len(parts) and all(map(_fits, value, parts))
     return type(value) is hint  # exactly: True is an int to isinstance
 
 

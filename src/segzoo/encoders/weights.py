@@ -5,12 +5,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from segzoo.checkpoints.reading import read, some
 from segzoo.errors import CheckpointError, DownloadError
 
 
@@ -35,7 +33,9 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
     Raises:
         CheckpointError: no such file, not readable, or it lacks weights of this network (named).
     """
-    source = _read(Path(path))
+    if not Path(path).is_file():
+        raise CheckpointError(f"No file {path}. encoder_weights takes None, 'imagenet', or the path of a weights file.")
+    source = read(Path(path))
     state: dict[str, Tensor] = {}
     missing, misfits = [], []
     first = net.pretrained_cfg["first_conv"]
@@ -59,34 +59,8 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
     if missing or misfits:
         raise CheckpointError(
             f"{path} does not hold the weights of this encoder. "
-            + (f"Missing: {_some(missing)}. " if missing else "")
-            + (f"Other shapes: {_some(misfits)}. " if misfits else "")
+            + (f"Missing: {some(missing)}. " if missing else "")
+            + (f"Other shapes: {some(misfits)}. " if misfits else "")
             + "It must be the file of the same timm or torchvision network; nothing was loaded."
         )
     net.load_state_dict(state, strict=False)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"No file {path}. encoder_weights takes None, 'imagenet', or the path of a weights file.")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"Cannot read {path} as weights: {error}") from error
-    except Exception as error:  # pickle's own errors share no base: UnpicklingError, KeyError, IndexError, ...
-        raise CheckpointError(
-            f"Cannot read {path} as weights without running code from it ({type(error).__name__}: {error}). "
-            "It must be a state_dict saved by torch.save, or a .safetensors."
-        ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not (isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())):
-        raise CheckpointError(f"{path} holds no dictionary of tensors. Save the network's state_dict() and pass that.")
-    return content
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,170 @@
+"""convert: another library's checkpoint as a model of segzoo."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segzoo.checkpoints import smp, torchvision
+from segzoo.checkpoints.foreign import Foreign
+from segzoo.checkpoints.reading import read, some
+from segzoo.errors import CheckpointError, OptionError, unknown
+from segzoo.factory import create, with_classes
+from segzoo.labels import LabelSet
+from segzoo.model import SegmentationModel
+
+SOURCES = {"torchvision": torchvision, "smp": smp}
+"""By the name that `source` takes; each recognises its own tensors and says them in segzoo's words."""
+
+_WRAPPERS = ("", "module.", "model.", "_orig_mod.")
+"""What DataParallel, a LightningModule and torch.compile put before each name."""
+
+
+def convert(
+    weights: str | os.PathLike[str] | Mapping[str, Tensor],
+    source: str | None = None,
+    *,
+    encoder: str | None = None,
+    labels: str | LabelSet | None = None,
+    num_classes: int | None = None,
+    upsample: str | None = None,
+    strict: bool = True,
+) -> SegmentationModel:
+    """Turns a checkpoint of another library into a model of segzoo that gives the same logits.
+
+    torchvision's fcn_resnet50 and fcn_resnet101 become `fcn`, segmentation-models-pytorch's Unet becomes `unet`. Its
+    single class becomes two: background with a logit of 0, and the class. No code in a file is run.
+
+    Args:
+        weights: the path of a file of weights (.safetensors, or a state_dict saved by torch.save); the folder that
+            segmentation-models-pytorch's save_pretrained wrote; or a state_dict.
+        source: "torchvision" or "smp"; None recognises it by the names of the tensors.
+        encoder: its name in timm's or the library's words, where neither tensors nor config.json tell: "tu-resnet34".
+        labels: a `LabelSet` or the name of one; None takes "voc" for torchvision's 21 classes, else generic names.
+        num_classes: another number than the checkpoint has gives the model a new head, with random weights.
+        upsample: "nearest" or "bilinear", the decoder_interpolation of smp's Unet, which a bare state_dict does not
+            tell; None takes that of config.json, else smp's own default, "nearest".
+        strict: False loads what fits, and warns (UserWarning) of what it left out and of what is random therefore.
+
+    Returns:
+        a model in eval mode, on the CPU, in float32.
+
+    Raises:
+        CheckpointError: unreadable, not recognised, or not expressible; or, if strict, with tensors missing or left
+            over, which are named.
+        UnknownNameError, OptionError: `source`, `encoder` or `labels` that segzoo does not know.
+    """
+    if source is not None and source not in SOURCES:
+        raise unknown("source", str(source), SOURCES, f"Sources are {', '.join(SOURCES)}.")
+    tensors, settings = _read(weights)
+    if settings is not None:
+        if source not in (None, "smp"):
+            raise CheckpointError(f"{weights} is a folder of segmentation-models-pytorch, not of {source}.")
+        source = "smp"
+        encoder = encoder or settings["encoder_name"]
+        upsample = upsample or settings.get("decoder_interpolation")
+    source, tensors = _recognise(tensors, source)
+    if source == "torchvision":
+        if upsample is not None:
+            raise OptionError("upsample= is for smp's Unet; torchvision's FCN interpolates bilinearly, always.")
+        foreign = torchvision.understood(tensors, encoder)
+    else:
+        foreign = smp.understood(tensors, encoder, upsample or "nearest")
+    own_labels = foreign.labels if num_classes is None and labels is None else None
+    model = create(
+        foreign.decoder,
+        foreign.encoder,
+        foreign.num_classes,
+        in_channels=_in_channels(foreign),
+        output_stride=foreign.output_stride,
+        labels=own_labels,
+        **foreign.options,
+    )
+    if foreign.normalisation is not None and model.config.in_channels == 3:
+        model.encoder.mean, model.encoder.std = foreign.normalisation
+    model.with_info(converted_from=foreign.origin)
+    _fill(model, foreign, strict)
+    return with_classes(model.eval(), num_classes, labels)
+
+
+def _read(weights: Any) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors, and the settings where they lie in a folder beside them."""
+    if isinstance(weights, Mapping):
+        if not weights or not all(isinstance(v, Tensor) and isinstance(k, str) for k, v in weights.items()):
+            raise CheckpointError("A state_dict maps names to tensors, and this one holds none, or something else too.")
+        return dict(weights), None
+    if not isinstance(weights, str | os.PathLike):
+        raise OptionError(f"convert takes a path or a state_dict, not {type(weights).__name__}.")
+    path = Path(weights)
+    if not path.is_dir():
+        return read(path), None
+    settings = smp.settings(path)
+    # The two names that save_pretrained has had; config.json is never asked for one.
+    files = [path / name for name in ("model.safetensors", "pytorch_model.bin")]
+    return read(next((file for file in files if file.is_file()), files[0])), settings
+
+
+def _recognise(tensors: dict[str, Tensor], source: str | None) -> tuple[str, dict[str, Tensor]]:
+    """Whose tensors these are, and the tensors without what a training program put before their names."""
+    for wrapper in _WRAPPERS:
+        bare = {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+        for name, library in SOURCES.items():
+            if source in (None, name) and library.recognised(bare):
+                return name, bare
+    if any(name.startswith("encoder.net.") for name in tensors):
+        raise CheckpointError("These are the weights of a segzoo model: segzoo.load loads the file of one.")
+    known = " and ".join(library.KNOWN for name, library in SOURCES.items() if source in (None, name))
+    raise CheckpointError(
+        f"segzoo recognises the weights of {known}, and these are not; they begin with "
+        f"{some(list(tensors), 3) or 'nothing'}."
+    )
+
+
+def _in_channels(foreign: Foreign) -> int:
+    """The channels of the image: the first convolution that takes three in a model for three says how many it has."""
+    with torch.device("meta"):
+        own = create(
+            foreign.decoder,
+            foreign.encoder,
+            foreign.num_classes,
+            output_stride=foreign.output_stride,
+            **foreign.options,
+        ).state_dict()
+    stem = next((name for name, tensor in own.items() if tensor.ndim == 4 and tensor.shape[1] == 3), None)
+    for theirs, ours in foreign.names.items():
+        if ours == stem and foreign.tensors[theirs].ndim == 4:
+            return foreign.tensors[theirs].shape[1]
+    return 3
+
+
+def _fill(model: SegmentationModel, foreign: Foreign, strict: bool) -> None:
+    """Copies the weights into a model, all of them, or with strict=False those that fit."""
+    own = model.state_dict()
+    found: dict[str, Tensor] = {}
+    left_over = []
+    for theirs, tensor in foreign.tensors.items():
+        ours = foreign.names.get(theirs)
+        if ours not in own:
+            left_over.append(theirs)
+        elif tensor.shape != own[ours].shape:
+            left_over.append(f"{theirs} {tuple(tensor.shape)}, where {tuple(own[ours].shape)} is wanted")
+        else:
+            found[ours] = tensor
+    # Counters are absent from files made before torch 0.4.1.
+    missing = [name for name in own if name not in found and not name.endswith(".num_batches_tracked")]
+    said = (f" Missing: {some(missing, 20)}." if missing else "") + (
+        f" Left over: {some(left_over, 20)}." if left_over else ""
+    )
+    if said and (strict or not found):
+        raise CheckpointError(
+            f"The weights are not those of {foreign.origin}.{said} Names that are missing are segzoo's. "
+            "strict=False loads what fits."
+        )
+    model.load_state_dict(found, strict=False)
+    if said:
+        model.with_info(random_weights=missing, left_out=left_over)
+        warnings.warn(f"Not all of {foreign.origin} was loaded; what is missing is random.{said}", stacklevel=3)
