@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import operator
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from segzoo._version import __version__
 from segzoo.checkpoints import native
 from segzoo.decoders import DECODERS, Decoder
 from segzoo.encoders import Encoder, create_encoder
+from segzoo.encoders.classifier import hidden_weights
 from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, unknown
 from segzoo.labels import LabelSet, label_set
 from segzoo.model import ModelConfig, SegmentationModel
@@ -41,7 +43,8 @@ def create(
             (`list_encoders`); None takes the paper's own.
         num_classes: at least 2, background counted. None takes the number of `labels`, or 21 without these.
         in_channels: channels of the image, 1 to 16.
-        encoder_weights: None, "imagenet" (timm's weights, fetched), or the path of a timm or torchvision file.
+        encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), or the path of a timm or
+            torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them.
         output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
         labels: a `LabelSet` or the name of one ("camvid", "voc"); None names the classes "class 0" and so on.
         options: the decoder's own, such as upsample="bilinear", auxiliary=True; a name that it lacks is an error.
@@ -66,7 +69,9 @@ def create(
         num_classes = 21 if labels is None else len(labels)
     num_classes, in_channels = _whole("num_classes", num_classes), _whole("in_channels", in_channels)
     if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
-        raise OptionError(f"encoder_weights is None, 'imagenet' or the path of a file, not {encoder_weights!r}.")
+        raise OptionError(
+            f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
+        )
     config = ModelConfig(
         decoder=decoder,
         encoder=kind.encoder if encoder is None else encoder,
@@ -249,6 +254,8 @@ def _build(config: ModelConfig, encoder_weights: str | None = None) -> Segmentat
         raise PairingError(f"{error}{hint} {works}") from None
     _check_levels(config, kind, encoder, works)
     decoder = kind(encoder.features, config.num_classes, **config.options)
+    if encoder_weights is not None and kind.has_hidden and encoder.features.classifier:
+        _load_hidden(decoder, encoder, encoder_weights)
     return SegmentationModel(encoder, decoder, config)
 
 
@@ -268,6 +275,17 @@ def _labels_for(num_classes: int, labels: LabelSet | None) -> LabelSet:
     if len(labels) != num_classes:
         raise OptionError(f"num_classes={num_classes}, but the label set names {len(labels)} classes.")
     return labels
+
+
+def _load_hidden(decoder: Decoder, encoder: Encoder, encoder_weights: str) -> None:
+    """fc6 and fc7 from the classifier that the encoder's weights belong to, as the papers start them."""
+    weights = hidden_weights(encoder.name, encoder_weights, encoder.features.channels[-1])
+    if weights is None or not decoder.load_hidden(weights):
+        why = "holds no classifier" if weights is None else "has hidden layers of another shape"
+        warnings.warn(
+            f"fc6 and fc7 of the {type(decoder).__name__} start at random: {encoder_weights} {why}.",
+            stacklevel=4,
+        )
 
 
 def _decoder(name: str) -> type[Decoder]:

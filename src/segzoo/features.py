@@ -6,6 +6,11 @@ for each entry of its `Features`. A decoder's forward takes that list. Neither k
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
+HiddenWeights = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(weight, bias) of a classifier's hidden layers as convolutions: (4096, 512, 7, 7), (4096, 4096, 1, 1) in VGG."""
+
 
 @dataclass(frozen=True)
 class Features:

@@ -194,6 +194,25 @@ def test_imagenet_without_a_network_says_how_to_pass_a_file() -> None:
         create_encoder("resnet18", weights="imagenet")
 
 
+@pytest.mark.parametrize("tag", ["a1_in1k", "resnet18.a1_in1k"])
+def test_a_tag_names_the_weights(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def create(name: str, **options: object) -> torch.nn.Module:
+        asked.append((name, options["pretrained"]))
+        return timm_create(name, **{**options, "pretrained": False})
+
+    timm_create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    create_encoder("resnet18", weights=tag)
+    assert asked == [("resnet18.a1_in1k", True)]
+
+
+def test_an_unknown_tag() -> None:
+    with pytest.raises(UnknownNameError, match=r"a1_in2k.*Did you mean 'a1_in1k'"):
+        create_encoder("resnet18", weights="a1_in2k")
+
+
 def test_unets_own_path_has_no_pretrained_weights() -> None:
     with pytest.raises(UnknownNameError, match="no pretrained weights"):
         create_encoder("unet", weights="imagenet")

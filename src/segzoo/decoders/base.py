@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from segzoo.features import Features
+from segzoo.features import Features, HiddenWeights
 
 
 class Decoder(nn.Module):
@@ -27,6 +27,9 @@ class Decoder(nn.Module):
     output_strides: ClassVar[tuple[int, ...]] = (32,)
     """Output strides of the encoder that it works on, the default first; 32 is the plain network."""
 
+    has_hidden: ClassVar[bool] = False
+    """Whether it has the two hidden layers of VGG's classifier, which `load_hidden` fills."""
+
     def __init__(self, features: Features, num_classes: int) -> None:
         super().__init__()
         self.features = features
@@ -38,3 +41,10 @@ class Decoder(nn.Module):
     def auxiliary(self, maps: list[Tensor]) -> Tensor | None:
         """Logits of a second head on a shallower map, for training with deep supervision; None where there is none."""
         return None
+
+    def load_hidden(self, weights: HiddenWeights) -> bool:
+        """Starts from a pretrained classifier's hidden layers; False, and nothing changed, where the shapes differ.
+
+        Decoders with `has_hidden` have this.
+        """
+        raise NotImplementedError

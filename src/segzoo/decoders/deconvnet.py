@@ -13,8 +13,8 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from segzoo.decoders.base import Decoder
-from segzoo.features import Features
-from segzoo.layers.conv import check_hidden, conv_block, score_layer
+from segzoo.features import Features, HiddenWeights
+from segzoo.layers.conv import check_hidden, conv_block, fill, score_layer
 from segzoo.layers.mirror import mirrored
 from segzoo.layers.upsampling import Upsample, upsampling
 
@@ -29,6 +29,7 @@ class DeconvNet(Decoder):
 
     paper = "Noh, Hong, Han: Learning Deconvolution Network, arXiv 1505.04366"
     encoder = "vgg16_bn"
+    has_hidden = True
     upsamples: ClassVar[tuple[str, ...]] = ("unpool", "bilinear", "nearest", "transposed")
 
     def __init__(
@@ -61,3 +62,6 @@ class DeconvNet(Decoder):
             x = stage(up(x, like))
         logits: Tensor = self.score(x)
         return logits
+
+    def load_hidden(self, weights: HiddenWeights) -> bool:
+        return fill((self.fc6[0], self.fc7[0]), weights)

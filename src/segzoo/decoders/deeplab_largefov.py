@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from segzoo.decoders.base import Decoder
-from segzoo.features import Features
+from segzoo.features import Features, HiddenWeights
 from segzoo.layers.conv import HiddenLayers, score_layer
 
 
@@ -24,6 +24,7 @@ class DeepLabLargeFOV(Decoder):
     paper = "Chen et al.: Semantic Image Segmentation with Deep Convolutional Nets and CRFs, arXiv 1412.7062"
     encoder = "vgg16"
     output_strides = (8, 16, 32)
+    has_hidden = True
 
     def __init__(self, features: Features, num_classes: int) -> None:
         super().__init__(features, num_classes)
@@ -33,6 +34,14 @@ class DeepLabLargeFOV(Decoder):
     def forward(self, maps: list[Tensor]) -> Tensor:
         logits: Tensor = self.score(self.hidden(self._pool5(maps)))
         return logits
+
+    def load_hidden(self, weights: HiddenWeights) -> bool:
+        """Every fourth channel and every third row and column: 7x7 to 4096 becomes 3x3 to 1024.
+
+        The authors subsampled too, and published only the result; this is the usual way since (Liu et al., SSD).
+        """
+        (fc6, bias6), (fc7, bias7) = weights
+        return self.hidden.load(((fc6[::4, :, ::3, ::3], bias6[::4]), (fc7[::4, ::4], bias7[::4])))
 
     def _pool5(self, maps: list[Tensor]) -> Tensor:
         if self.features.before_pool and self.features.strides[-1] == self.features.strides[-2]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segzoo.decoders.base import Decoder
-from segzoo.features import Features
+from segzoo.features import Features, HiddenWeights
 from segzoo.layers.conv import HiddenLayers, score_layer
 from segzoo.layers.upsampling import Interpolate, Upsample, upsampling
 
@@ -31,6 +31,7 @@ class _FCN(Decoder):
     paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, arXiv 1411.4038"
     encoder = "vgg16"
     output_strides = (32, 16, 8)
+    has_hidden = True
     upsamples: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed")
     skips: ClassVar[tuple[int, ...]]
     """Levels of the added scores, deep to shallow."""
@@ -67,6 +68,9 @@ class _FCN(Decoder):
             skip = score(self._pooled(maps, level))
             scores = up(scores, skip) + skip
         return scores
+
+    def load_hidden(self, weights: HiddenWeights) -> bool:
+        return isinstance(self.hidden, HiddenLayers) and self.hidden.load(weights)
 
     def _pooled(self, maps: list[Tensor], level: int) -> Tensor:
         """The paper's pool3 and pool4: for VGG the pooled map of the level before, else the level's own map."""

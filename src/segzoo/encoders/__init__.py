@@ -11,6 +11,7 @@ from timm.models import is_model_in_modules
 from segzoo.encoders.base import Encoder
 from segzoo.encoders.timm_encoder import TimmEncoder
 from segzoo.encoders.unet import UNetEncoder
+from segzoo.encoders.weights import is_path
 from segzoo.errors import OptionError, UnknownNameError, unknown
 
 SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
@@ -34,7 +35,7 @@ def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, 
         name: "vgg16", "resnet101", "xception", "mobilenet", "unet", or any timm name that forms a pyramid.
         in_channels: channels of the image, 1 to 16.
         output_stride: the stride of the deepest map: 32 is the plain network, 8 and 16 are had by dilation.
-        weights: None, "imagenet", or the path of a file.
+        weights: None, "imagenet", a timm tag ("a1_in1k" or "resnet101.a1_in1k"), or the path of a file.
 
     Raises:
         UnknownNameError: no such encoder.
@@ -50,17 +51,30 @@ def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, 
         if weights is not None:
             raise UnknownNameError("There are no pretrained weights for encoder 'unet'; leave encoder_weights=None.")
         return UNetEncoder(in_channels, output_stride)
-    architecture, _, tag = SHORT_NAMES.get(name, name).partition(".")
+    full = SHORT_NAMES.get(name, name)
+    architecture, _, tag = full.partition(".")
     if not timm.is_model(architecture):
         raise unknown(
             "encoder", name, ["unet", *SHORT_NAMES, *timm.list_models()], "segzoo.list_encoders('*res*') lists more."
         )
-    if tag and f"{architecture}.{tag}" not in timm.list_pretrained(f"{architecture}.*"):
-        known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
-        raise unknown(f"weights tag of {architecture!r}", tag, known, f"It has {', '.join(known) or 'none'}.")
-    return TimmEncoder(
-        SHORT_NAMES.get(name, name), in_channels, None if output_stride == 32 else output_stride, weights
-    )
+    if tag:
+        _check_tag(architecture, tag)
+    if weights is not None and weights != "imagenet" and not is_path(weights):
+        asked = weights.removeprefix(f"{architecture}.")
+        _check_tag(architecture, asked)
+        full, weights = f"{architecture}.{asked}", "imagenet"
+    return TimmEncoder(full, in_channels, None if output_stride == 32 else output_stride, weights)
+
+
+def _check_tag(architecture: str, tag: str) -> None:
+    known = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag not in known:
+        raise unknown(
+            f"weights tag of {architecture!r}",
+            tag,
+            known,
+            f"It has {', '.join(known) or 'none'}; a file is given by its path, ending and all.",
+        )
 
 
 def list_encoders(pattern: str = "*") -> list[str]:

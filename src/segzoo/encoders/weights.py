@@ -22,6 +22,12 @@ def cannot_fetch(name: str, error: Exception) -> DownloadError:
     )
 
 
+def is_path(weights: str) -> bool:
+    """Whether a file is meant, even where there is none: timm's tags have no separators and no such endings."""
+    path = Path(weights)
+    return path.exists() or len(path.parts) > 1 or path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
 def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
     """Fills a timm feature network from a file of the full classifier's weights; its classifier is left out.
 

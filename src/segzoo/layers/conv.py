@@ -1,8 +1,12 @@
 """Convolution blocks, initialised so that training from scratch works."""
 
+from collections.abc import Iterable
+
+import torch
 from torch import nn
 
 from segzoo.errors import OptionError
+from segzoo.features import HiddenWeights
 
 
 def conv_block(
@@ -74,3 +78,22 @@ class HiddenLayers(nn.Sequential):
             self.add_module(name, layer)
             self.add_module(f"relu{name[-1]}", nn.ReLU(inplace=True))
             self.add_module(f"dropout{name[-1]}", nn.Dropout(0.5))
+
+    def load(self, weights: HiddenWeights) -> bool:
+        """Takes a classifier's; False, and nothing changed, where the shapes differ."""
+        return fill((self.get_submodule("fc6"), self.get_submodule("fc7")), weights)
+
+
+def fill(layers: Iterable[nn.Module], weights: HiddenWeights) -> bool:
+    """Copies weights and biases into convolutions; False, and nothing changed, where a shape differs."""
+    pairs = [
+        (own, value)
+        for layer, (weight, bias) in zip(layers, weights, strict=True)
+        for own, value in ((layer.get_parameter("weight"), weight), (layer.get_parameter("bias"), bias))
+    ]
+    if any(own.shape != value.shape for own, value in pairs):
+        return False
+    with torch.no_grad():
+        for own, value in pairs:
+            own.copy_(value)
+    return True
