@@ -58,6 +58,14 @@ def test_names_that_are_not_known(arguments: dict[str, object], message: str) ->
         ({"width": -3}, "at least 1"),
         ({"width": "8"}, "width= of 'unet' is int | tuple[int, ...] | None, not '8'"),
         ({"width": True}, "not True"),
+        ({"width": (8, "8")}, "not (8, '8')"),
+        ({"width": ()}, "width has 1 to 4 numbers"),
+        ({"width": (8,) * 5}, "width has 1 to 4 numbers"),
+        ({"width": (8, 0)}, "each at least 1"),
+        ({"kernel": 2}, "odd"),
+        ({"bridge": "conv"}, "Did you mean 'convs'"),
+        ({"upsample": "unpool", "narrow": False}, "needs a map beside each step"),
+        ({"upsample": "unpool", "join_full_size": False}, "at level 0 too"),
         ({"output_stride": 0}, "not 0"),
         ({"output_stride": "16"}, "whole number, not '16'"),
     ],
@@ -127,6 +135,7 @@ def test_defaults() -> None:
     ("decoder", "options"),
     [
         ("unet", {"upsample": "bilinear", "width": 8}),
+        ("unet", {"width": (16, 8, 8, 8, 4), "narrow": False, "bridge": "convs", "kernel": 3}),
         ("fcn", {"auxiliary": True, "output_stride": 16}),
         ("fcn8s", {"hidden": (3, 8)}),
         ("segnet", {"in_channels": 4}),
@@ -169,6 +178,54 @@ def test_a_loaded_model_trains(tmp_path: Path) -> None:
     model = load(save(tiny(), tmp_path / "m")).train()
     model(torch.randn(2, 3, 33, 47)).square().mean().backward()
     torch.optim.SGD(model.parameters(), 0.1).step()
+
+
+# Other classes
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_another_number_of_classes_keeps_everything_but_the_head(decoder: str, tmp_path: Path) -> None:
+    options = {"upsample": "transposed"} if "transposed" in getattr(DECODERS[decoder], "upsamples", ()) else {}
+    model = create(decoder, encoder="test_resnet", num_classes=5, **options)
+    model.encoder.mean = (0.1, 0.2, 0.3)
+    path = save(model.with_info(licence="CC0"), tmp_path / "m")
+    again = load(path, num_classes=3)
+    old, new = model.state_dict(), again.state_dict()
+    changed = {name for name in old if old[name].shape != new[name].shape}
+    assert changed == {name for name in old if 5 in old[name].shape}
+    assert all(torch.equal(old[name], new[name]) for name in old if name not in changed)
+    assert again.labels == LabelSet.generic(3) and again.encoder.mean == (0.1, 0.2, 0.3)
+    assert again.config.info == {"started_from": {"licence": "CC0", "num_classes": 5}}
+    assert not again.training
+    assert again(torch.randn(1, 3, 33, 47)).shape == (1, 3, 33, 47)
+    rewritten = load(save(again, tmp_path / "n"))
+    assert (rewritten.config.num_classes, rewritten.config.info) == (3, again.config.info)
+
+
+def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:
+    model = tiny(num_classes=11)
+    path = save(model, tmp_path / "m")
+    for arguments in ({"num_classes": 11}, {"labels": "camvid"}, {"num_classes": 11, "labels": "camvid"}):
+        again = load(path, **arguments)
+        assert all(torch.equal(t, again.state_dict()[name]) for name, t in model.state_dict().items())
+        assert again.labels == (LABEL_SETS["camvid"] if "labels" in arguments else LabelSet.generic(11))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 1}, "at least 2"),
+        ({"num_classes": "3"}, "whole number"),
+        ({"labels": "camvid"}, r"for 3 classes, and the label set names 11\. num_classes=11 gives"),
+        ({"labels": "camvid", "num_classes": 4}, "names 11 classes"),
+        ({"labels": "camvit"}, "Did you mean 'camvid'"),
+        ({"labels": 3}, "name of a label set"),
+    ],
+)
+def test_other_classes_that_cannot_be(arguments: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = save(tiny(), tmp_path / "m")
+    with pytest.raises((OptionError, UnknownNameError), match=message):
+        load(path, **arguments)
 
 
 def rewrite(path: Path, **changes: object) -> None:

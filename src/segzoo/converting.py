@@ -12,9 +12,10 @@ from torch import Tensor
 from segzoo.checkpoints import smp, torchvision
 from segzoo.checkpoints.foreign import Foreign
 from segzoo.checkpoints.reading import read, some
-from segzoo.errors import CheckpointError, OptionError, unknown
+from segzoo.errors import CheckpointError, OptionError, PairingError, unknown
 from segzoo.factory import create, with_classes
 from segzoo.labels import LabelSet
+from segzoo.layers.dilation import dry_run
 from segzoo.model import SegmentationModel
 
 SOURCES = {"torchvision": torchvision, "smp": smp}
@@ -56,6 +57,7 @@ def convert(
     Raises:
         CheckpointError: unreadable, not recognised, or not expressible; or, if strict, with tensors missing or left
             over, which are named.
+        PairingError: an encoder that does not keep exact fractions of the image (timm's Inception): no equal logits.
         UnknownNameError, OptionError: `source`, `encoder` or `labels` that segzoo does not know.
     """
     if source is not None and source not in SOURCES:
@@ -87,6 +89,7 @@ def convert(
     if foreign.normalisation is not None and model.config.in_channels == 3:
         model.encoder.mean, model.encoder.std = foreign.normalisation
     model.with_info(converted_from=foreign.origin)
+    _check_sizes(model, foreign)
     _fill(model, foreign, strict)
     return with_classes(model.eval(), num_classes, labels)
 
@@ -98,7 +101,9 @@ def _read(weights: Any) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             raise CheckpointError("A state_dict maps names to tensors, and this one holds none, or something else too.")
         return dict(weights), None
     if not isinstance(weights, str | os.PathLike):
-        raise OptionError(f"convert takes a path or a state_dict, not {type(weights).__name__}.")
+        raise OptionError(
+            f"convert takes a path or a state_dict, not {type(weights).__name__}; model.state_dict() gives one."
+        )
     path = Path(weights)
     if not path.is_dir():
         return read(path), None
@@ -141,6 +146,17 @@ def _in_channels(foreign: Foreign) -> int:
     return 3
 
 
+def _check_sizes(model: SegmentationModel, foreign: Foreign) -> None:
+    """Refuses an encoder that loses rows on its way down: both libraries then resize, each in its own way."""
+    size = 8 * model.encoder.multiple
+    deepest = dry_run(model.encoder, model.config.in_channels, size)[-1]
+    if deepest.shape[-1] * model.encoder.features.strides[-1] != size:
+        raise PairingError(
+            f"{foreign.origin} cannot be converted to the same logits: encoder {foreign.encoder!r} does not keep "
+            f"exactly 1/{model.encoder.features.strides[-1]} of the image, and each library then resizes differently."
+        )
+
+
 def _fill(model: SegmentationModel, foreign: Foreign, strict: bool) -> None:
     """Copies the weights into a model, all of them, or with strict=False those that fit."""
     own = model.state_dict()
@@ -148,8 +164,10 @@ def _fill(model: SegmentationModel, foreign: Foreign, strict: bool) -> None:
     left_over = []
     for theirs, tensor in foreign.tensors.items():
         ours = foreign.names.get(theirs)
-        if ours not in own:
+        if ours is None or ours not in own:
             left_over.append(theirs)
+        elif (tensor.layout, tensor.is_floating_point()) != (own[ours].layout, own[ours].is_floating_point()):
+            left_over.append(f"{theirs}, which holds {tensor.dtype} ({tensor.layout})")
         elif tensor.shape != own[ours].shape:
             left_over.append(f"{theirs} {tuple(tensor.shape)}, where {tuple(own[ours].shape)} is wanted")
         else:

@@ -93,6 +93,24 @@ def test_every_way_up(decoder: str, upsample: str, encoder: str) -> None:
     assert model(torch.randn(2, 3, 33, 47)).shape == (2, 3, 33, 47)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("upsample", ["bilinear", "nearest", "transposed", "upconv"])
+@pytest.mark.parametrize("narrow", [True, False])
+@pytest.mark.parametrize(
+    ("encoder", "bridge"), [("test_resnet", None), ("vgg11", "convs"), ("test_convnext", "expand")]
+)
+def test_unet_goes_to_full_size_whatever_maps_there_are(
+    encoder: str, bridge: str | None, narrow: bool, upsample: str
+) -> None:
+    options = {"width": (8, 8, 6, 6, 4), "join_full_size": False, "bridge": bridge, "narrow": narrow, "kernel": 3}
+    model = create("unet", encoder=encoder, num_classes=3, upsample=upsample, **options).eval()
+    assert model.decoder(model.encoder(torch.randn(1, 3, 64, 96))).shape == (1, 3, 64, 96)
+    assert model.decoder.blocks[4][0][0].in_channels == (4 if narrow else 6)  # and no map beside
+    assert [beside is None for _, beside in model.decoder.steps] == [
+        level == 0 or level not in model.encoder.features.levels for level in (4, 3, 2, 1, 0)
+    ]
+
+
 @pytest.mark.parametrize("name", DECODERS)
 def test_decoders_are_final_and_described(name: str) -> None:
     kind = DECODERS[name]

@@ -56,6 +56,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not record:
         raise CheckpointError(
             f"{path} holds weights but not what rebuilds the model: segzoo.save did not write it. "
-            "Create the model by name, fill it with load_state_dict, and segzoo.save that."
+            "segzoo.convert reads those of torchvision and segmentation-models-pytorch; with any other, create the "
+            "model by name, fill it with load_state_dict, and segzoo.save that."
         )
     return record, tensors

@@ -25,14 +25,16 @@ def understood(tensors: Mapping[str, Tensor], encoder: str | None = None) -> For
     """The model in segzoo's words.
 
     Args:
-        encoder: the encoder, where the tensors do not say.
+        encoder: what the backbone has to be; None takes what it is.
 
     Raises:
         CheckpointError: tensors that say it are missing or misshapen, or it is on another network.
     """
-    encoder = encoder or resnet(tensors, "backbone.")
-    if encoder is None:
-        raise CheckpointError("The backbone is none of torchvision's ResNets; encoder= names it where it is another.")
+    found = resnet(tensors, "backbone.")
+    if found is None:
+        raise CheckpointError(f"The backbone is none of torchvision's ResNets. segzoo reads {KNOWN}.")
+    if encoder not in (None, found):
+        raise CheckpointError(f"The backbone in it is {found}, not {encoder}.")
     num_classes = sizes(tensors, "classifier.4.weight", 4)[0]
     names = {}
     for name in tensors:
@@ -40,9 +42,9 @@ def understood(tensors: Mapping[str, Tensor], encoder: str | None = None) -> For
         if part in _PARTS:
             names[name] = f"{_PARTS[part]}.{rest}"
     return Foreign(
-        origin=f"torchvision fcn_{encoder}",
+        origin=f"torchvision fcn_{found}",
         decoder="fcn",
-        encoder=encoder,
+        encoder=found,
         num_classes=num_classes,
         output_stride=8,
         options={"auxiliary": True} if "aux_classifier.0.weight" in tensors else {},

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from segzoo._version import __version__
 from segzoo.cli import console
 from segzoo.cli.bench import bench
+from segzoo.cli.convert import convert
 from segzoo.cli.demo import demo
 from segzoo.cli.doctor import doctor
 from segzoo.cli.export import export
@@ -80,6 +81,7 @@ app.callback(help=_help(segzoo))(segzoo)
 app.command("list", help=_help(list_models))(list_models)
 app.command("info", help=_help(info))(info)
 app.command("export", help=_help(export))(export)
+app.command("convert", help=_help(convert))(convert)
 app.command("predict", help=_help(predict))(predict)
 app.command("bench", help=_help(bench))(bench)
 app.command("doctor", help=_help(doctor))(doctor)

@@ -29,7 +29,7 @@ class UNet(Decoder):
         width: channels at full size, doubled at each level below, never more than the encoder's deepest map has. None
             takes those of the encoder's full-size map, 64 in the paper and VGG, and 16 where there is no such map.
             Or the channels after each step up, deep to shallow, such as (256, 128, 64, 32, 16): there are as many steps
-            then, and those to levels where the encoder has no map double the size.
+            then, also to levels where the encoder has no map.
         narrow: whether the way up also narrows what it brings up to the channels after the step, as the paper's does.
         join_full_size: whether the encoder's map at full size is put beside too, where there is one (VGG).
         bridge: layers on the deepest map before the way up: None, "convs" (two 3x3 convolutions) or "expand"
@@ -59,7 +59,7 @@ class UNet(Decoder):
         self.bridge, channels = _bridge(bridge, features.channels[-1])
         self.ups = nn.ModuleList()
         self.blocks = nn.ModuleList()
-        self.joined: list[int | None] = []  # the position of the map beside each step, None where there is none
+        self.steps: list[tuple[int, int | None]] = []  # the level, and the position of the map beside, if there is one
         for level, wide in _steps(features, width):
             beside = level in features.levels and (level > 0 or join_full_size)
             skip = features.width(level) if beside else 0
@@ -67,7 +67,7 @@ class UNet(Decoder):
                 raise OptionError(f"upsample='unpool' needs a map beside each step, at level {level} too.")
             # Switches belong to the channels of the map that they were taken from.
             raised = skip if upsample == "unpool" else wide if narrow else channels
-            self.joined.append(features.index(level) if beside else None)
+            self.steps.append((level, features.index(level) if beside else None))
             self.ups.append(upsampling(upsample, channels, raised))
             self.blocks.append(nn.Sequential(conv_block(raised + skip, wide), conv_block(wide, wide)))
             channels = wide
@@ -75,12 +75,18 @@ class UNet(Decoder):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         x = self.bridge(maps[-1])
-        for position, up, block in zip(self.joined, self.ups, self.blocks, strict=True):
-            skip = None if position is None else maps[position]
-            x = up(x, skip)
-            x = block(x if skip is None else torch.cat((x, skip), 1))
+        for (level, beside), up, block in zip(self.steps, self.ups, self.blocks, strict=True):
+            if beside is None:
+                x = block(up(x, self._empty(maps[-1], level)))
+            else:
+                x = block(torch.cat((up(x, maps[beside]), maps[beside]), 1))
         logits: Tensor = self.score(x)
         return logits
+
+    def _empty(self, deepest: Tensor, level: int) -> Tensor:
+        """A map without channels, of the size that a level has where the encoder has no map."""
+        times = 2 ** (self.features.levels[-1] - level)
+        return deepest.new_empty((1, 0, deepest.shape[-2] * times, deepest.shape[-1] * times))
 
 
 def _steps(features: Features, width: int | tuple[int, ...] | None) -> list[tuple[int, int]]:

@@ -1,8 +1,7 @@
 """Ways to bring a map up to the size of the next one: modules named by what they do, all called as up(x, like).
 
 `like` is the encoder's map at the level that is wanted. Every way goes to `like`'s own height and width and never to
-"twice": encoders round odd sizes up, down, or neither. Only where the encoder has no map at all, and `like` is None, do
-they double the size; "unpool" cannot.
+"twice": encoders round odd sizes up, down, or neither.
 """
 
 from typing import Literal
@@ -23,12 +22,11 @@ class Interpolate(nn.Module):
         super().__init__()
         self.mode = mode
 
-    def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
         # align_corners is refused for nearest, even when it is False.
-        align = False if self.mode == "bilinear" else None
-        if like is None:
-            return F.interpolate(x, scale_factor=2.0, mode=self.mode, align_corners=align)
-        return F.interpolate(x, like.shape[-2:], mode=self.mode, align_corners=align)
+        return F.interpolate(
+            x, like.shape[-2:], mode=self.mode, align_corners=False if self.mode == "bilinear" else None
+        )
 
     def extra_repr(self) -> str:
         return self.mode
@@ -48,9 +46,9 @@ class Transposed(nn.Module):
             self.convolution.weight.zero_()
             self.convolution.weight[range(channels), range(channels)] = bilinear_kernel(4)
 
-    def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
         y: Tensor = self.convolution(x)
-        return y if like is None else y[..., : like.shape[-2], : like.shape[-1]]
+        return y[..., : like.shape[-2], : like.shape[-1]]
 
 
 class UpConv(nn.Module):
@@ -60,9 +58,9 @@ class UpConv(nn.Module):
         super().__init__()
         self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
 
-    def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
         y: Tensor = self.convolution(x)
-        return y if like is None else y[..., : like.shape[-2], : like.shape[-1]]
+        return y[..., : like.shape[-2], : like.shape[-1]]
 
 
 class Narrow(nn.Module):
@@ -73,7 +71,7 @@ class Narrow(nn.Module):
         self.narrow = nn.Conv2d(channels_in, channels_out, 1)
         self.up = up
 
-    def forward(self, x: Tensor, like: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, like: Tensor) -> Tensor:
         y: Tensor = self.up(self.narrow(x), like)
         return y
 

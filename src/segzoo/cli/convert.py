@@ -1,0 +1,106 @@
+"""`segzoo convert`: another library's checkpoint as one .safetensors file that rebuilds its model."""
+
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segzoo.cli import console
+from segzoo.errors import CheckpointError
+
+
+def convert(
+    weights: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Weights (.safetensors, .pth, ...), or the folder save_pretrained wrote."),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="torchvision|smp", help="The library that it is from.", show_default="by what is in the file"
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Where the file does not tell, such as tu-resnet34.", show_default="by what is in the file"),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="camvid|voc",
+            help="Names and colours of the classes.",
+            show_default="voc for torchvision's 21 classes, else class 0, 1, ...",
+        ),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Another number of classes: a new head with random weights.", show_default="the file's"
+        ),
+    ] = None,
+    upsample: Annotated[
+        str | None,
+        typer.Option(
+            metavar="nearest|bilinear",
+            help="decoder_interpolation of smp's Unet, which a bare file does not tell.",
+            show_default="config.json's, or nearest",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict/--no-strict", help="--no-strict loads what fits, and says what it left out."),
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Turns a checkpoint of another library into a file of segzoo whose model gives the same logits.
+
+    It reads torchvision's fcn_resnet50 and fcn_resnet101, and the Unet of segmentation-models-pytorch on ResNet, VGG,
+    MobileNetV2 and timm's encoders. No code in a file is run.
+
+      segzoo convert fcn_resnet50_coco.pth -o voc.safetensors
+      segzoo convert unet-folder/ -o street.safetensors --labels camvid
+      segzoo convert unet.pth -o street.safetensors --encoder tu-resnet34
+    """
+    target = output if output.suffix == ".safetensors" else output.with_name(f"{output.name}.safetensors")
+    # Checked before anything that takes long.
+    if not target.parent.is_dir():
+        raise CheckpointError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
+    if target.exists() and not force:
+        raise CheckpointError(f"{target} exists. Pass --force to replace it, or another name with -o.")
+    with console.Steps() as step:
+        step("loading torch")
+        from segzoo import converting
+        from segzoo.factory import save
+
+        step(f"converting {weights}")
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", UserWarning)
+            model = converting.convert(
+                weights,
+                source,
+                encoder=encoder,
+                labels=labels,
+                num_classes=classes,
+                upsample=upsample,
+                strict=strict,
+            )
+        for warning in said:
+            step.warn(str(warning.message))
+        save(model, target)
+    config = model.config
+    origin = config.info.get("started_from", config.info)["converted_from"]
+    if "started_from" in config.info:
+        step.warn("The head is new, and its weights are random: the labels mean nothing until the model is trained.")
+    console.title(f"Wrote {target}")
+    console.facts(
+        [
+            ("from", origin),
+            ("decoder", config.decoder),
+            ("encoder", f"{config.encoder}, output stride {config.output_stride}"),
+            ("classes", f"{config.num_classes} ({', '.join(config.labels.names[:3])}, ...)"),
+            ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
+            ("size", console.megabytes(target.stat().st_size)),
+        ]
+    )

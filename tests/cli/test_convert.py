@@ -1,0 +1,77 @@
+"""`segzoo convert`: a foreign file becomes one of segzoo's, or is left alone and named."""
+
+import re
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from originals import close, shaken
+
+import segzoo
+
+
+@pytest.fixture(scope="module")
+def original() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return shaken(smp.Unet("tu-test_resnet", encoder_weights=None, classes=11))
+
+
+@pytest.fixture
+def folder(original: torch.nn.Module, tmp_path: Path) -> Path:
+    original.save_pretrained(tmp_path / "unet")
+    return tmp_path / "unet"
+
+
+@torch.inference_mode()
+def test_a_folder_becomes_a_file_with_the_same_logits(segzoo_, folder, original, tmp_path):
+    path = tmp_path / "street.safetensors"
+    done = segzoo_("convert", folder, "-o", path, "--labels", "camvid")
+    assert done.exit_code == 0, done.stderr
+    assert f"Wrote {path}" in done.stdout
+    assert re.search(r"from +segmentation-models-pytorch Unet on tu-test_resnet", done.stdout)
+    model = segzoo.load(path)
+    assert model.labels.names[0] == "Sky"
+    image = torch.randn(1, 3, 64, 64)
+    close(model(image), original(image))
+    assert re.search(r"converted_from +segmentation-models-pytorch", segzoo_("info", path).stdout)
+
+
+def test_every_option_arrives(segzoo_, original, tmp_path):
+    torch.save({**original.state_dict(), "extra": torch.ones(1)}, tmp_path / "w.pth")
+    words = ("convert", tmp_path / "w.pth", "-o", tmp_path / "new", "--source", "smp", "--encoder", "tu-test_resnet")
+    assert "Left over: extra." in segzoo_(*words).stderr
+    done = segzoo_(*words, "--upsample", "bilinear", "--classes", 5, "--no-strict")
+    assert done.exit_code == 0, done.stderr
+    assert "Left over: extra." in done.stderr and "The head is new" in done.stderr
+    model = segzoo.load(tmp_path / "new.safetensors")
+    assert (model.config.num_classes, model.config.options["upsample"]) == (5, "bilinear")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--source", "keras"), "Unknown source 'keras'"),
+        (("--labels", "camvit"), "Did you mean 'camvid'"),
+        (("--labels", "voc"), "names 21"),
+        (("--encoder", "tu-resnet18"), "Missing: encoder.net."),
+    ],
+)
+def test_a_mistake_writes_nothing(segzoo_, folder, tmp_path, words, said):
+    done = segzoo_("convert", folder, "-o", tmp_path / "new.safetensors", *words)
+    assert done.exit_code == 1
+    assert said in done.stderr
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_a_file_that_is_there_is_replaced_only_by_force(segzoo_, folder, tmp_path):
+    path = tmp_path / "new.safetensors"
+    path.write_bytes(b"precious")
+    assert "Pass --force" in segzoo_("convert", folder, "-o", path).stderr
+    assert path.read_bytes() == b"precious"
+    assert segzoo_("convert", folder, "-o", path, "--force").exit_code == 0
+    assert segzoo.load(path).config.decoder == "unet"
+
+
+def test_a_folder_that_is_missing_is_named(segzoo_, folder, tmp_path):
+    assert "There is no folder" in segzoo_("convert", folder, "-o", tmp_path / "no" / "new").stderr
