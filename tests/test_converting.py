@@ -85,7 +85,7 @@ def test_faults_are_named(broken: dict[str, Tensor]) -> None:
     with pytest.raises(CheckpointError) as caught:
         segzoo.convert(broken, encoder=ENCODER)
     message = str(caught.value)
-    assert "Missing: decoder.blocks.0.1.0.weight, decoder.score.bias." in message
+    assert "Missing: decoder.blocks.0.1.0.weight, decoder.score.bias (segzoo's names)." in message
     assert "Left over: segmentation_head.0.bias (7,), where (4,) is wanted, loss.weight." in message
 
 
@@ -112,6 +112,15 @@ def test_tensors_that_are_no_weights_are_left_over(odd: Tensor, tensors: dict[st
     tensors["segmentation_head.0.bias"] = odd
     with pytest.raises(CheckpointError, match=r"Left over: segmentation_head\.0\.bias, which holds"):
         segzoo.convert(tensors, encoder=ENCODER)
+
+
+def test_nothing_is_allocated_for_weights_that_do_not_fit(tensors: dict[str, Tensor]) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(CheckpointError, match=r"Missing: .* and \d+ more \(segzoo's names\)"):
+        segzoo.convert(tensors, encoder="tu-resnet18")
+    assert torch.equal(torch.get_rng_state(), before)
+    segzoo.convert(tensors, encoder=ENCODER)
+    assert not torch.equal(torch.get_rng_state(), before)  # so the check above can fail
 
 
 def test_counters_may_be_missing(tensors: dict[str, Tensor]) -> None:

@@ -76,22 +76,36 @@ def convert(
         foreign = torchvision.understood(tensors, encoder)
     else:
         foreign = smp.understood(tensors, encoder, upsample or "nearest")
-    own_labels = foreign.labels if num_classes is None and labels is None else None
+    # A plan on the meta device first: nothing is allocated for weights that do not fit.
+    with torch.device("meta"):
+        in_channels = _in_channels(_build(foreign, 3), foreign)
+        plan = _build(foreign, in_channels)
+    _check_sizes(plan, foreign)
+    found, said, names = _compare(plan.state_dict(), foreign)
+    if said and (strict or not found):
+        raise CheckpointError(f"The weights are not those of {foreign.origin}. {said} strict=False loads what fits.")
+    model = _build(foreign, in_channels)
+    model.load_state_dict(found, strict=False)
+    model.with_info(converted_from=foreign.origin, **names)
+    if said:
+        warnings.warn(f"Not all of {foreign.origin} was loaded; what is missing is random. {said}", stacklevel=2)
+    if num_classes is None and labels is None:
+        labels = foreign.labels
+    return with_classes(model.eval(), num_classes, labels)
+
+
+def _build(foreign: Foreign, in_channels: int) -> SegmentationModel:
     model = create(
         foreign.decoder,
         foreign.encoder,
         foreign.num_classes,
-        in_channels=_in_channels(foreign),
+        in_channels=in_channels,
         output_stride=foreign.output_stride,
-        labels=own_labels,
         **foreign.options,
     )
-    if foreign.normalisation is not None and model.config.in_channels == 3:
+    if foreign.normalisation is not None and in_channels == 3:
         model.encoder.mean, model.encoder.std = foreign.normalisation
-    model.with_info(converted_from=foreign.origin)
-    _check_sizes(model, foreign)
-    _fill(model, foreign, strict)
-    return with_classes(model.eval(), num_classes, labels)
+    return model
 
 
 def _read(weights: Any) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -129,17 +143,9 @@ def _recognise(tensors: dict[str, Tensor], source: str | None) -> tuple[str, dic
     )
 
 
-def _in_channels(foreign: Foreign) -> int:
+def _in_channels(plan: SegmentationModel, foreign: Foreign) -> int:
     """The channels of the image: the first convolution that takes three in a model for three says how many it has."""
-    with torch.device("meta"):
-        own = create(
-            foreign.decoder,
-            foreign.encoder,
-            foreign.num_classes,
-            output_stride=foreign.output_stride,
-            **foreign.options,
-        ).state_dict()
-    stem = next((name for name, tensor in own.items() if tensor.ndim == 4 and tensor.shape[1] == 3), None)
+    stem = next((name for name, tensor in plan.state_dict().items() if tensor.ndim == 4 and tensor.shape[1] == 3), None)
     for theirs, ours in foreign.names.items():
         if ours == stem and foreign.tensors[theirs].ndim == 4:
             return foreign.tensors[theirs].shape[1]
@@ -157,32 +163,23 @@ def _check_sizes(model: SegmentationModel, foreign: Foreign) -> None:
         )
 
 
-def _fill(model: SegmentationModel, foreign: Foreign, strict: bool) -> None:
-    """Copies the weights into a model, all of them, or with strict=False those that fit."""
-    own = model.state_dict()
+def _compare(wanted: Mapping[str, Tensor], foreign: Foreign) -> tuple[dict[str, Tensor], str, dict[str, list[str]]]:
+    """The tensors that fit, by segzoo's names; and what is missing and left over: as a sentence, and as lists."""
     found: dict[str, Tensor] = {}
-    left_over = []
+    left_out = []
     for theirs, tensor in foreign.tensors.items():
-        ours = foreign.names.get(theirs)
-        if ours is None or ours not in own:
-            left_over.append(theirs)
-        elif (tensor.layout, tensor.is_floating_point()) != (own[ours].layout, own[ours].is_floating_point()):
-            left_over.append(f"{theirs}, which holds {tensor.dtype} ({tensor.layout})")
-        elif tensor.shape != own[ours].shape:
-            left_over.append(f"{theirs} {tuple(tensor.shape)}, where {tuple(own[ours].shape)} is wanted")
+        own = wanted.get(foreign.names.get(theirs, ""))
+        if own is None:
+            left_out.append(theirs)
+        elif (tensor.layout, tensor.is_floating_point()) != (own.layout, own.is_floating_point()):
+            left_out.append(f"{theirs}, which holds {tensor.dtype} ({tensor.layout})")
+        elif tensor.shape != own.shape:
+            left_out.append(f"{theirs} {tuple(tensor.shape)}, where {tuple(own.shape)} is wanted")
         else:
-            found[ours] = tensor
+            found[foreign.names[theirs]] = tensor
     # Counters are absent from files made before torch 0.4.1.
-    missing = [name for name in own if name not in found and not name.endswith(".num_batches_tracked")]
-    said = (f" Missing: {some(missing, 20)}." if missing else "") + (
-        f" Left over: {some(left_over, 20)}." if left_over else ""
-    )
-    if said and (strict or not found):
-        raise CheckpointError(
-            f"The weights are not those of {foreign.origin}.{said} Names that are missing are segzoo's. "
-            "strict=False loads what fits."
-        )
-    model.load_state_dict(found, strict=False)
-    if said:
-        model.with_info(random_weights=missing, left_out=left_over)
-        warnings.warn(f"Not all of {foreign.origin} was loaded; what is missing is random.{said}", stacklevel=3)
+    missing = [name for name in wanted if name not in found and not name.endswith(".num_batches_tracked")]
+    said = [f"Missing: {some(missing, 20)} (segzoo's names)."] if missing else []
+    said += [f"Left over: {some(left_out, 20)}."] if left_out else []
+    names = {"random_weights": missing, "left_out": left_out}
+    return found, " ".join(said), {key: value for key, value in names.items() if value}

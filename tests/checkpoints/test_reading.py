@@ -75,3 +75,10 @@ def test_absent(tmp_path: Path) -> None:
 def test_a_long_list_is_counted() -> None:
     assert some(list("abc"), 3) == "a, b, c"
     assert some(list("abcde"), 3) == "a, b, c and 2 more"
+
+
+def test_a_shape_without_the_bytes_for_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(1).expand(2**40)}, tmp_path / "w.pth")
+    assert (tmp_path / "w.pth").stat().st_size < 10_000
+    with pytest.raises(CheckpointError, match=r"holds fewer bytes of a than its shape \(1099511627776,\)"):
+        read(tmp_path / "w.pth")

@@ -41,6 +41,10 @@ def read(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not (isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())):
         raise CheckpointError(f"{path} holds no dictionary of tensors. Save the network's state_dict() and pass that.")
+    for name, tensor in content.items():
+        # A few bytes can claim to be any shape, by strides of 0, and would fill the memory once they are copied.
+        if tensor.layout is torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f"{path} holds fewer bytes of {name} than its shape {tuple(tensor.shape)} asks for.")
     return {str(name): tensor for name, tensor in content.items()}
 
 
