@@ -1,0 +1,300 @@
+"""The original networks' released Caffe weights, as a state dict with clean names.
+
+A network is recognised by the names of those of its layers that have weights, all of them and no others; kernels and
+channels are checked along the way. A key is Caffe's name of the layer and torch's of the tensor, `conv1_1.weight`, with
+`_` for `-`, and without the data set that ends two names (`fc8_voc12` is `fc8`, `seg-score-voc` is `seg_score`).
+VGG16's convolutions are `conv1_1` to `conv5_3` throughout, and `fc6` and `fc7` are convolutions too. Besides:
+
+    fcn32s            VGG16, fc6, fc7, score_fr; upscore
+    fcn16s            VGG16, fc6, fc7, score_fr, score_pool4; upscore2, upscore16
+    fcn8s             VGG16, fc6, fc7, score_fr, score_pool4, score_pool3; upscore2, upscore_pool4, upscore8
+    fcn8s_atonce      as fcn8s
+    segnet            VGG16, conv5_3_D to conv1_2_D, conv1_1_D; each but the last with its _bn
+    segnet_basic      conv1 to conv4, conv_decode4 to conv_decode1, each with its _bn; conv_classifier
+    deconvnet         VGG16 with bn1_1 to bn5_3, fc6 with bnfc6, fc7 with bnfc7, fc6_deconv with fc6_deconv_bn,
+                      deconv5_1 to deconv1_2 with debn5_1 to debn1_2, seg_score
+    deeplab_largefov  VGG16, fc6, fc7, fc8
+
+Caffe's layouts are torch's: (out, in, height, width) of a convolution, (in, out, height, width) of a transposed one.
+The `upscore` layers are dense and have no bias. What is not copied as it stands:
+
+- A bias, scale or shift of old files, (1, 1, 1, C) or (1, C, 1, 1), becomes (C,).
+- fcn8s_atonce scales pool4 and pool3 before it scores them. The scales go into the weights of `score_pool4` and
+  `score_pool3`, and the keys are those of fcn8s.
+- Batch normalisation of SegNet and DeconvNet has a scale and a shift, and nothing else: the authors' scripts fold the
+  mean and variance of the training set into them (with 1e-9 beside the variance). So `weight` is the scale and `bias`
+  the shift, `running_mean` is 0, and `running_var` is 1 - 1e-5, to which BatchNorm2d in evaluation adds its own 1e-5.
+
+Sources: shelhamer/fcn.berkeleyvision.org, alexgkendall/SegNet-Tutorial (compute_bn_statistics.py),
+HyeonwooNoh/DeconvNet (BN_make_INFERENCE_script.py), and the prototxt files of DeepLab v1.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from segzoo.checkpoints.caffemodel import CaffeLayer, CaffeNet
+from segzoo.errors import CheckpointError
+
+BN_EPS = 1e-5
+"""BatchNorm2d's own, with which `running_var` is made so that scale and shift come out as they are."""
+
+
+@dataclass(frozen=True)
+class CaffeWeights:
+    """What a .caffemodel becomes.
+
+    Attributes:
+        network: its name in the list above.
+        num_classes: channels of the last layer, background among them.
+        tensors: float32, by the names of that list. They share memory with the CaffeNet's where nothing changed.
+        mean: what the authors subtract from the image, 0-255, in the order of `channels`. It stands in their prototxt
+            and not in the file; it is that of the PASCAL VOC networks (and 0 for SegNet, which subtracts nothing).
+        channels: the order of the channels that the first convolution takes; the original files have "BGR".
+        notes: what to know before the weights are used, in sentences.
+    """
+
+    network: str
+    num_classes: int
+    tensors: dict[str, Tensor]
+    mean: tuple[float, float, float]
+    channels: Literal["BGR", "RGB"]
+    notes: tuple[str, ...]
+
+    def unit_mean_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Mean and standard deviation, as `channels` says, of an image of 0-1: the network takes (x - mean) / std."""
+        first, second, third = self.mean
+        return (first / 255, second / 255, third / 255), (1 / 255, 1 / 255, 1 / 255)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What a layer with weights has to be."""
+
+    name: str
+    source: str
+    """The layer whose channels it takes; the image where it is empty."""
+    kind: Literal["conv", "deconv", "affine", "scale"] = "conv"
+    kernel: int = 1
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class _Network:
+    layers: tuple[_Layer, ...]
+    head: str
+    mean: tuple[float, float, float]
+    notes: tuple[str, ...]
+
+
+def convert_caffe(net: CaffeNet) -> CaffeWeights:
+    """The weights of one of the original networks, recognised by the names of its layers.
+
+    Raises:
+        CheckpointError: another network, or a layer of another shape; the message names what was found.
+    """
+    found = _weighted(net)
+    name = _recognise(found, net.name)
+    network = NETWORKS[name]
+    tensors: dict[str, Tensor] = {}
+    channels = {"": 3}
+    for layer in network.layers:
+        converted = _convert(layer, found[layer.name], channels)
+        tensors |= {f"{layer.name}.{key}": tensor for key, tensor in converted.items()}
+    for layer in network.layers:
+        if layer.kind == "scale":
+            score = f"{layer.name.replace('scale', 'score')}.weight"
+            tensors[score] = tensors[score] * tensors.pop(f"{layer.name}.weight").view(1, -1, 1, 1)
+    return CaffeWeights(name, channels[network.head], tensors, network.mean, "BGR", network.notes)
+
+
+def to_rgb(weights: CaffeWeights) -> CaffeWeights:
+    """The same network for RGB: the first convolution's input channels and the mean turned round, nothing else.
+
+    Weights that take RGB already are returned as they are.
+    """
+    if weights.channels == "RGB":
+        return weights
+    first = f"{NETWORKS[weights.network].layers[0].name}.weight"
+    tensors = weights.tensors | {first: weights.tensors[first].flip(1)}
+    blue, green, red = weights.mean
+    return replace(weights, tensors=tensors, mean=(red, green, blue), channels="RGB")
+
+
+def _weighted(net: CaffeNet) -> dict[str, CaffeLayer]:
+    """The layers with weights, by clean name."""
+    layers = [(_clean(layer.name), layer) for layer in net.layers if layer.blobs]
+    twice = [name for name, count in Counter(name for name, _ in layers).items() if count > 1]
+    if twice:
+        raise CheckpointError(f"Two layers with weights are called {twice[0]!r} in this .caffemodel. It is damaged.")
+    return dict(layers)
+
+
+def _clean(name: str) -> str:
+    return re.sub(r"^(fc8|seg-score)[-_].+$", r"\1", name).replace("-", "_")
+
+
+def _recognise(found: dict[str, CaffeLayer], title: str) -> str:
+    wanted = {name: {layer.name for layer in network.layers} for name, network in NETWORKS.items()}
+    for name, names in wanted.items():
+        if found.keys() == names:
+            return name
+    near = max(wanted, key=lambda name: len(wanted[name] & found.keys()) / len(wanted[name] | found.keys()))
+    told = f"This .caffemodel{f' ({title})' if title else ''}"
+    if not wanted[near] & found.keys():
+        raise CheckpointError(
+            f"{told} is none of the networks that segzoo converts ({', '.join(NETWORKS)}). "
+            f"Its layers with weights: {_some(found)}."
+        )
+    missing = [layer.name for layer in NETWORKS[near].layers if layer.name not in found]
+    foreign = [name for name in found if name not in wanted[near]]
+    differs = [
+        *([f"has no {_some(missing)}"] if missing else []),
+        *([f"has {_some(foreign)} besides"] if foreign else []),
+    ]
+    raise CheckpointError(
+        f"{told} is none of the networks that segzoo converts. {near} comes nearest, but the file "
+        f"{' and '.join(differs)}. Use the authors' own file; convert_caffe knows {', '.join(NETWORKS)}."
+    )
+
+
+def _some(names: dict[str, CaffeLayer] | list[str]) -> str:
+    names = list(names)
+    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return (", ".join(names[:12]) or "none") + rest
+
+
+def _convert(layer: _Layer, found: CaffeLayer, channels: dict[str, int]) -> dict[str, Tensor]:
+    """Its tensors by torch's names, after a look at each shape; notes its output channels in `channels`."""
+    blobs = [blob.to(torch.float32) for blob in found.blobs]
+    expected = 1 + (layer.bias and layer.kind != "scale")
+    if len(blobs) != expected:
+        raise CheckpointError(f"Layer {found.name!r} has {len(blobs)} blobs of weights, and {expected} is right.")
+    weight, *rest = blobs
+    width = channels[layer.source]
+    if layer.kind in ("affine", "scale"):
+        channels[layer.name] = width
+        names = ("weight", "bias")[:expected]
+        tensors = {name: _vector(found, blob, width) for name, blob in zip(names, blobs, strict=True)}
+        if layer.kind == "affine":
+            tensors["running_mean"] = torch.zeros(width)
+            tensors["running_var"] = torch.full((width,), 1 - BN_EPS)
+        return tensors
+    inputs, outputs = (1, 0) if layer.kind == "conv" else (0, 1)
+    kernel = (layer.kernel, layer.kernel)
+    if weight.ndim != 4 or weight.shape[inputs] != width or weight.shape[2:] != kernel:
+        shape = " x ".join(map(str, weight.shape))
+        raise CheckpointError(
+            f"The weights of layer {found.name!r} are {shape}, and {width} input channels and a kernel of "
+            f"{layer.kernel} x {layer.kernel} are right: this is a variant that segzoo does not convert."
+        )
+    channels[layer.name] = weight.shape[outputs]
+    return {"weight": weight, **({"bias": _vector(found, rest[0], channels[layer.name])} if rest else {})}
+
+
+def _vector(found: CaffeLayer, blob: Tensor, width: int) -> Tensor:
+    if blob.numel() != width:
+        raise CheckpointError(f"Layer {found.name!r} has {blob.numel()} values where {width} are right, one a channel.")
+    return blob.flatten()
+
+
+_VGG16 = tuple(f"{stage}_{conv}" for stage, depth in enumerate((2, 2, 3, 3, 3), 1) for conv in range(1, depth + 1))
+"""The numbers of its 13 convolutions: 1_1, 1_2, 2_1, ..."""
+
+
+def _vgg16() -> list[_Layer]:
+    names = [f"conv{number}" for number in _VGG16]
+    return [_Layer(name, source, kernel=3) for name, source in zip(names, ["", *names[:-1]], strict=True)]
+
+
+def _fcn(skips: tuple[tuple[str, str], ...], upscores: tuple[tuple[str, int], ...], scaled: bool = False) -> _Network:
+    """`skips`: pool and the convolution before it; `upscores`: name and kernel."""
+    layers = [*_vgg16(), _Layer("fc6", "conv5_3", kernel=7), _Layer("fc7", "fc6"), _Layer("score_fr", "fc7")]
+    for pool, before in skips:
+        layers += [_Layer(f"scale_{pool}", before, "scale")] if scaled else []
+        layers.append(_Layer(f"score_{pool}", before))
+    layers += [_Layer(name, "score_fr", "deconv", kernel, bias=False) for name, kernel in upscores]
+    notes = [
+        "conv1_1 pads by 100 and all pools round up; the crops of the scores begin at 19 (32s), at 5 and 27 (16s), or "
+        "at 5, 9 and 31 (8s)."
+    ]
+    if scaled:
+        notes.append(
+            "The scales of pool4 and pool3 are in score_pool4.weight and score_pool3.weight: this is an fcn8s."
+        )
+    return _Network(tuple(layers), "score_fr", (104.00699, 116.66877, 122.67892), tuple(notes))
+
+
+_FOLDED = (
+    "Batch normalisation is taken as the authors' test files have it, with the statistics folded into scale and shift. "
+    "A training snapshot looks the same and gives wrong maps.",
+    "Train on with the normalisation frozen: in training mode BatchNorm2d would normalise by the batch as well.",
+)
+
+
+def _segnet() -> _Network:
+    names, before = [f"conv{number}" for number in _VGG16], ""
+    layers: list[_Layer] = []
+    for name in [*names, *(f"{name}_D" for name in names[:0:-1])]:
+        layers += [_Layer(name, before, kernel=3), _Layer(f"{name}_bn", name, "affine")]
+        before = name
+    layers.append(_Layer("conv1_1_D", before, kernel=3))
+    return _Network(tuple(layers), "conv1_1_D", (0.0, 0.0, 0.0), (*_FOLDED, "All pools round up."))
+
+
+def _segnet_basic() -> _Network:
+    layers: list[_Layer] = []
+    before = ""
+    for name in [*(f"conv{n}" for n in (1, 2, 3, 4)), *(f"conv_decode{n}" for n in (4, 3, 2, 1))]:
+        layers += [_Layer(name, before, kernel=7), _Layer(f"{name}_bn", name, "affine")]
+        before = name
+    layers.append(_Layer("conv_classifier", before))
+    first = "The image goes through LocalResponseNorm(5, 1e-4, 0.75, 1) first; the decoder has no ReLU."
+    return _Network(tuple(layers), "conv_classifier", (0.0, 0.0, 0.0), (*_FOLDED, first))
+
+
+def _deconvnet() -> _Network:
+    layers: list[_Layer] = []
+    before = ""
+    # Its stages mirror VGG's, but number their layers upwards: deconv5_1, 5_2, 5_3, 4_1, ...
+    mirrored = [number for stage in "54321" for number in _VGG16 if number[0] == stage]
+    for name, norm, kernel in (
+        *((f"conv{n}", f"bn{n}", 3) for n in _VGG16),
+        ("fc6", "bnfc6", 7),
+        ("fc7", "bnfc7", 1),
+        ("fc6_deconv", "fc6_deconv_bn", 7),
+        *((f"deconv{n}", f"debn{n}", 3) for n in mirrored),
+    ):
+        layers += [_Layer(name, before, "deconv" if "deconv" in name else "conv", kernel), _Layer(norm, name, "affine")]
+        before = name
+    layers.append(_Layer("seg_score", before))
+    size = "The network takes 224 x 224: fc6 has to come down to a single position."
+    return _Network(tuple(layers), "seg_score", (104.008, 116.669, 122.675), (*_FOLDED, size))
+
+
+def _deeplab_largefov() -> _Network:
+    layers = (*_vgg16(), _Layer("fc6", "conv5_3", kernel=3), _Layer("fc7", "fc6"), _Layer("fc8", "fc7"))
+    note = (
+        "Pools are 3 x 3 with strides 2, 2, 2, 1 and 1, and an average of 3 x 3 after them; conv5 dilates by 2 and fc6 "
+        "by 12; the scores are resized by 8 with aligned corners, and fit an image of 8k + 1 pixels."
+    )
+    return _Network(layers, "fc8", (104.008, 116.669, 122.675), (note,))
+
+
+_POOL4, _POOL3 = ("pool4", "conv4_3"), ("pool3", "conv3_3")
+_UP8 = (("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16))
+NETWORKS = {
+    "fcn32s": _fcn((), (("upscore", 64),)),
+    "fcn16s": _fcn((_POOL4,), (("upscore2", 4), ("upscore16", 32))),
+    "fcn8s": _fcn((_POOL4, _POOL3), _UP8),
+    "fcn8s_atonce": _fcn((_POOL4, _POOL3), _UP8, scaled=True),
+    "segnet": _segnet(),
+    "segnet_basic": _segnet_basic(),
+    "deconvnet": _deconvnet(),
+    "deeplab_largefov": _deeplab_largefov(),
+}
+"""What each network's layers have to be."""
