@@ -224,12 +224,12 @@ def test_weights_that_are_not_finite_prove_nothing(tmp_path: Path) -> None:
 
 def test_a_fixed_axis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    forward = type(model).forward
+    logits = type(model).padded_logits
 
-    def specialised(self: SegmentationModel, image: torch.Tensor, auxiliary: bool = False) -> torch.Tensor:
-        return forward(self, image)[..., : int(image.shape[-1])] if image.shape[-1] == 90 else forward(self, image)
+    def specialised(self: SegmentationModel, image: torch.Tensor) -> torch.Tensor:
+        return logits(self, image)[..., : int(image.shape[-1])] if image.shape[-1] == 90 else logits(self, image)
 
-    monkeypatch.setattr(type(model), "forward", specialised)
+    monkeypatch.setattr(type(model), "padded_logits", specialised)
     with pytest.raises(ExportError, match=r"fixed width=90|could not export"):
         export(model, tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []
@@ -237,13 +237,13 @@ def test_a_fixed_axis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_model_that_cannot_be_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    forward = type(model).forward
+    padded_logits = type(model).padded_logits
 
-    def by_value(self: SegmentationModel, image: torch.Tensor, auxiliary: bool = False) -> torch.Tensor:
-        logits = forward(self, image)
+    def by_value(self: SegmentationModel, image: torch.Tensor) -> torch.Tensor:
+        logits = padded_logits(self, image)
         return logits * 2 if logits.sum().item() > 0 else logits
 
-    monkeypatch.setattr(type(model), "forward", by_value)
+    monkeypatch.setattr(type(model), "padded_logits", by_value)
     with pytest.raises(ExportError, match=r"torch\.onnx could not export"):
         export(model, tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []

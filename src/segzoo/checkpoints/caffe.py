@@ -30,7 +30,6 @@ HyeonwooNoh/DeconvNet (BN_make_INFERENCE_script.py), and the prototxt files of D
 """
 
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -81,6 +80,8 @@ class _Layer:
     kind: Literal["conv", "deconv", "affine", "scale"] = "conv"
     kernel: int = 1
     bias: bool = True
+    gives: str = ""
+    """The layer whose channels it gives as well; any number where it is empty."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,15 @@ def to_rgb(weights: CaffeWeights) -> CaffeWeights:
 
 def _weighted(net: CaffeNet) -> dict[str, CaffeLayer]:
     """The layers with weights, by clean name."""
-    layers = [(_clean(layer.name), layer) for layer in net.layers if layer.blobs]
-    twice = [name for name, count in Counter(name for name, _ in layers).items() if count > 1]
-    if twice:
-        raise CheckpointError(f"Two layers with weights are called {twice[0]!r} in this .caffemodel. It is damaged.")
-    return dict(layers)
+    found: dict[str, CaffeLayer] = {}
+    for layer in net.layers:
+        if layer.blobs:
+            first = found.setdefault(_clean(layer.name), layer)
+            if first is not layer:
+                raise CheckpointError(
+                    f"This .caffemodel has the layers {first.name!r} and {layer.name!r}, of which a network has one."
+                )
+    return found
 
 
 def _clean(name: str) -> str:
@@ -173,7 +178,7 @@ def _convert(layer: _Layer, found: CaffeLayer, channels: dict[str, int]) -> dict
     blobs = [blob.to(torch.float32) for blob in found.blobs]
     expected = 1 + (layer.bias and layer.kind != "scale")
     if len(blobs) != expected:
-        raise CheckpointError(f"Layer {found.name!r} has {len(blobs)} blobs of weights, and {expected} is right.")
+        raise CheckpointError(f"Layer {found.name!r} has {len(blobs)} blobs where {expected} are right.")
     weight, *rest = blobs
     width = channels[layer.source]
     if layer.kind in ("affine", "scale"):
@@ -193,6 +198,11 @@ def _convert(layer: _Layer, found: CaffeLayer, channels: dict[str, int]) -> dict
             f"{layer.kernel} x {layer.kernel} are right: this is a variant that segzoo does not convert."
         )
     channels[layer.name] = weight.shape[outputs]
+    if layer.gives and channels[layer.name] != channels[layer.gives]:
+        raise CheckpointError(
+            f"Layer {found.name!r} gives {channels[layer.name]} channels, and {layer.gives!r} gives "
+            f"{channels[layer.gives]}: both are the number of classes."
+        )
     return {"weight": weight, **({"bias": _vector(found, rest[0], channels[layer.name])} if rest else {})}
 
 
@@ -211,24 +221,22 @@ def _vgg16() -> list[_Layer]:
     return [_Layer(name, source, kernel=3) for name, source in zip(names, ["", *names[:-1]], strict=True)]
 
 
-def _fcn(skips: tuple[tuple[str, str], ...], upscores: tuple[tuple[str, int], ...], scaled: bool = False) -> _Network:
-    """`skips`: pool and the convolution before it; `upscores`: name and kernel."""
+def _fcn(skips: dict[str, str], upscores: dict[str, int], crops: str, scaled: bool = False) -> _Network:
+    """`skips`: pool and the convolution before it; `upscores`: name and kernel; `crops`: where they begin."""
     layers = [*_vgg16(), _Layer("fc6", "conv5_3", kernel=7), _Layer("fc7", "fc6"), _Layer("score_fr", "fc7")]
-    for pool, before in skips:
+    for pool, before in skips.items():
         layers += [_Layer(f"scale_{pool}", before, "scale")] if scaled else []
-        layers.append(_Layer(f"score_{pool}", before))
-    layers += [_Layer(name, "score_fr", "deconv", kernel, bias=False) for name, kernel in upscores]
-    notes = [
-        "conv1_1 pads by 100 and all pools round up; the crops of the scores begin at 19 (32s), at 5 and 27 (16s), or "
-        "at 5, 9 and 31 (8s)."
-    ]
+        layers.append(_Layer(f"score_{pool}", before, gives="score_fr"))
+    for name, kernel in upscores.items():
+        layers.append(_Layer(name, "score_fr", "deconv", kernel, bias=False, gives="score_fr"))
+    notes = [f"conv1_1 pads by 100, all pools round up, and the scores are cropped from {crops}."]
     if scaled:
-        notes.append(
-            "The scales of pool4 and pool3 are in score_pool4.weight and score_pool3.weight: this is an fcn8s."
-        )
+        notes.append("The scales of pool4 and pool3 are in the weights of score_pool4 and score_pool3.")
     return _Network(tuple(layers), "score_fr", (104.00699, 116.66877, 122.67892), tuple(notes))
 
 
+_SEGNET = "Licence of the released weights: CC BY-NC 4.0."
+_DECONVNET = "Licence of the released weights: for research only."
 _FOLDED = (
     "Batch normalisation is taken as the authors' test files have it, with the statistics folded into scale and shift. "
     "A training snapshot looks the same and gives wrong maps.",
@@ -243,7 +251,7 @@ def _segnet() -> _Network:
         layers += [_Layer(name, before, kernel=3), _Layer(f"{name}_bn", name, "affine")]
         before = name
     layers.append(_Layer("conv1_1_D", before, kernel=3))
-    return _Network(tuple(layers), "conv1_1_D", (0.0, 0.0, 0.0), (*_FOLDED, "All pools round up."))
+    return _Network(tuple(layers), "conv1_1_D", (0.0, 0.0, 0.0), (_SEGNET, *_FOLDED, "All pools round up."))
 
 
 def _segnet_basic() -> _Network:
@@ -254,7 +262,7 @@ def _segnet_basic() -> _Network:
         before = name
     layers.append(_Layer("conv_classifier", before))
     first = "The image goes through LocalResponseNorm(5, 1e-4, 0.75, 1) first; the decoder has no ReLU."
-    return _Network(tuple(layers), "conv_classifier", (0.0, 0.0, 0.0), (*_FOLDED, first))
+    return _Network(tuple(layers), "conv_classifier", (0.0, 0.0, 0.0), (_SEGNET, *_FOLDED, first))
 
 
 def _deconvnet() -> _Network:
@@ -273,7 +281,7 @@ def _deconvnet() -> _Network:
         before = name
     layers.append(_Layer("seg_score", before))
     size = "The network takes 224 x 224: fc6 has to come down to a single position."
-    return _Network(tuple(layers), "seg_score", (104.008, 116.669, 122.675), (*_FOLDED, size))
+    return _Network(tuple(layers), "seg_score", (104.008, 116.669, 122.675), (_DECONVNET, *_FOLDED, size))
 
 
 def _deeplab_largefov() -> _Network:
@@ -285,13 +293,13 @@ def _deeplab_largefov() -> _Network:
     return _Network(layers, "fc8", (104.008, 116.669, 122.675), (note,))
 
 
-_POOL4, _POOL3 = ("pool4", "conv4_3"), ("pool3", "conv3_3")
-_UP8 = (("upscore2", 4), ("upscore_pool4", 4), ("upscore8", 16))
+_SKIPS = {"pool4": "conv4_3", "pool3": "conv3_3"}
+_UPSCORES = {"upscore2": 4, "upscore_pool4": 4, "upscore8": 16}
 NETWORKS = {
-    "fcn32s": _fcn((), (("upscore", 64),)),
-    "fcn16s": _fcn((_POOL4,), (("upscore2", 4), ("upscore16", 32))),
-    "fcn8s": _fcn((_POOL4, _POOL3), _UP8),
-    "fcn8s_atonce": _fcn((_POOL4, _POOL3), _UP8, scaled=True),
+    "fcn32s": _fcn({}, {"upscore": 64}, "19"),
+    "fcn16s": _fcn({"pool4": "conv4_3"}, {"upscore2": 4, "upscore16": 32}, "5 and 27"),
+    "fcn8s": _fcn(_SKIPS, _UPSCORES, "5, 9 and 31"),
+    "fcn8s_atonce": _fcn(_SKIPS, _UPSCORES, "5, 9 and 31", scaled=True),
     "segnet": _segnet(),
     "segnet_basic": _segnet_basic(),
     "deconvnet": _deconvnet(),
