@@ -9,6 +9,7 @@ import torch
 import typer
 
 import segzoo
+from segzoo.catalog import catalog
 from segzoo.cli import app
 from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
@@ -62,6 +63,26 @@ def pairs() -> str:
     return _table(["Decoder", *(f"`{encoder}`" for encoder in NAMED)], rows)
 
 
+def weights() -> str:
+    """Every entry of the catalog."""
+    rows = []
+    for entry in catalog().values():
+        measured = ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in entry.metrics.items())
+        place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the package"
+        rows.append(
+            [
+                f"`{entry.key}`",
+                f"`{entry.labels}`",
+                f"{measured} ({entry.split}; by {entry.metrics_by})",
+                f"{entry.data}; [recipe]({entry.recipe})",
+                f"{entry.params:,}",
+                f"{place}, {entry.size / 1e6:.1f} MB, `{entry.sha256}`",
+                entry.licence,
+            ]
+        )
+    return _table(["Key", "Labels", "Metrics", "Trained on", "Parameters", "File and sha256", "Licence"], rows)
+
+
 def commands() -> str:
     """Arguments and options of each command, as `--help` has them."""
     parts = []
@@ -95,6 +116,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "pairs": pairs,
     "papers": papers,
     "upsamples": upsamples,
+    "weights": weights,
 }
 
 

@@ -14,22 +14,27 @@ from segzoo._version import __version__
 
 if TYPE_CHECKING:
     from segzoo.converting import convert
+    from segzoo.catalog import list_weights
     from segzoo.encoders import list_encoders
     from segzoo.exporting import export
-    from segzoo.factory import create, list_models, load, save
+    from segzoo.factory import create, list_models, save
     from segzoo.labels import LabelSet
+    from segzoo.sharing import push
+    from segzoo.sources import load
 
 _HOMES = {
     "create": "segzoo.factory",
-    "load": "segzoo.factory",
+    "load": "segzoo.sources",
     "save": "segzoo.factory",
     "list_models": "segzoo.factory",
     "list_encoders": "segzoo.encoders",
     "convert": "segzoo.converting",
+    "list_weights": "segzoo.catalog",
+    "push": "segzoo.sharing",
     "export": "segzoo.exporting",
     "LabelSet": "segzoo.labels",
 }
-_SUBMODULES = ("errors", "runtime")
+_SUBMODULES = ("catalog", "errors", "runtime")
 
 __all__ = [
     "LabelSet",
@@ -39,7 +44,9 @@ __all__ = [
     "export",
     "list_encoders",
     "list_models",
+    "list_weights",
     "load",
+    "push",
     "save",
 ]
 

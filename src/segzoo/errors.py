@@ -36,6 +36,10 @@ class DownloadError(SegzooError):
     """Weights that could not be fetched."""
 
 
+class UploadError(SegzooError):
+    """A model that could not be pushed to the hub."""
+
+
 class ExportError(SegzooError):
     """A model that could not be turned into an .onnx file proved equal to it."""
 

@@ -1,4 +1,4 @@
-"""create, load, save: models by name, and models in files."""
+"""create, save, rebuild: models by name, and models in files."""
 
 import hashlib
 import inspect
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from segzoo._version import __version__
+from segzoo.aside import written_aside
+from segzoo.card import model_card
+from segzoo.catalog.hub import FILE
 from segzoo.checkpoints import native
 from segzoo.decoders import DECODERS, Decoder
 from segzoo.encoders import Encoder, create_encoder
@@ -90,15 +93,16 @@ def list_models() -> list[str]:
 
 
 def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
-    """Writes one .safetensors that `load` rebuilds the model from, with nothing beside it.
+    """Writes one .safetensors that `load` rebuilds the model from, with nothing beside it that it needs.
 
     Written aside and renamed: an existing file is replaced whole or not at all.
 
     Args:
-        path: the file; ".safetensors" is added where it is missing.
+        path: the file; ".safetensors" is added where it is missing. Or a folder, one that is there or a path that ends
+            with a slash: it gets model.safetensors, and a README.md, the model card of the hub, unless it has one.
 
     Returns:
-        the path written.
+        the path of the .safetensors written.
 
     Raises:
         CheckpointError: it cannot be written there.
@@ -106,28 +110,34 @@ def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
     if not isinstance(model, SegmentationModel):
         raise CheckpointError(f"segzoo.save takes a model of segzoo.create or load, not {type(model).__name__}.")
     target = Path(path)
+    if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
+        return _save_folder(model, target)
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
     native.write(target, model.state_dict(), record(model))
     return target
 
 
-def load(
-    path: str | os.PathLike[str], *, num_classes: int | None = None, labels: str | LabelSet | None = None
-) -> SegmentationModel:
-    """Rebuilds the model that `save` wrote, in eval mode, on the CPU.
+def _save_folder(model: SegmentationModel, folder: Path) -> Path:
+    target, readme = folder / FILE, folder / "README.md"
+    try:
+        folder.mkdir(exist_ok=True)
+        native.write(target, model.state_dict(), record(model))
+        if not readme.exists():  # a card is meant to be edited
+            with written_aside(readme) as draft:
+                draft.write_text(model_card(record(model), count(model), "path/to/this/folder"), encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"Cannot write {folder}: {error}.") from error
+    return target
+
+
+def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
+    """The model that `save` wrote to a file, in eval mode, on the CPU; `segzoo.load` finds the file.
 
     No weight is initialised only to be overwritten: the model is built on the meta device and takes the file's tensors.
 
-    Args:
-        num_classes: another number than the file has drops its head for one with random weights, to be trained;
-            everything else is kept.
-        labels: other labels, as many as there are classes; None keeps the file's, or names new classes "class 0" and
-            so on.
-
     Raises:
         CheckpointError: no such file, truncated, foreign, or of another shape than it says; nothing is half-loaded.
-        OptionError, UnknownNameError: num_classes or labels that cannot be.
     """
     target = Path(path)
     found, tensors = native.read(target)
@@ -151,7 +161,7 @@ def load(
         for name in leftover:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, computed[name])
-    return with_classes(model.eval(), num_classes, labels)
+    return model.eval()
 
 
 def with_classes(
@@ -204,6 +214,11 @@ def record(model: SegmentationModel) -> dict[str, Any]:
         "std": list(model.encoder.std),
         "info": config.info,
     }
+
+
+def count(model: SegmentationModel) -> int:
+    """The number of parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def weights_sha256(model: SegmentationModel) -> str:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from segzoo.catalog import cache, catalog, list_weights
 from segzoo.decoders import DECODERS
 
 
@@ -118,3 +119,26 @@ def test_a_foreign_file_is_refused(segzoo_, tmp_path):
 
     save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "foreign.safetensors")
     assert "was not written by segzoo" in segzoo_("info", tmp_path / "foreign.safetensors").stderr
+
+
+@pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.key)
+def test_an_entry_of_the_catalog_tells_all(segzoo_, entry, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path))
+    text = segzoo_("info", entry.key).stdout
+    for said in (entry.sha256, f"{entry.size:,}", f"{entry.params:,}", entry.data, entry.split, entry.licence):
+        assert said in text
+    assert all(url in text for url in entry.urls) and "not yet: segzoo.load fetches it" in text
+    place = cache.place(entry.file, entry.sha256)
+    place.parent.mkdir()
+    place.touch()
+    assert str(place) in segzoo_("info", entry.key).stdout
+
+
+def test_an_entry_needs_no_torch(imports):
+    done = imports("info", list_weights()[0])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_near_key_is_suggested(segzoo_):
+    done = segzoo_("info", "fcn/resnet101/coco_voc")
+    assert done.exit_code == 1 and "Did you mean 'fcn/resnet101/coco-voc'" in done.stderr

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from segzoo.catalog import catalog
 from segzoo.decoders import DECODERS
 from segzoo.encoders import list_encoders
 
@@ -32,3 +33,17 @@ def test_a_pattern_that_matches_nothing_gets_a_hint(segzoo_, pattern, hint):
     done = segzoo_("list", "--encoders", pattern)
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: No encoder matches") and hint in done.stderr
+
+
+def test_every_entry_of_the_catalog_is_listed_whole(segzoo_, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = segzoo_("list", "--weights").stdout
+    assert max(map(len, text.splitlines())) <= 80
+    for key, entry in catalog().items():
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{key} "))
+        assert f"{100 * entry.metrics['mean_iou']:.1f}" in line and entry.labels in line
+
+
+def test_the_catalog_needs_no_torch(imports):
+    done = imports("list", "--weights")
+    assert (done.returncode, done.stderr) == (0, "")

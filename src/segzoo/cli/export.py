@@ -283,7 +283,7 @@ def _target(output: Path | None, default: str, force: bool) -> Path:
 
 
 def _load(file: Path, step: console.Steps) -> "SegmentationModel":
-    from segzoo.factory import load
+    from segzoo.sources import load
 
     step(f"loading {file}")
     return load(file)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo.catalog import Entry, cache, find
 from segzoo.cli import console, files
 from segzoo.errors import PairingError, unknown
 
@@ -20,19 +21,23 @@ if TYPE_CHECKING:
 def info(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A decoder, an encoder, or the path of a .safetensors or .onnx file."),
+        typer.Argument(metavar="NAME", help="A decoder, an encoder, weights, or a .safetensors or .onnx file."),
     ],
 ) -> None:
-    """Shows all there is to know about a decoder, an encoder, or a model in a file.
+    """Shows all there is to know about a decoder, an encoder, trained weights, or a model in a file.
 
     Parameters are counted without allocating them; nothing is downloaded.
 
       segzoo info segnet              what it does, its options, what differs from the paper
       segzoo info resnet101           levels, channels, strides, mean and std
+      segzoo info fcn/resnet101/coco-voc    metrics, data, licence and sha256
       segzoo info street.onnx         classes, normalisation, and the proof that it equals the model
     """
     if files.meant(name):
         files.describe(Path(name))
+        return
+    if "/" in name:
+        _weights(find(name))
         return
     with console.Steps(lines=False) as step:
         step("loading timm")
@@ -52,6 +57,33 @@ def info(
             )
             raise unknown("decoder or encoder", name, [*DECODERS, *encoders], see)
         _encoder(name)
+
+
+def _weights(entry: Entry) -> None:
+    place = entry.packaged or cache.place(entry.file, entry.sha256)
+    build = ", ".join(f"{name}={value!r}" for name, value in entry.build.items())
+    console.title(f"Weights {entry.key}")
+    rows = [
+        ("decoder", entry.decoder + (f" ({build})" if build else "")),
+        ("encoder", entry.encoder),
+        ("parameters", f"{entry.params:,}"),
+        ("labels", entry.labels),
+        ("mean", _numbers(entry.mean)),
+        ("std", f"{_numbers(entry.std)} (of each channel, on a scale of 0 to 1)"),
+        ("trained at", "{} x {} (any size goes in)".format(*entry.input_size)),
+        ("trained on", entry.data),
+        ("measured on", f"{entry.split}, by {entry.metrics_by}"),
+        *((name.replace("_", " "), f"{100 * value:.1f} %") for name, value in entry.metrics.items()),
+        ("licence", entry.licence),
+        ("paper", entry.paper),
+        ("recipe", entry.recipe),
+        ("published", entry.date.isoformat()),
+        ("file", f"{entry.file}, {console.megabytes(entry.size)} ({entry.size:,} bytes), read as {entry.format}"),
+        *(("from", url) for url in entry.urls),
+        ("sha256", f"{entry.sha256}\n(computed by {entry.sha256_by})"),
+        ("here", str(place) if place.is_file() else "not yet: segzoo.load fetches it"),
+    ]
+    console.facts(rows)
 
 
 def _is_encoder(name: str) -> bool:

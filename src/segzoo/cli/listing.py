@@ -10,6 +10,8 @@ from segzoo.errors import UnknownNameError
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
 """The encoders that the zoo is named for, and U-Net's own."""
 
+_SHOWN = ("mean_iou", "pixel_accuracy")
+
 
 def list_models(
     encoders: Annotated[
@@ -21,15 +23,22 @@ def list_models(
             help="Print the names of the encoders that match a shell pattern instead, one a line. Quote it.",
         ),
     ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="Show the trained weights that segzoo knows by name instead.")
+    ] = False,
 ) -> None:
-    """Lists the decoders with what each one needs; or, with --encoders, encoders by pattern.
+    """Lists the decoders with what each one needs; or encoders by pattern; or trained weights.
 
     Every decoder goes with any encoder that has the levels it needs: level 5 is 1/32 of the image's size.
 
       segzoo list
       segzoo list --encoders '*resnet*'
       segzoo list --encoders '*' | wc -l
+      segzoo list --weights
     """
+    if weights:
+        _print_weights()
+        return
     if encoders is not None:
         _print_encoders(encoders)
         return
@@ -64,6 +73,25 @@ def list_models(
     console.prose(f"{_join(named)}; and hundreds more of timm's: segzoo list --encoders '*convnext*'")
     console.line()
     console.prose("More on one of them: segzoo info NAME. The first output stride and way up are the default.")
+
+
+def _print_weights() -> None:
+    from segzoo.catalog import catalog
+
+    rows = [
+        (
+            entry.key,
+            entry.labels,
+            *(f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in _SHOWN),
+            f"{entry.params / 1e6:.1f} M",
+            console.megabytes(entry.size),
+        )
+        for entry in catalog().values()
+    ]
+    head = ("key", "labels", "mIoU %", "pixel acc. %", "params", "size")
+    console.table(head, rows, right=(2, 3, 4, 5))
+    console.line()
+    console.prose("segzoo info KEY tells all of one; segzoo.load(KEY) loads it.")
 
 
 def _print_encoders(pattern: str) -> None:

@@ -109,7 +109,7 @@ class TorchPredictor:
             raise DeviceError(
                 f"device={device!r} runs .onnx files only. `segzoo export {path}` writes one; or use --device cuda."
             )
-        from segzoo.factory import load
+        from segzoo.sources import load
 
         reason = None if kind == "cpu" else _obstacle(index)
         if kind == "cuda" and reason is not None:

@@ -1,0 +1,254 @@
+"""What the catalog says of each file of trained weights, and the check that it says all of it.
+
+Floor 0: `segzoo list --weights` needs no torch.
+"""
+
+import datetime
+import functools
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from segzoo.errors import SegzooError, unknown
+from segzoo.labels import LABEL_SETS
+
+FORMATS = ("segzoo", "torchvision")
+"""How a file is to be read: as `segzoo.save` wrote it, or through `segzoo.convert` from this source."""
+
+METRICS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the files are that ship in the package."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of trained weights."""
+
+    key: str
+    """"decoder/encoder/tag", what `segzoo.load` is given."""
+
+    format: str
+    """How the file is read: "segzoo", or "torchvision", which is converted."""
+
+    file: str
+    """The file's name."""
+
+    urls: tuple[str, ...]
+    """https mirrors, in the order in which they are tried; empty for a file that ships in the package."""
+
+    sha256: str
+    """Of the whole file, 64 hexadecimal digits."""
+
+    sha256_by: str
+    """Who computed it."""
+
+    size: int
+    """Bytes of the file."""
+
+    build: Mapping[str, Any]
+    """What `segzoo.create` is given besides decoder, encoder and labels to build the model of these weights."""
+
+    labels: str
+    """The name of a label set."""
+
+    mean: tuple[float, ...]
+    """Of each channel, on a scale of 0 to 1, with `std`: (x / 255 - mean) / std is what the network was trained on."""
+
+    std: tuple[float, ...]
+    """Standard deviation, as `mean`."""
+
+    input_size: tuple[int, int]
+    """Height and width trained at, in pixels. Any other size goes in as well."""
+
+    data: str
+    """What it was trained on."""
+
+    split: str
+    """What the metrics were measured on."""
+
+    metrics: Mapping[str, float]
+    """Shares of 1: mean_iou, pixel_accuracy, mean_accuracy, frequency_weighted_iou, those that are known."""
+
+    metrics_by: str
+    """Who measured them."""
+
+    params: int
+    """Parameters of the model, an auxiliary head's included."""
+
+    licence: str
+    """Of the weights."""
+
+    paper: str
+    """Of the architecture."""
+
+    recipe: str
+    """URL of how it was trained."""
+
+    date: datetime.date
+    """When the weights were published."""
+
+    @property
+    def decoder(self) -> str:
+        """The first part of the key."""
+        return self.key.split("/")[0]
+
+    @property
+    def encoder(self) -> str:
+        """The second part of the key."""
+        return self.key.split("/")[1]
+
+    @property
+    def packaged(self) -> Path | None:
+        """The path of a file that ships in the package; None for one that is fetched."""
+        return None if self.urls else WEIGHTS / self.file
+
+    def info(self) -> dict[str, Any]:
+        """What a file says of its weights besides how they are run: JSON values."""
+        return {
+            "key": self.key,
+            "data": self.data,
+            "input_size": list(self.input_size),
+            "metrics": dict(self.metrics),
+            "metrics_on": self.split,
+            "metrics_by": self.metrics_by,
+            "licence": self.licence,
+            "paper": self.paper,
+            "recipe": self.recipe,
+            "date": self.date.isoformat(),
+            "source": list(self.urls),
+            "source_sha256": self.sha256,
+        }
+
+
+def catalog() -> Mapping[str, Entry]:
+    """Every entry by its key, in the order of catalog.toml."""
+    return _packaged()
+
+
+def find(key: str) -> Entry:
+    """The entry of a key such as "fcn/resnet101/coco-voc".
+
+    Raises:
+        UnknownNameError: there is none; near ones are suggested.
+    """
+    entries = catalog()
+    if key not in entries:
+        raise unknown("weights", key, entries, "`segzoo list --weights` shows the catalog.")
+    return entries[key]
+
+
+def list_weights() -> list[str]:
+    """Keys of the trained weights that `load` takes, such as "fcn/resnet101/coco-voc"."""
+    return list(catalog())
+
+
+def read(text: str) -> dict[str, Entry]:
+    """The entries of a catalog in TOML.
+
+    Raises:
+        SegzooError: no TOML, or an entry with fields missing, unknown or of the wrong kind, all of which are named.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SegzooError(f"The catalog is no TOML: {error}.") from error
+    return {key: _entry(key, table) for key, table in tables.items()}
+
+
+@functools.cache
+def _packaged() -> Mapping[str, Entry]:
+    text = Path(__file__).with_name("catalog.toml").read_text(encoding="utf-8")
+    return MappingProxyType(read(text))
+
+
+def _entry(key: str, table: Any) -> Entry:
+    if not isinstance(table, dict):
+        raise SegzooError(f"Catalog entry {key!r} is a table of fields, not {table!r}.")
+    faults = [] if _KEY.fullmatch(key) else ["its key is not decoder/encoder/tag"]
+    faults += [f"{name} is missing ({what})" for name, (what, _) in _FIELDS.items() if name not in table]
+    for name, value in table.items():
+        if name not in _FIELDS:
+            near = get_close_matches(name, _FIELDS, n=1)
+            faults.append(f"{name} is no field{f' (is it {near[0]}?)' if near else ''}")
+            continue
+        what, holds = _FIELDS[name]
+        if not holds(value):
+            faults.append(f"{name} is {what}, not {value!r}")
+    if not faults and len(table["mean"]) != len(table["std"]):
+        faults.append("mean and std have not the same number of channels")
+    if faults:
+        raise SegzooError(f"Catalog entry {key!r}: {'; '.join(faults)}.")
+    return Entry(key=key, **{name: _frozen(value) for name, value in table.items()})
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_frozen, value))
+    if isinstance(value, dict):
+        return MappingProxyType({name: _frozen(one) for name, one in value.items()})
+    return value
+
+
+_KEY = re.compile(r"[a-z0-9_]+/[A-Za-z0-9_][A-Za-z0-9_.]*/[a-z0-9_][a-z0-9_.-]*")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.strip() != ""
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*\.(safetensors|pth)", value, re.ASCII) is not None
+
+
+def _is_url(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"https://[\w.-]+/\S+", value) is not None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_list(of: Callable[[Any], bool], lengths: range) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) in lengths and all(map(of, value))
+
+
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, dict) and value != {} and all(n in METRICS and _is_share(v) for n, v in value.items())
+
+
+_FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "format": (" or ".join(FORMATS), lambda value: value in FORMATS),
+    "file": ("the name of a .safetensors or .pth file, without a folder", _is_file),
+    "urls": ("a list of https URLs, empty for a file in the package", _is_list(_is_url, range(100))),
+    "sha256": (
+        "64 hexadecimal digits in lower case",
+        lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
+    ),
+    "sha256_by": ("a text: who computed it", _is_text),
+    "size": ("a number of bytes", _is_count),
+    "build": ("a table of options of segzoo.create", lambda value: isinstance(value, dict)),
+    "labels": ("the name of a label set", lambda value: isinstance(value, str) and value in LABEL_SETS),
+    "mean": ("a list of shares of 1, one a channel", _is_list(_is_share, range(1, 17))),
+    "std": ("a list of shares of 1, one a channel", _is_list(lambda v: _is_share(v) and v > 0, range(1, 17))),
+    "input_size": ("a list of height and width in pixels", _is_list(_is_count, range(2, 3))),
+    "data": ("a text: what it was trained on", _is_text),
+    "split": ("a text: what it was measured on", _is_text),
+    "metrics": (f"a table of shares of 1, of {', '.join(METRICS)}", _is_metrics),
+    "metrics_by": ("a text: who measured", _is_text),
+    "params": ("a number of parameters", _is_count),
+    "licence": ("a text", _is_text),
+    "paper": ("a text", _is_text),
+    "recipe": ("a URL of how it was trained", _is_url),
+    "date": ("a date such as 2020-04-09", lambda value: type(value) is datetime.date),
+}
+"""What each field holds, in words and as a check."""

@@ -1,0 +1,43 @@
+"""load: a trained model from wherever it is."""
+
+import os
+from dataclasses import replace
+from importlib import import_module
+
+from segzoo.catalog.entries import Entry
+from segzoo.catalog.places import locate
+from segzoo.factory import rebuild
+from segzoo.labels import label_set
+from segzoo.model import SegmentationModel
+
+
+def load(source: str | os.PathLike[str], *, sha256: str | None = None) -> SegmentationModel:
+    """A trained model, in eval mode, on the CPU.
+
+    What is fetched is kept in a cache (`SEGZOO_CACHE` names its folder) and compared with its sha256 each time;
+    `SEGZOO_OFFLINE=1` forbids the network. No code in a file is run.
+
+    Args:
+        source: a key of the catalog (`list_weights`); the path of a file that `save` wrote, or of its folder; an https
+            URL; or "hf://owner/repo[@revision][/file]". A `Path` is always a file, a key always a string.
+        sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
+
+    Raises:
+        UnknownNameError: neither a file nor a key; near keys are suggested.
+        OptionError: no sha256 for a URL, or a place that cannot be.
+        DownloadError: the file cannot be fetched.
+        CheckpointError: no such file, truncated, foreign, another than `sha256` says, or of another shape than it says
+            itself; nothing is half-loaded.
+    """
+    located = locate(source, sha256)
+    if located.entry is None or located.format == "segzoo":
+        return rebuild(located.path)
+    convert = import_module("segzoo.converting").convert
+    return _described(convert(located.path, source=located.format), located.entry)
+
+
+def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
+    """Gives a converted model what its own file does not say: classes, normalisation, where it comes from."""
+    model.config = replace(model.config, labels=label_set(entry.labels))
+    model.encoder.mean, model.encoder.std = entry.mean, entry.std
+    return model.with_info(**entry.info())
