@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 
 from segzoo.catalog.entries import Entry
 from segzoo.catalog.places import locate
@@ -32,8 +33,12 @@ def load(source: str | os.PathLike[str], *, sha256: str | None = None) -> Segmen
     located = locate(source, sha256)
     if located.entry is None or located.format == "segzoo":
         return rebuild(located.path)
-    convert = import_module("segzoo.converting").convert
-    return _described(convert(located.path, source=located.format), located.entry)
+    return _described(_converted(located.path, located.format), located.entry)
+
+
+def _converted(path: Path, source: str) -> SegmentationModel:
+    model: SegmentationModel = import_module("segzoo.converting").convert(path, source=source)
+    return model
 
 
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:

@@ -1,10 +1,8 @@
 """load: a key, a path, a URL, and what is none of these."""
 
 import hashlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import loopback
 import pytest
@@ -180,9 +178,7 @@ def test_a_converted_key_says_all_of_its_entry(server: Server, monkeypatch: pyte
         with torch.device("meta"):
             return segzoo.create("fcn", "resnet101", 21, auxiliary=True).eval()
 
-    converting = ModuleType("segzoo.converting")
-    converting.convert = convert
-    monkeypatch.setitem(sys.modules, "segzoo.converting", converting)
+    monkeypatch.setattr("segzoo.sources._converted", convert)
     url = server.on("/a.pth", loopback.well)
     mean = (0.1, 0.2, 0.3)
     digest = hashlib.sha256(Server.content).hexdigest()

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import segzoo
 from segzoo.runtime import Session
 
 
@@ -73,6 +74,24 @@ def test_a_folder_gets_the_default_name(segzoo_, quick, checkpoint, tmp_path):
     assert (tmp_path / "small.onnx").is_file()
     assert "random" not in done.stderr
     assert quick[0][0].labels.names[0] == "Sky"
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("fcn/resnet101/coco-voc", "fcn-resnet101-coco-voc.onnx"),
+        ("hf://jane/street.v2@9c1f", "jane-street.v2.onnx"),
+        ("hf://jane/street/small.safetensors", "jane-street-small.onnx"),
+    ],
+)
+def test_weights_by_name_are_exported(segzoo_, quick, checkpoint, tmp_path, monkeypatch, source, written):
+    model = segzoo.load(checkpoint)
+    asked = []
+    monkeypatch.setattr("segzoo.sources.load", lambda place: asked.append(place) or model)
+    done = segzoo_("export", source, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert asked == [source] and (tmp_path / written).is_file()
+    assert segzoo_("export", source, "--classes", 21).exit_code == 2
 
 
 def test_options_reach_the_model(segzoo_, quick, tmp_path):

@@ -37,7 +37,10 @@ class Precision(enum.StrEnum):
 def export(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="DECODER_OR_FILE", help="A decoder (`segzoo list`), or a .safetensors file.")
+        str,
+        typer.Argument(
+            metavar="DECODER_OR_FILE", help="A decoder (`segzoo list`), a .safetensors file, a key or hf://..."
+        ),
     ],
     encoder: Annotated[
         str | None,
@@ -166,10 +169,12 @@ def export(
     """Writes a model as one .onnx file for images of any size, proved equal to the model.
 
     A decoder by name gives the architecture with random weights: of use to measure speed and to try a deployment. A
-    .safetensors file, as segzoo.save writes it, gives the trained model. Either way the file is written only after
-    onnxruntime has computed with it what torch computes, on eight batches of images.
+    .safetensors file, as segzoo.save writes it, a key of the catalog (`segzoo list --weights`) or hf://owner/repo gives
+    a trained model. Either way the file is written only after onnxruntime has computed with it what torch computes, on
+    eight batches of images.
 
       segzoo export street.safetensors
+      segzoo export fcn/resnet101/coco-voc
       segzoo export unet --encoder resnet101 --labels camvid -o street.onnx
       segzoo export fcn --encoder resnet50 --output-stride 16 --io tensor
       segzoo export street.safetensors --precision int8 --calibration photos/
@@ -192,12 +197,18 @@ def export(
     size = _size(fixed)
     images = _images(calibration) if calibration else None
     file = Path(source)
-    from_file = files.meant(source)
+    placed = files.placed(source)
+    from_file = placed or files.meant(source)
     if from_file:
-        _refuse_options(context, file)
+        _refuse_options(context, source)
+    if placed:
+        words = source.removeprefix("hf://").removesuffix(".safetensors").partition("@")[0]
+        file = Path(_plain(words.replace("/", "-")) + ".safetensors")
+    elif from_file:
         files.require(file)
         if file.suffix.lower() == ".onnx":
             raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
+    if from_file:
         name = name or _plain(file.stem)
     # Checked before anything that takes long; the encoder's part of a name is known only once the decoder is.
     if repository is not None:
@@ -208,7 +219,7 @@ def export(
         step("loading torch")
         from segzoo import exporting
 
-        model = _load(file, step) if from_file else _create(source, given, step)
+        model = _load(source, step) if from_file else _create(source, given, step)
         name = name or _plain(f"{model.config.decoder}-{model.config.encoder}")
         place: AbstractContextManager[Path]
         if repository is not None:
@@ -249,7 +260,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("-.") or "model"
 
 
-def _refuse_options(context: typer.Context, file: Path) -> None:
+def _refuse_options(context: typer.Context, file: str) -> None:
     """A file says what model it holds; an option that would be ignored is a mistake."""
     building = ("encoder", "classes", "labels", "channels", "encoder_weights", "output_stride", "upsample", "auxiliary")
     for name in building:
@@ -282,11 +293,11 @@ def _target(output: Path | None, default: str, force: bool) -> Path:
     return target
 
 
-def _load(file: Path, step: console.Steps) -> "SegmentationModel":
+def _load(source: str, step: console.Steps) -> "SegmentationModel":
     from segzoo.sources import load
 
-    step(f"loading {file}")
-    return load(file)
+    step(f"loading {source}")
+    return load(source)
 
 
 def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "SegmentationModel":

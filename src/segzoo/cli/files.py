@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segzoo import metadata
+from segzoo.catalog import catalog
 from segzoo.cli import console
 from segzoo.errors import CheckpointError
 from segzoo.labels import LabelSet
@@ -25,6 +26,11 @@ def meant(name: str) -> bool:
     """Whether a word of the command line is the path of a file, and not a decoder or an encoder."""
     path = Path(name)
     return path.suffix.lower() in KINDS or (path.suffix != "" and path.is_file())
+
+
+def placed(name: str) -> bool:
+    """Whether a word names trained weights that are found: a key of the catalog, or a repository of the hub."""
+    return name in catalog() or name.partition("://")[0] == "hf"
 
 
 def require(path: Path) -> Path:
