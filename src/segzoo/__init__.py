@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from segzoo._version import __version__
 
 if TYPE_CHECKING:
-    from segzoo.converting import convert
     from segzoo.catalog import list_weights
+    from segzoo.converting import convert
     from segzoo.encoders import list_encoders
     from segzoo.exporting import export
     from segzoo.factory import create, list_models, save

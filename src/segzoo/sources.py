@@ -2,17 +2,22 @@
 
 import os
 from dataclasses import replace
-from importlib import import_module
-from pathlib import Path
 
 from segzoo.catalog.entries import Entry
 from segzoo.catalog.places import locate
-from segzoo.factory import rebuild
-from segzoo.labels import label_set
+from segzoo.converting import convert
+from segzoo.factory import rebuild, with_classes
+from segzoo.labels import LabelSet, label_set
 from segzoo.model import SegmentationModel
 
 
-def load(source: str | os.PathLike[str], *, sha256: str | None = None) -> SegmentationModel:
+def load(
+    source: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    num_classes: int | None = None,
+    labels: str | LabelSet | None = None,
+) -> SegmentationModel:
     """A trained model, in eval mode, on the CPU.
 
     What is fetched is kept in a cache (`SEGZOO_CACHE` names its folder) and compared with its sha256 each time;
@@ -22,6 +27,10 @@ def load(source: str | os.PathLike[str], *, sha256: str | None = None) -> Segmen
         source: a key of the catalog (`list_weights`); the path of a file that `save` wrote, or of its folder; an https
             URL; or "hf://owner/repo[@revision][/file]". A `Path` is always a file, a key always a string.
         sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
+        num_classes: another number than the file has drops its head for one with random weights, to be trained;
+            everything else is kept.
+        labels: other labels, as many as there are classes; None keeps the file's, or names new classes "class 0" and
+            so on.
 
     Raises:
         UnknownNameError: neither a file nor a key; near keys are suggested.
@@ -32,13 +41,10 @@ def load(source: str | os.PathLike[str], *, sha256: str | None = None) -> Segmen
     """
     located = locate(source, sha256)
     if located.entry is None or located.format == "segzoo":
-        return rebuild(located.path)
-    return _described(_converted(located.path, located.format), located.entry)
-
-
-def _converted(path: Path, source: str) -> SegmentationModel:
-    model: SegmentationModel = import_module("segzoo.converting").convert(path, source=source)
-    return model
+        model = rebuild(located.path)
+    else:
+        model = _described(convert(located.path, source=located.format), located.entry)
+    return with_classes(model, num_classes, labels)
 
 
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:

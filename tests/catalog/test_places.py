@@ -178,7 +178,7 @@ def test_a_converted_key_says_all_of_its_entry(server: Server, monkeypatch: pyte
         with torch.device("meta"):
             return segzoo.create("fcn", "resnet101", 21, auxiliary=True).eval()
 
-    monkeypatch.setattr("segzoo.sources._converted", convert)
+    monkeypatch.setattr("segzoo.sources.convert", convert)
     url = server.on("/a.pth", loopback.well)
     mean = (0.1, 0.2, 0.3)
     digest = hashlib.sha256(Server.content).hexdigest()
