@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import math
 import operator
 import os
 import warnings
@@ -145,7 +146,7 @@ def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
         config = _config(found)
         with torch.device("meta"):
             model = _build(config)
-        model.encoder.mean, model.encoder.std = tuple(found["mean"]), tuple(found["std"])
+        model.encoder.mean, model.encoder.std = _normalisation(found, config.in_channels)
     except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         written = found.get("version", "?")
         raise CheckpointError(
@@ -236,13 +237,20 @@ def _config(found: Mapping[str, Any]) -> ModelConfig:
     return ModelConfig(
         decoder=found["decoder"],
         encoder=found["encoder"],
-        num_classes=found["num_classes"],
-        labels=LabelSet.from_dict(found["labels"]),
-        in_channels=found["in_channels"],
+        num_classes=_whole("num_classes", found["num_classes"]),
+        labels=_labels_for(found["num_classes"], LabelSet.from_dict(found["labels"])),
+        in_channels=_whole("in_channels", found["in_channels"]),
         output_stride=found["output_stride"],
         options=found["options"],
-        info=found["info"],
+        info=dict(found["info"]),
     )
+
+
+def _normalisation(found: Mapping[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = (tuple(map(float, found[key])) for key in ("mean", "std"))
+    if not len(mean) == len(std) == channels or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise OptionError(f"mean and std are {channels} numbers each, std above 0, not {mean} and {std}.")
+    return mean, std
 
 
 def _build(config: ModelConfig, encoder_weights: str | None = None) -> SegmentationModel:
