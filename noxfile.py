@@ -162,3 +162,10 @@ def bench_deploy(session: nox.Session) -> None:
     """From a photograph's pixels to labels, beside a peer's export and torch: `nox -s bench-deploy -- --batches 1`."""
     install(session, "bench")
     session.run("python", "benchmarks/deploy.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+
+
+@nox.session(name="bench-loading")
+def bench_loading(session: nox.Session) -> None:
+    """Loading weights from files, beside a peer's way and the bare minimum."""
+    install(session, "bench")
+    session.run("python", "benchmarks/loading.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})

@@ -145,7 +145,7 @@ def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
     try:
         config = _config(found)
         with torch.device("meta"):
-            model = _build(config)
+            model = _build(config, measure=False)  # whoever saved it had measured it
         model.encoder.mean, model.encoder.std = _normalisation(found, config.in_channels)
     except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         written = found.get("version", "?")
@@ -253,7 +253,7 @@ def _normalisation(found: Mapping[str, Any], channels: int) -> tuple[tuple[float
     return mean, std
 
 
-def _build(config: ModelConfig, encoder_weights: str | None = None) -> SegmentationModel:
+def _build(config: ModelConfig, encoder_weights: str | None = None, measure: bool = True) -> SegmentationModel:
     kind = _decoder(config.decoder)
     works = f"segzoo.create({config.decoder!r}, encoder={kind.encoder!r}) works."
     if config.output_stride not in kind.output_strides:
@@ -267,6 +267,7 @@ def _build(config: ModelConfig, encoder_weights: str | None = None) -> Segmentat
             in_channels=config.in_channels,
             output_stride=config.output_stride,
             weights=encoder_weights,
+            measure=measure,
         )
     except PairingError as error:
         hint = (

@@ -28,7 +28,9 @@ _FIXED_SIZE = ["coatn*", "test_coatnet", "haloregnetz_b", "hiera_*_224", "swinv2
 __all__ = ["SHORT_NAMES", "Encoder", "create_encoder", "list_encoders"]
 
 
-def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, weights: str | None = None) -> Encoder:
+def create_encoder(
+    name: str, *, in_channels: int = 3, output_stride: int = 32, weights: str | None = None, measure: bool = True
+) -> Encoder:
     """Builds an encoder.
 
     Args:
@@ -36,6 +38,7 @@ def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, 
         in_channels: channels of the image, 1 to 16.
         output_stride: the stride of the deepest map: 32 is the plain network, 8 and 16 are had by dilation.
         weights: None, "imagenet", a timm tag ("a1_in1k" or "resnet101.a1_in1k"), or the path of a file.
+        measure: False leaves out the dry run that proves the pyramid, for a network that had it when it was made.
 
     Raises:
         UnknownNameError: no such encoder.
@@ -63,7 +66,7 @@ def create_encoder(name: str, *, in_channels: int = 3, output_stride: int = 32, 
         asked = weights.removeprefix(f"{architecture}.")
         _check_tag(architecture, asked)
         full, weights = f"{architecture}.{asked}", "imagenet"
-    return TimmEncoder(full, in_channels, None if output_stride == 32 else output_stride, weights)
+    return TimmEncoder(full, in_channels, None if output_stride == 32 else output_stride, weights, measure)
 
 
 def _check_tag(architecture: str, tag: str) -> None:

@@ -53,6 +53,7 @@ class TimmEncoder(Encoder):
         output_stride: None keeps the network as it is; 8 or 16 keeps deep maps at that stride, by timm's own means
             where it has them, else by `segzoo.layers.dilation`.
         weights: None for random ones, "imagenet" for timm's, or the path of a timm or torchvision file.
+        measure: False takes timm's word for the maps instead of a dry run, for a network that was measured before.
 
     Raises:
         PairingError: it forms no pyramid, runs only at its own size, or cannot have this output stride.
@@ -62,7 +63,9 @@ class TimmEncoder(Encoder):
 
     net: Any  # one of timm's feature wrappers, whose attributes carry no types
 
-    def __init__(self, name: str, in_channels: int, output_stride: int | None, weights: str | None) -> None:
+    def __init__(
+        self, name: str, in_channels: int, output_stride: int | None, weights: str | None, measure: bool = True
+    ) -> None:
         super().__init__()
         family = _FAMILIES.get(model_entrypoint(name.partition(".")[0]).__module__.rpartition(".")[2], Family())
         self.name = name
@@ -79,7 +82,7 @@ class TimmEncoder(Encoder):
         self.mean, self.std = (_per_channel(config[key], in_channels) for key in ("mean", "std"))
         # EfficientNet's wrapper has no such attribute, and is NCHW.
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")
-        self.features = self._check(output_stride, dilated)
+        self.features = self._check(output_stride, dilated, measure)
         self.features = replace(self.features, before_pool=family.before_pool, classifier=family.classifier)
         if weights not in (None, "imagenet"):
             load_weights(self.net, weights)
@@ -90,7 +93,7 @@ class TimmEncoder(Encoder):
             return [m.permute(0, 3, 1, 2).contiguous() for m in maps]
         return maps
 
-    def _check(self, output_stride: int | None, dilated: bool) -> Features:
+    def _check(self, output_stride: int | None, dilated: bool, measure: bool) -> Features:
         """Measures the pyramid, brings it to the output stride where timm could not, and measures again."""
         declared = tuple(self.net.feature_info.reduction())
         channels = tuple(self.net.feature_info.channels())
@@ -102,7 +105,8 @@ class TimmEncoder(Encoder):
                 raise PairingError(
                     f"Encoder {self.name!r} forms no pyramid: its strides are {list(declared)}. {_WAY_OUT}"
                 )
-            self._measure(channels, declared)
+            if measure:
+                self._measure(channels, declared)
         if output_stride is None:
             return Features(levels, channels, declared)
         strides = tuple(min(2**level, output_stride) for level in levels)
@@ -113,7 +117,8 @@ class TimmEncoder(Encoder):
                 raise PairingError(
                     f"Encoder {self.name!r} cannot have output_stride={output_stride}: {error}. {_WAY_OUT}"
                 ) from None
-        self._measure(channels, strides)
+        if measure:
+            self._measure(channels, strides)
         return Features(levels, channels, strides)
 
     def _measure(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:

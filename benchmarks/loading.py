@@ -1,0 +1,93 @@
+"""Loading a model from a .safetensors file: `nox -s bench-loading`.
+
+    segzoo.load              the file alone, which says what it holds
+    smp.from_pretrained      segmentation-models-pytorch's own Unet on ResNet-101, from a folder
+    floor                    safetensors' load_file and load_state_dict(assign=True) into the same network, built on
+                             the meta device without any check
+
+After each, every weight is read once, so that a file that is only mapped into memory is not taken for a loaded one.
+The three take turns in one process, the files are in the page cache, and medians and their ratios are printed.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+from torch import nn
+
+import segzoo
+from compare import CLASSES, RESULTS, machine
+from segzoo import factory
+
+Load = Callable[[], nn.Module]
+
+
+def touch(model: nn.Module) -> None:
+    for tensor in model.state_dict().values():
+        tensor.sum()
+
+
+def floor(path: Path, config: factory.ModelConfig) -> nn.Module:
+    with torch.device("meta"):
+        model = factory._build(config, measure=False)
+    model.load_state_dict(load_file(path), assign=True)
+    return model.eval()
+
+
+def contenders(name: str, folder: Path) -> dict[str, Load]:
+    decoder, encoder = name.split("/")
+    torch.manual_seed(0)
+    model = segzoo.create(decoder, encoder, CLASSES)
+    path = segzoo.save(model, folder / decoder)
+    config = model.config
+    loads: dict[str, Load] = {"segzoo.load": lambda: segzoo.load(path), "floor": lambda: floor(path, config)}
+    if decoder == "unet":
+        smp.Unet(encoder, encoder_weights=None, classes=CLASSES).save_pretrained(folder / "smp")
+        loads["smp.from_pretrained"] = lambda: smp.from_pretrained(folder / "smp").eval()
+    return loads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--output", type=Path, help="the JSON file (benchmarks/results/DATE-loading.json)")
+    args = parser.parse_args()
+    console = Console()
+    found = []
+    for name in ("unet/resnet101", "deconvnet/vgg16_bn"):
+        with tempfile.TemporaryDirectory() as folder, console.status(name):
+            loads = contenders(name, Path(folder))
+            samples: dict[str, list[float]] = {who: [] for who in loads}
+            for repeat in range(-1, args.repeats):
+                for who in list(loads)[repeat % len(loads) :] + list(loads)[: repeat % len(loads)]:
+                    start = time.perf_counter()
+                    touch(loads[who]())
+                    if repeat >= 0:
+                        samples[who].append(time.perf_counter() - start)
+        base = statistics.median(samples["floor"])
+        table = Table("", "median", "of the floor", title=name)
+        for who, seconds in samples.items():
+            median = statistics.median(seconds)
+            table.add_row(who, f"{1000 * median:.0f} ms", f"{median / base:.2f}")
+            found.append({"model": name, "who": who, "seconds": seconds})
+        console.print(table)
+    started = datetime.now(UTC)
+    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-loading.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    record = {"date": started.isoformat(timespec="seconds"), **machine(), "results": found}
+    output.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    console.print(f"Every sample is in {output}")
+
+
+if __name__ == "__main__":
+    main()
