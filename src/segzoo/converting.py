@@ -62,6 +62,11 @@ def convert(
     """
     if source is not None and source not in SOURCES:
         raise unknown("source", str(source), SOURCES, f"Sources are {', '.join(SOURCES)}.")
+    if isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".caffemodel":
+        raise CheckpointError(
+            f"{weights} is of Caffe, and holds one of the authors' networks, which is no pair of the zoo. "
+            "segzoo.checkpoints.caffe.convert_caffe(read_caffemodel(path)) gives its tensors by name."
+        )
     tensors, settings = _read(weights)
     if settings is not None:
         if source not in (None, "smp"):

@@ -3,12 +3,17 @@
 import re
 from pathlib import Path
 
+import caffe_networks
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from originals import close, shaken
+from safetensors import safe_open
+from safetensors.torch import load_file
 
 import segzoo
+from segzoo.checkpoints.caffe import convert_caffe
+from segzoo.checkpoints.caffemodel import read_caffemodel
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +80,23 @@ def test_a_file_that_is_there_is_replaced_only_by_force(segzoo_, folder, tmp_pat
 
 def test_a_folder_that_is_missing_is_named(segzoo_, folder, tmp_path):
     assert "There is no folder" in segzoo_("convert", folder, "-o", tmp_path / "no" / "new").stderr
+
+
+def test_a_caffemodel_becomes_named_tensors(segzoo_, tmp_path):
+    net = caffe_networks.segnet_basic(5, 4)
+    (tmp_path / "net.caffemodel").write_bytes(net.caffemodel(net.arrays(seed=3), "v2"))
+    done = segzoo_("convert", tmp_path / "net.caffemodel", "-o", tmp_path / "net")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"from +Caffe, segnet_basic", done.stdout)
+    expected = convert_caffe(read_caffemodel(tmp_path / "net.caffemodel")).tensors
+    found = load_file(tmp_path / "net.safetensors")
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with safe_open(tmp_path / "net.safetensors", "pt") as file:
+        assert file.metadata()["network"] == "segnet_basic"
+        assert file.metadata()["channels"] == "BGR"
+
+
+def test_convert_says_what_reads_a_caffemodel(tmp_path):
+    with pytest.raises(segzoo.errors.CheckpointError, match="convert_caffe"):
+        segzoo.convert(tmp_path / "net.caffemodel")

@@ -23,12 +23,21 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     Raises:
         CheckpointError: the folder does not exist or cannot be written to.
     """
+    write_tensors(path, tensors, metadata.encode(record))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
+    """Writes tensors, of whatever network, with any texts in the header.
+
+    Raises:
+        CheckpointError: it cannot be written there; an existing file is then unchanged.
+    """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     if not path.parent.is_dir():
         raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     try:
         with written_aside(path) as aside:
-            save_file(contiguous, aside, metadata.encode(record))
+            save_file(contiguous, aside, dict(header))
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:

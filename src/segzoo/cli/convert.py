@@ -1,5 +1,6 @@
 """`segzoo convert`: another library's checkpoint as one .safetensors file that rebuilds its model."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +58,8 @@ def convert(
     """Turns a checkpoint of another library into a file of segzoo whose model gives the same logits.
 
     It reads torchvision's fcn_resnet50 and fcn_resnet101, and the Unet of segmentation-models-pytorch on ResNet, VGG,
-    MobileNetV2 and timm's encoders. No code in a file is run.
+    MobileNetV2 and timm's encoders. A .caffemodel of the authors of FCN, SegNet, DeconvNet or DeepLab-LargeFOV becomes
+    a file of named tensors (docs: Weights from Caffe). No code in a file is run.
 
       segzoo convert fcn_resnet50_coco.pth -o voc.safetensors
       segzoo convert unet-folder/ -o street.safetensors --labels camvid
@@ -69,6 +71,9 @@ def convert(
         raise CheckpointError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     if target.exists() and not force:
         raise CheckpointError(f"{target} exists. Pass --force to replace it, or another name with -o.")
+    if weights.suffix == ".caffemodel":
+        _convert_caffe(weights, target)
+        return
     with console.Steps() as step:
         step("loading torch")
         from segzoo import converting
@@ -104,3 +109,33 @@ def convert(
             ("size", console.megabytes(target.stat().st_size)),
         ]
     )
+
+
+def _convert_caffe(weights: Path, target: Path) -> None:
+    with console.Steps() as step:
+        step("loading torch")
+        from segzoo.checkpoints import native
+        from segzoo.checkpoints.caffe import convert_caffe
+        from segzoo.checkpoints.caffemodel import read_caffemodel
+
+        step(f"converting {weights}")
+        found = convert_caffe(read_caffemodel(weights))
+        header = {
+            "network": found.network,
+            "channels": found.channels,
+            "mean": json.dumps(found.mean),
+            "notes": "\n".join(found.notes),
+        }
+        native.write_tensors(target, found.tensors, header)
+    console.title(f"Wrote {target}")
+    console.facts(
+        [
+            ("from", f"Caffe, {found.network}"),
+            ("classes", str(found.num_classes)),
+            ("tensors", f"{len(found.tensors)}, {found.channels}, mean {found.mean}"),
+            ("parameters", f"{sum(t.numel() for t in found.tensors.values()):,}"),
+            ("size", console.megabytes(target.stat().st_size)),
+        ]
+    )
+    for note in found.notes:
+        step.warn(note)

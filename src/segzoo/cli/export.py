@@ -70,8 +70,8 @@ def export(
     encoder_weights: Annotated[
         str | None,
         typer.Option(
-            metavar="imagenet|PATH",
-            help="imagenet fetches timm's; or a file of timm's or torchvision's.",
+            metavar="imagenet|TAG|PATH",
+            help="imagenet or a tag such as a1_in1k fetches timm's; or a file of timm's or torchvision's.",
             show_default="random",
             rich_help_panel=_MODEL,
         ),
