@@ -17,6 +17,7 @@ from segzoo.cli.export import export
 from segzoo.cli.info import info
 from segzoo.cli.listing import list_models
 from segzoo.cli.predict import predict
+from segzoo.cli.train import train
 from segzoo.errors import SegzooError
 
 
@@ -83,6 +84,7 @@ app.command("info", help=_help(info))(info)
 app.command("export", help=_help(export))(export)
 app.command("convert", help=_help(convert))(convert)
 app.command("predict", help=_help(predict))(predict)
+app.command("train", help=_help(train))(train)
 app.command("bench", help=_help(bench))(bench)
 app.command("doctor", help=_help(doctor))(doctor)
 app.command("demo", help=_help(demo))(demo)
