@@ -25,6 +25,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value than the recipe's: --set run.epochs=3."),
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="GPUs, or processes on the CPU; short for --set hardware.devices=N.",
+            show_default="the recipe's",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in FOLDER, or begin where there is none.")
     ] = False,
@@ -44,8 +52,14 @@ def train(
         step("loading torch")
         from segzoo.training.loop import train as run
         from segzoo.training.recipe import parse_override, read_recipe
-    wanted = read_recipe(recipe, dict(parse_override(text) for text in set_ or ()))
-    console.line(f"Wrote {run(wanted, output, resume=resume, listeners=[RunBar()])}")
+    overrides = dict(parse_override(text) for text in set_ or ())
+    if devices is not None:
+        overrides["hardware.devices"] = devices
+    wanted = read_recipe(recipe, overrides)
+    bar = RunBar()
+    path = run(wanted, output, resume=resume, listeners=[bar])
+    if bar.told:  # Only the first of several processes is.
+        console.line(f"Wrote {path}")
 
 
 class RunBar:
@@ -55,10 +69,12 @@ class RunBar:
         self._console = console.err()
         self._live: Progress | None = None
         self._mean_iu = math.nan
+        self.told = False
 
     def begins(self, epoch: int, epochs: int, steps: int, history: "Sequence[Row]") -> None:
         self._epochs, self._steps, self._first = epochs, steps, epoch * steps
         self._start = time.perf_counter()
+        self.told = True
         if self._console.is_terminal:
             columns = (TextColumn("Training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
             self._live = Progress(*columns, console=self._console, transient=True)
@@ -84,9 +100,10 @@ class RunBar:
             soft_wrap=True,
         )
 
-    def ends(self) -> None:
+    def ends(self, why: str) -> None:
         if self._live is not None:
             self._live.stop()
+        self._console.print(why, soft_wrap=True)
 
     def _left(self, step: int) -> str:
         gone, done = time.perf_counter() - self._start, step - self._first

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from segzoo.errors import DeviceError, TrainingError
+from segzoo.errors import DeviceError
+from segzoo.training.extra import extra
 from segzoo.training.recipe import HardwarePart
 
 if TYPE_CHECKING:
@@ -21,13 +22,9 @@ def launch(hardware: HardwarePart) -> "Fabric":
         TrainingError: the extra "train" is not installed.
         DeviceError: a device that was asked for and cannot be had.
     """
-    try:
+    with extra("Training"):
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
-    except ImportError as error:
-        raise TrainingError(
-            f"Training needs {error.name}: install the extra with `pip install 'segmentation-zoo[train]'`."
-        ) from None
     # Its advertisements of its own options; what went wrong is raised.
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     if hardware.threads:

@@ -200,6 +200,10 @@ class Recipe:
             0 <= schedule.warmup < run.epochs,
             f"schedule.warmup is shorter than the run's {run.epochs} epochs, not {schedule.warmup}.",
         )
+        _require(
+            run.patience == 0 or (self.validation is not None and run.patience >= run.evaluate_every),
+            f"run.patience={run.patience} needs a [validation], and at least run.evaluate_every={run.evaluate_every}.",
+        )
         _one_of("optimiser", self.optimiser.name, OPTIMISERS)
         _one_of("schedule", schedule.name, SCHEDULES)
         _one_of("precision", hardware.precision, PRECISIONS)
