@@ -1,4 +1,4 @@
-"""A tiny data set that can be learnt, and a recipe for it that takes seconds."""
+"""Small data, made by the tests: of random ids, and of shapes that can be learnt, with a recipe that takes seconds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_data import random_ids, write_image, write_mask
 
+from segzoo.labels import LabelSet
+from segzoo.training.data import Item, SegmentationData
 from segzoo.training.recipe import Recipe
 
 LABELS = '{"names": ["ground", "ball", "box"], "ignored": 255}'
@@ -56,3 +59,19 @@ def small(shapes: Path) -> Callable[..., Recipe]:
         return Recipe.from_dict(record)
 
     return recipe
+
+
+@pytest.fixture
+def make_data(tmp_path: Path) -> Callable[..., SegmentationData]:
+    """Makes data of some images with random masks of 5 classes, 255 ignored."""
+
+    def make(count: int = 4, size: tuple[int, int] = (12, 16)) -> SegmentationData:
+        items = []
+        for index in range(count):
+            item = Item(f"{'ab'[index % 2]}_{index}", tmp_path / f"{index}.png", tmp_path / f"{index}-mask.png")
+            write_image(item.image, index, size)
+            write_mask(item.mask, random_ids(5, index, size, ignored=255))
+            items.append(item)
+        return SegmentationData(items, LabelSet(tuple("abcde"), LabelSet.generic(5).colours, 255), "small data")
+
+    return make

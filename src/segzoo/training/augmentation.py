@@ -92,30 +92,29 @@ def _step(record: Mapping[str, Any]) -> Step:
             continue
         if option not in hints:
             raise unknown(f"option of the step {name!r}", option, hints, f"It takes {', '.join(hints)}.")
-        options[option] = _value(f"{option} of the step {name!r}", value, hints[option], option in kind.positive)
+        limits = {"p": (0, 1), **kind.limits}.get(option)
+        options[option] = _value(f"{option} of the step {name!r}", value, hints[option], limits)
     missing = [field.name for field in fields(kind) if field.default is MISSING and field.name not in options]
     if missing:
         raise OptionError(f"The step {name!r} needs {' and '.join(missing)}.")
-    if not 0 <= options.get("p", 1) <= 1:
-        raise OptionError(f"p of the step {name!r} is a probability, 0-1, not {options['p']}.")
     step: Step = kind(**options)
     return step
 
 
-def _value(what: str, value: Any, hint: Any, positive: bool) -> Any:
+def _value(what: str, value: Any, hint: Any, limits: tuple[float, float] | None) -> Any:
     if get_origin(hint) is tuple:
         parts = get_args(hint)
         if not isinstance(value, list | tuple) or len(value) != len(parts):
             raise OptionError(f"{what} is two numbers, the least and the greatest, not {value!r}.")
-        low, high = (_value(what, one, part, positive) for one, part in zip(value, parts, strict=True))
+        low, high = (_value(what, one, part, limits) for one, part in zip(value, parts, strict=True))
         if low > high:
             raise OptionError(f"{what} is the least and the greatest, in this order, not {value!r}.")
         return low, high
     kinds = (int, float) if hint is float else (hint,)
     if type(value) not in kinds:  # exactly: True is an int to isinstance
         raise OptionError(f"{what} is {_NAMES[hint]}, not {value!r}.")
-    if hint is not bool and not (0 < value < np.inf if positive else 0 <= value < np.inf):
-        raise OptionError(f"{what} is {'above 0' if positive else '0 or more'}, not {value!r}.")
+    if limits is not None and not limits[0] <= value <= limits[1]:
+        raise OptionError(f"{what} is {limits[0]:g}-{limits[1]:g}, not {value!r}.")
     return hint(value)
 
 

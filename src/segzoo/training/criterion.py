@@ -1,62 +1,49 @@
-"""What is minimised: the losses of a recipe, on the logits and on those of an auxiliary head."""
-
-from collections.abc import Mapping, Sequence
-from typing import Any
+"""The loss of a recipe, with its class weights taken from the data."""
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from segzoo.errors import OptionError
 from segzoo.training.data import SegmentationData
+from segzoo.training.losses import WeightedSum, create_loss
+from segzoo.training.recipe import LossPart
+
+_WEIGHTED = ("ce", "focal")
 
 
-class Criterion(nn.Module):
-    """Logits (N, C, H, W) and ids (N, H, W) -> the weighted sum of the losses that a recipe names."""
+def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
+    """The sum of losses that a recipe names.
 
-    weights: Tensor | None
-
-    def __init__(self, terms: Sequence[Mapping[str, Any]], data: SegmentationData) -> None:
-        super().__init__()
-        self.terms = [dict(term) for term in terms] or [{"name": "cross_entropy"}]
-        self.ignored = data.ignored
-        weights = None
-        for term in self.terms:
-            if term.get("class_weights") == "median_frequency":
-                weights = median_frequency(data).clip(max=term.get("most", 10.0))
-        self.register_buffer("weights", weights)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        target = target.long()
-        total = logits.new_zeros(())
-        for term in self.terms:
-            total = total + term.get("weight", 1.0) * self._one(term["name"], logits, target)
-        return total
-
-    def _one(self, name: str, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != self.ignored
-        count = valid.sum().clamp(min=1)
-        if name == "cross_entropy":
-            return F.cross_entropy(logits, target, self.weights, ignore_index=self.ignored, reduction="sum") / count
-        if name == "dice":
-            probabilities = logits.softmax(1) * valid[:, None]
-            truth = F.one_hot(torch.where(valid, target, 0), logits.shape[1]).permute(0, 3, 1, 2) * valid[:, None]
-            both = (probabilities * truth).sum((0, 2, 3))
-            sizes = probabilities.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-            present = truth.sum((0, 2, 3)) > 0
-            return 1 - ((2 * both + 1) / (sizes + 1))[present].mean()
-        raise OptionError(name)
+    Raises:
+        UnknownNameError, OptionError: as `create_loss`; class weights for losses that take none.
+    """
+    options = {name: dict(values) for name, values in part.options.items()}
+    if part.class_weights == "median_frequency":
+        named = [term.rpartition("*")[2].strip() for term in part.terms.split("+")]
+        weighted = [name for name in named if name in _WEIGHTED]
+        if not weighted:
+            raise OptionError(f"loss.class_weights are for {' and '.join(_WEIGHTED)}, and the loss is {part.terms!r}.")
+        weights = median_frequency(data).clamp(max=part.greatest_weight or float("inf"))
+        for name in weighted:
+            options.setdefault(name, {}).setdefault("weights", weights)
+    return create_loss(part.terms, data.ignored, options)
 
 
 def median_frequency(data: SegmentationData) -> Tensor:
-    """Median-frequency balancing (Eigen, Fergus, arXiv 1411.4734)."""
+    """Median-frequency balancing, float32 (classes,): Eigen, Fergus, arXiv 1411.4734, section 6.3.2.
+
+    The frequency of a class is its pixels over all labelled pixels of the images that it is in; its weight is the
+    median of all frequencies over its own. A class that is nowhere weighs nothing.
+    """
     classes = len(data.labels)
     pixels, shown = np.zeros(classes), np.zeros(classes)
     for sample in data:
         counts = np.bincount(sample.mask[sample.mask != data.ignored].ravel(), minlength=classes)
         pixels += counts
         shown += (counts > 0) * counts.sum()
-    frequency = pixels / np.maximum(shown, 1)
-    weights = np.median(frequency[frequency > 0]) / np.maximum(frequency, 1e-12)
+    there = pixels > 0
+    frequency = pixels[there] / shown[there]
+    weights = np.zeros(classes)
+    weights[there] = np.median(frequency) / frequency
     return torch.tensor(weights, dtype=torch.float32)

@@ -31,7 +31,7 @@ def cause_of(loss: float, norm: float | None, model: nn.Module, logits: Tensor |
     if not math.isfinite(loss):
         return (
             f"{said} Weights and logits are finite in this process, so the loss itself failed, on this batch or in "
-            "another process. Check the weights in loss.terms, and whether images are labelled at all."
+            "another process. Check the options of the loss, and whether images are labelled at all."
         )
     for name, weight in model.named_parameters():
         if weight.grad is not None and not torch.isfinite(weight.grad).all():

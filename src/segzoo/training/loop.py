@@ -25,7 +25,7 @@ from segzoo.metrics import ConfusionMatrix
 from segzoo.model import SegmentationModel, evaluating
 from segzoo.training import building, engine, state
 from segzoo.training.counts import Counts
-from segzoo.training.criterion import Criterion
+from segzoo.training.criterion import criterion_of
 from segzoo.training.divergence import cause_of
 from segzoo.training.ema import averaged
 from segzoo.training.listeners import Listener, logs
@@ -81,7 +81,7 @@ class Run:
             self.model.to(memory_format=torch.channels_last)
         if recipe.hardware.sync_batchnorm:
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
-        self.criterion = self.fabric.to_device(Criterion(recipe.loss.terms, data))
+        self.criterion = criterion_of(recipe.loss, data).to(self.fabric.device)
         self.network, self.optimiser = self.fabric.setup(
             self.model, building.optimiser_of(recipe.optimiser, self.model)
         )
@@ -165,9 +165,7 @@ class Run:
         for number, (part, share) in enumerate(zip(parts, shares, strict=True), 1):
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
                 logits, second = self.network(self.model.normalise(part["image"]), auxiliary=True)
-                value = self.criterion(logits, part["mask"])
-                if second is not None:
-                    value = value + recipe.loss.auxiliary * self.criterion(second, part["mask"])
+                value = self.criterion.with_auxiliary(logits, second, part["mask"], recipe.loss.auxiliary)
                 self.fabric.backward(value * share)
             loss += value.detach() * share / world
             counts.update(logits.detach(), part["mask"])

@@ -60,14 +60,20 @@ class ValidationPart:
 
 @dataclass(frozen=True)
 class LossPart:
-    """What is minimised.
+    """What is minimised; see `segzoo.training.losses.create_loss`.
 
     Attributes:
-        terms: the losses that are summed, each with its "name", its "weight" in the sum and its options.
+        terms: the sum of losses, such as "ce + 0.5*dice".
+        options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
+        class_weights: "none", or "median_frequency" of the data.
+        greatest_weight: what class weights are cut off at; 0 does not cut.
         auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
     """
 
-    terms: tuple[dict[str, Any], ...] = ({"name": "cross_entropy"},)
+    terms: str = "ce"
+    options: dict[str, Any] = field(default_factory=dict)
+    class_weights: str = "none"
+    greatest_weight: float = 0.0
     auxiliary: float = 0.4
 
 
@@ -205,6 +211,7 @@ class Recipe:
             f"run.patience={run.patience} needs a [validation], and at least run.evaluate_every={run.evaluate_every}.",
         )
         _one_of("optimiser", self.optimiser.name, OPTIMISERS)
+        _one_of("kind of class weights", self.loss.class_weights, CLASS_WEIGHTS)
         _one_of("schedule", schedule.name, SCHEDULES)
         _one_of("precision", hardware.precision, PRECISIONS)
         parts = hardware.devices * hardware.nodes * run.accumulate
@@ -231,6 +238,7 @@ class Recipe:
         return recipe
 
 
+CLASS_WEIGHTS = ("none", "median_frequency")
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "poly", "cosine", "step")
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -1,38 +1,45 @@
 """The steps that augmentation is made of, on torchvision.transforms.v2: each changes an image and its mask together.
 
-A step is a frozen record of its options. Called with an image and its mask as tv_tensors, (3, H, W) uint8 and (1, H,
-W), it draws from torch's generator and returns both anew. Masks are sampled by nearest neighbour, so that no id comes
-up that was not there, and what comes from outside of the image becomes the ignored id.
+A step is a frozen record of its options. Called with an image and its mask as tv_tensors, (3, H, W) uint8 and
+(1, H, W), it draws from torch's generator and returns both anew. Masks are sampled by nearest neighbour, so that no id
+comes up that was not there, and what comes from outside of the image becomes the ignored id.
 
 torchvision's own transform classes are not used where they would cost more: cropping before scaling touches fewer
 pixels, and U-Net's elastic deformation needs no wide Gaussian kernel.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as nnf
+from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-Image: TypeAlias = tv_tensors.Image
-Mask: TypeAlias = tv_tensors.Mask
 Pair = tuple[float, float]
 
+Limits = Mapping[str, Pair]
+"""For each option that is a number, or two: the least and the greatest that it can be."""
+
 FILL = [124, 116, 104]
-"""The colour outside of the image: ImageNet's mean, about zero after normalisation, as padding inside a network."""
+"""The colour outside of the image: ImageNet's mean, which normalisation turns into about zero, like padding."""
+
+_FACTOR = (0.01, 100.0)
 
 
 class Step(Protocol):
     """A change of image and mask together, made with probability `p`."""
 
+    limits: ClassVar[Limits]
+
     @property
     def p(self) -> float: ...
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]: ...
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,15 @@ class Crop:
     stretch: float = 1.0
     most: float = 1.0
     p: float = 1.0
-    positive: ClassVar[tuple[str, ...]] = ("height", "width", "scale", "stretch", "most")
+    limits: ClassVar[Limits] = {
+        "height": (1, 65536),
+        "width": (1, 65536),
+        "scale": _FACTOR,
+        "stretch": (1, 10),
+        "most": (0.01, 1),
+    }
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         for _ in range(10):
             box = self._box(*mask.shape[-2:])
             if self.most >= 1 or self._mixed(mask, box, ignored):
@@ -88,7 +101,7 @@ class Crop:
             width,
         )
 
-    def _mixed(self, mask: Mask, box: tuple[int, int, int, int], ignored: int) -> bool:
+    def _mixed(self, mask: Tensor, box: tuple[int, int, int, int], ignored: int) -> bool:
         top, left, height, width = box
         window = mask[..., max(top, 0) : top + height, max(left, 0) : left + width]
         _, counts = torch.unique(window[window != ignored], return_counts=True)
@@ -101,9 +114,9 @@ class Scale:
 
     scale: Pair = (0.75, 1.25)
     p: float = 1.0
-    positive: ClassVar[tuple[str, ...]] = ("scale",)
+    limits: ClassVar[Limits] = {"scale": _FACTOR}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         factor = logarithmic(*self.scale)
         size = [max(1, round(side * factor)) for side in mask.shape[-2:]]
         return F.resize(image, size, antialias=True), F.resize(mask, size, interpolation=InterpolationMode.NEAREST)
@@ -115,9 +128,9 @@ class Flip:
 
     vertical: bool = False
     p: float = 0.5
-    positive: ClassVar[tuple[str, ...]] = ()
+    limits: ClassVar[Limits] = {}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         flip = F.vertical_flip if self.vertical else F.horizontal_flip
         return flip(image), flip(mask)
 
@@ -138,9 +151,9 @@ class Affine:
     scale: Pair = (1.0, 1.0)
     shear: float = 0.0
     p: float = 0.5
-    positive: ClassVar[tuple[str, ...]] = ("scale",)
+    limits: ClassVar[Limits] = {"degrees": (0, 180), "translate": (0, 1), "scale": _FACTOR, "shear": (0, 80)}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         high, wide = mask.shape[-2:]
         angle, shear = (uniform(-most, most) for most in (self.degrees, self.shear))
         shift = [uniform(-self.translate, self.translate) * side for side in (wide, high)]
@@ -164,9 +177,9 @@ class Elastic:
     sigma: float = 10.0
     grid: int = 3
     p: float = 0.5
-    positive: ClassVar[tuple[str, ...]] = ("sigma", "grid")
+    limits: ClassVar[Limits] = {"sigma": (0, 1000), "grid": (2, 64)}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         high, wide = mask.shape[-2:]
         # From -1 to 1 is what torch counts an image's side as.
         coarse = (
@@ -195,9 +208,15 @@ class Colour:
     hue: float = 0.0
     gamma: float = 1.0
     p: float = 1.0
-    positive: ClassVar[tuple[str, ...]] = ("gamma",)
+    limits: ClassVar[Limits] = {
+        "brightness": (0, 10),
+        "contrast": (0, 10),
+        "saturation": (0, 10),
+        "hue": (0, 0.5),
+        "gamma": (1, 10),
+    }
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         changes = (
             (F.adjust_brightness, self.brightness),
             (F.adjust_contrast, self.contrast),
@@ -219,9 +238,9 @@ class Gray:
     """Without its colours."""
 
     p: float = 0.1
-    positive: ClassVar[tuple[str, ...]] = ()
+    limits: ClassVar[Limits] = {}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         return F.rgb_to_grayscale(image, num_output_channels=3), mask
 
 
@@ -231,9 +250,9 @@ class Blur:
 
     sigma: Pair = (0.3, 1.5)
     p: float = 0.2
-    positive: ClassVar[tuple[str, ...]] = ("sigma",)
+    limits: ClassVar[Limits] = {"sigma": (0.01, 100)}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         sigma = uniform(*self.sigma)
         # Reflected borders need an image larger than the kernel's half.
         reach = min(math.ceil(3 * sigma), *(side - 1 for side in mask.shape[-2:]))
@@ -246,9 +265,9 @@ class Noise:
 
     sigma: Pair = (0.0, 0.05)
     p: float = 0.2
-    positive: ClassVar[tuple[str, ...]] = ()
+    limits: ClassVar[Limits] = {"sigma": (0, 1)}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         return F.gaussian_noise(image, sigma=uniform(*self.sigma)), mask
 
 
@@ -266,9 +285,9 @@ class Dropout:
     size: Pair = (0.05, 0.2)
     ignore: bool = False
     p: float = 0.5
-    positive: ClassVar[tuple[str, ...]] = ("count", "size")
+    limits: ClassVar[Limits] = {"count": (0, 1000), "size": (0.001, 1)}
 
-    def __call__(self, image: Image, mask: Mask, ignored: int) -> tuple[Image, Mask]:
+    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
         image, mask = image.clone(), mask.clone()
         high, wide = mask.shape[-2:]
         for _ in range(whole(*self.count)):
