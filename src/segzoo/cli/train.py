@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A .toml file, or a checkpoint that was trained by a recipe.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="A .toml file, a checkpoint that a recipe has made, or the name of one of segzoo's own recipes.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the run's files go.")],
     set_: Annotated[
@@ -39,23 +43,24 @@ def train(
 ) -> None:
     """Trains a model by a recipe.
 
-    FOLDER gets last.safetensors, best.safetensors (by mean IU on the held-out images) and log.csv. A run that was
-    stopped goes on with --resume as if it had not been.
+    FOLDER gets last.safetensors, best.safetensors (by mean IU on the held-out images), curves.png, log.csv and
+    tensorboard/. A run that was stopped, or killed, goes on with --resume as if it had not been.
 
       segzoo train recipe.toml -o runs/first
       segzoo train recipe.toml -o runs/first --resume
-      segzoo train recipe.toml -o runs/short --set run.epochs=3 --set data.root=../camvid
+      segzoo train unet_mobilenet_camvid -o runs/default --set data.root=../camvid --set run.epochs=3
     """
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with console.Steps(lines=False) as step:
         step("loading torch")
+        from segzoo.training import recipes
         from segzoo.training.loop import train as run
         from segzoo.training.recipe import parse_override, read_recipe
     overrides = dict(parse_override(text) for text in set_ or ())
     if devices is not None:
         overrides["hardware.devices"] = devices
-    wanted = read_recipe(recipe, overrides)
+    wanted = read_recipe(recipe if Path(recipe).suffix else recipes.path(recipe), overrides)
     bar = RunBar()
     path = run(wanted, output, resume=resume, listeners=[bar])
     if bar.told:  # Only the first of several processes is.

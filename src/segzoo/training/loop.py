@@ -70,7 +70,9 @@ class Run:
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, listeners: Sequence[Listener]) -> None:
         self.recipe, self.folder = recipe, folder
         if (folder / state.RESUME).exists() and not resume:
-            raise TrainingError(f"{folder} holds a run already. Resume it, or choose another folder.")
+            raise TrainingError(
+                f"{folder} holds a run already. Go on with it (resume=True, --resume), or choose another folder."
+            )
         data, held_out = building.open_parts(recipe)
         self.steps_an_epoch = len(data) // recipe.run.batch
         self.fabric: Fabric = engine.launch(recipe.hardware)

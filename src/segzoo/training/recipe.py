@@ -260,7 +260,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         if not isinstance(record, dict):
             raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")
     elif not file.is_file():
-        raise OptionError(f"There is no recipe {file}. `segzoo train --recipes` lists those that come with segzoo.")
+        raise OptionError(f"There is no recipe {file}. Pass a .toml file, or a checkpoint that a recipe has made.")
     else:
         try:
             record = tomllib.loads(file.read_text(encoding="utf-8"))
