@@ -7,7 +7,7 @@ import pytest
 import segzoo
 from segzoo.cli import files
 
-COMMANDS = ("list", "info", "export", "predict", "bench", "doctor", "demo")
+COMMANDS = ("list", "info", "export", "predict", "augment", "bench", "doctor", "demo")
 
 HEAVY = """
 import sys

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from segzoo._version import __version__
 from segzoo.cli import console
+from segzoo.cli.augment import augment
 from segzoo.cli.bench import bench
 from segzoo.cli.demo import demo
 from segzoo.cli.doctor import doctor
@@ -81,6 +82,7 @@ app.command("list", help=_help(list_models))(list_models)
 app.command("info", help=_help(info))(info)
 app.command("export", help=_help(export))(export)
 app.command("predict", help=_help(predict))(predict)
+app.command("augment", help=_help(augment))(augment)
 app.command("bench", help=_help(bench))(bench)
 app.command("doctor", help=_help(doctor))(doctor)
 app.command("demo", help=_help(demo))(demo)
