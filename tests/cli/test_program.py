@@ -7,7 +7,7 @@ import pytest
 import segzoo
 from segzoo.cli import files
 
-COMMANDS = ("list", "info", "export", "convert", "predict", "bench", "doctor", "demo")
+COMMANDS = ("list", "info", "export", "convert", "predict", "augment", "train", "bench", "doctor", "demo")
 
 HEAVY = """
 import sys

@@ -251,6 +251,13 @@ def test_a_model_is_trained_further(small, tmp_path):
     assert not (tmp_path / "second" / "best.safetensors").exists()
 
 
+def test_pixels_between_objects_can_weigh_more(small, tmp_path):
+    """Weighed so, what the network learns is something else."""
+    recipes = [small(loss=loss, run={"epochs": 1}) for loss in ({}, {"borders": {"w0": 100.0, "sigma": 9.0}})]
+    plain, weighed = (load_file(train(recipe, tmp_path / str(n))) for n, recipe in enumerate(recipes))
+    assert not torch.equal(plain["decoder.score.weight"], weighed["decoder.score.weight"])
+
+
 def test_an_auxiliary_head_is_trained(small, tmp_path):
     recipe = small(model={"decoder": "fcn", "options": {"auxiliary": True}}, run={"epochs": 1})
     run = Run(recipe, tmp_path, False, ())

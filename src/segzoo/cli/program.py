@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from segzoo._version import __version__
 from segzoo.cli import console
+from segzoo.cli.augment import augment
 from segzoo.cli.bench import bench
 from segzoo.cli.convert import convert
 from segzoo.cli.demo import demo
@@ -84,6 +85,7 @@ app.command("info", help=_help(info))(info)
 app.command("export", help=_help(export))(export)
 app.command("convert", help=_help(convert))(convert)
 app.command("predict", help=_help(predict))(predict)
+app.command("augment", help=_help(augment))(augment)
 app.command("train", help=_help(train))(train)
 app.command("bench", help=_help(bench))(bench)
 app.command("doctor", help=_help(doctor))(doctor)

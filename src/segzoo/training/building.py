@@ -1,5 +1,6 @@
 """From a recipe to the things it names: data, network, optimiser, loaders."""
 
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from segzoo.errors import DataError
 from segzoo.labels import LabelSet
 from segzoo.model import SegmentationModel
 from segzoo.training.augmentation import Augmentation
+from segzoo.training.borders import BorderWeights
 from segzoo.training.data import SegmentationData, TrainingSet
 from segzoo.training.datasets import open_data
 from segzoo.training.recipe import ModelPart, OptimiserPart, Recipe
@@ -98,7 +100,9 @@ def loaders_of(
     """
     run, workers = recipe.run, recipe.hardware.workers
     size = run.batch // world // run.accumulate
-    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignored), run.seed)
+    borders = recipe.loss.borders
+    weigh = None if borders is None else BorderWeights(data.ignored, **asdict(borders))
+    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignored), run.seed, weigh)
     # With one process too: the order is the seed's and the epoch's, and each batch is shared out in the same order.
     order: DistributedSampler[Any] = DistributedSampler(augmented, world, rank, seed=run.seed, drop_last=True)
     training = DataLoader(

@@ -111,16 +111,25 @@ class SegmentationData(Sequence[Sample]):
         if isinstance(index, slice):
             return self._with(self.items[index], self.title)
         item = self.items[index]
-        image = read_image(item.image)
-        mask = check_ids(self._read_mask(item.mask, self.labels), item.mask, self.labels)
+        image, mask = read_image(item.image), self.mask(index)
         if mask.shape != image.shape[:2]:
             raise DataError(
                 f"{item.mask} is {mask.shape[1]} x {mask.shape[0]} and its image {item.image} "
                 f"{image.shape[1]} x {image.shape[0]} (width x height). A mask has the size of its image."
             )
-        small = len(self.labels) <= 256 and 0 <= self.ignored <= 255
         # A copy, since what Pillow gives must not be written to, and augmentation may.
-        return Sample(np.array(image), np.array(mask, np.uint8 if small else np.int32), item.name)
+        return Sample(np.array(image), mask, item.name)
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """The mask of one sample, as the sample has it; its image is not read.
+
+        Raises:
+            DataError: it holds an id that the labels do not know, or cannot be read.
+        """
+        item = self.items[index]
+        mask = check_ids(self._read_mask(item.mask, self.labels), item.mask, self.labels)
+        small = len(self.labels) <= 256 and 0 <= self.ignored <= 255
+        return np.array(mask, np.uint8 if small else np.int32)
 
     def select(self, select: str | Sequence[str] = (), exclude: str | Sequence[str] = ()) -> "SegmentationData":
         """The samples whose name matches a pattern of `select` (any, where there is none) and none of `exclude`.

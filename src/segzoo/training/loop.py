@@ -167,7 +167,8 @@ class Run:
         for number, (part, share) in enumerate(zip(parts, shares, strict=True), 1):
             with self.fabric.no_backward_sync(self.network, enabled=number < len(parts)):
                 logits, second = self.network(self.model.normalise(part["image"]), auxiliary=True)
-                value = self.criterion.with_auxiliary(logits, second, part["mask"], recipe.loss.auxiliary)
+                weights = part.get("weights")
+                value = self.criterion.with_auxiliary(logits, second, part["mask"], recipe.loss.auxiliary, weights)
                 self.fabric.backward(value * share)
             loss += value.detach() * share / world
             counts.update(logits.detach(), part["mask"])

@@ -59,14 +59,24 @@ class ValidationPart:
 
 
 @dataclass(frozen=True)
+class BordersPart:
+    """U-Net's weight map: the arguments of `segzoo.training.borders.BorderWeights`."""
+
+    w0: float = 10.0
+    sigma: float = 5.0
+    background: int = 0
+
+
+@dataclass(frozen=True)
 class LossPart:
     """What is minimised; see `segzoo.training.losses.create_loss`.
 
     Attributes:
         terms: the sum of losses, such as "ce + 0.5*dice".
         options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
-        class_weights: "none", or "median_frequency" of the data.
+        class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
         greatest_weight: what class weights are cut off at; 0 does not cut.
+        borders: U-Net's weights of pixels between objects; None has none.
         auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
     """
 
@@ -74,6 +84,7 @@ class LossPart:
     options: dict[str, Any] = field(default_factory=dict)
     class_weights: str = "none"
     greatest_weight: float = 0.0
+    borders: BordersPart | None = None
     auxiliary: float = 0.4
 
 
@@ -238,7 +249,7 @@ class Recipe:
         return recipe
 
 
-CLASS_WEIGHTS = ("none", "median_frequency")
+CLASS_WEIGHTS = ("none", "median_frequency", "enet")
 OPTIMISERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "poly", "cosine", "step")
 PRECISIONS = ("fp32", "bf16", "fp16")

@@ -8,11 +8,19 @@ from segzoo.errors import DataError, ImageError, unknown
 from segzoo.training.data import SegmentationData
 from segzoo.training.datasets.base import Reader, split_of
 from segzoo.training.datasets.camvid import CAMVID
+from segzoo.training.datasets.drone import DRONE
 from segzoo.training.datasets.folder import FOLDER
+from segzoo.training.datasets.lfw import LFW
+from segzoo.training.datasets.vision import CITYSCAPES, PET, VOC
 
 READERS: dict[str, Reader] = {
     "folder": FOLDER,
     "camvid": CAMVID,
+    "voc": VOC,
+    "cityscapes": CITYSCAPES,
+    "pet": PET,
+    "lfw": LFW,
+    "drone": DRONE,
 }
 
 
