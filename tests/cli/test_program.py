@@ -7,7 +7,20 @@ import pytest
 import segzoo
 from segzoo.cli import files
 
-COMMANDS = ("list", "info", "export", "convert", "predict", "augment", "train", "bench", "doctor", "demo")
+COMMANDS = (
+    "list",
+    "info",
+    "export",
+    "convert",
+    "predict",
+    "augment",
+    "train",
+    "evaluate",
+    "compare",
+    "bench",
+    "doctor",
+    "demo",
+)
 
 HEAVY = """
 import sys
