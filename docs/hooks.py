@@ -1,6 +1,8 @@
 """Tables that mkdocs puts into the pages from the code itself, wherever a page has `<!-- table: NAME -->`."""
 
+import dataclasses
 import enum
+import inspect
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,9 @@ from segzoo.catalog import catalog
 from segzoo.cli import app
 from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
+from segzoo.labels import LABEL_SETS
+from segzoo.training.datasets import READERS
+from segzoo.training.steps import STEPS
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet")
 """The encoders that the zoo is named for."""
@@ -100,6 +105,28 @@ def commands() -> str:
     return "".join(parts)
 
 
+def datasets() -> str:
+    """The data sets that are opened by name: splits, layout, source."""
+    rows = []
+    for name, reader in READERS.items():
+        splits = ", ".join(f"`{split}`" for split in reader.splits) or "its folders"
+        classes = str(len(LABEL_SETS[name])) if name in LABEL_SETS else "yours"
+        rows.append([f"`{name}`", classes, splits, reader.layout, reader.source])
+    return _table(["Name", "Classes", "Splits", "What belongs into the folder", "Source"], rows)
+
+
+def steps() -> str:
+    """The steps of augmentation with their options."""
+    rows = []
+    for name, kind in STEPS.items():
+        given = [
+            f"`{field.name}`" if field.default is dataclasses.MISSING else f"`{field.name}={field.default}`"
+            for field in dataclasses.fields(kind)  # type: ignore[arg-type]
+        ]
+        rows.append([f"`{name}`", ", ".join(given), inspect.getdoc(kind).partition("\n\n")[0].replace("\n", " ")])
+    return _table(["Step", "Options and their defaults", "What it does"], rows)
+
+
 def _default(parameter: Any) -> str:
     if isinstance(parameter.show_default, str):
         return parameter.show_default
@@ -112,9 +139,11 @@ def _default(parameter: Any) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
+    "datasets": datasets,
     "decoders": decoders,
     "pairs": pairs,
     "papers": papers,
+    "steps": steps,
     "upsamples": upsamples,
     "weights": weights,
 }

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-CAMVID = Path(__file__).parents[2] / "shared" / "camvid"
+CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or Path(__file__).parents[2] / "shared" / "camvid")
 
 
 @pytest.fixture(autouse=True)
@@ -35,5 +35,5 @@ def photograph() -> np.ndarray:
 def camvid() -> Path:
     """The folder of CamVid's train and val images, where it is at hand."""
     if not CAMVID.is_dir():
-        pytest.skip("CamVid is not at hand: ../shared/camvid is missing")
+        pytest.skip("CamVid is not at hand: name its folder in SEGZOO_CAMVID, or put it at ../shared/camvid")
     return CAMVID

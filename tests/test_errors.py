@@ -8,13 +8,14 @@ NAMES = ("resnet18", "resnet101", "vgg16", "vgg16_bn")
 
 
 @pytest.mark.parametrize(
-    "name", ["UnknownNameError", "PairingError", "ImageError", "CheckpointError", "DownloadError", "ExportError"]
+    "name",
+    ["UnknownNameError", "PairingError", "ImageError", "DataError", "CheckpointError", "DownloadError", "ExportError"],
 )
 def test_one_except_catches_them_all(name: str) -> None:
     assert issubclass(getattr(errors, name), errors.SegzooError)
 
 
-@pytest.mark.parametrize("kind", [errors.UnknownNameError, errors.PairingError, errors.ImageError])
+@pytest.mark.parametrize("kind", [errors.UnknownNameError, errors.PairingError, errors.ImageError, errors.DataError])
 def test_wrong_arguments_are_value_errors_too(kind: type[Exception]) -> None:
     assert issubclass(kind, ValueError)
 

@@ -28,6 +28,10 @@ class ImageError(SegzooError, ValueError):
     """An image file or array that cannot be read as pixels of the kind the model takes."""
 
 
+class DataError(SegzooError, ValueError):
+    """A data set that is not where it should be, or a mask that does not fit its image or its label set."""
+
+
 class CheckpointError(SegzooError):
     """A weights file that is truncated, foreign, or does not fit the model."""
 
@@ -42,6 +46,10 @@ class UploadError(SegzooError):
 
 class ExportError(SegzooError):
     """A model that could not be turned into an .onnx file proved equal to it."""
+
+
+class TrainingError(SegzooError):
+    """A run that cannot begin, cannot be gone on with, or has diverged."""
 
 
 class DeviceError(SegzooError):

@@ -50,7 +50,7 @@ def create(
         encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), or the path of a timm or
             torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them.
         output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
-        labels: a `LabelSet` or the name of one ("camvid", "voc"); None names the classes "class 0" and so on.
+        labels: a `LabelSet` or the name of one, such as "camvid" or "voc"; None names the classes "class 0" and so on.
         options: the decoder's own, such as upsample="bilinear", auxiliary=True; a name that it lacks is an error.
 
     Returns:

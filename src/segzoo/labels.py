@@ -160,7 +160,65 @@ _VOC = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
+# The classes that Cityscapes (Cordts et al., arXiv 1604.01685) evaluates, by its train ids, in its colours.
+_CITYSCAPES = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+
+# The classes of LFW part labels (Kae et al., CVPR 2013), in the ids of its superpixels and the colours of its images.
+_LFW = {"background": (0, 0, 255), "skin": (0, 255, 0), "hair": (255, 0, 0)}
+
+# The Semantic Drone Dataset (TU Graz), as its own table of classes has them.
+_DRONE = {
+    "unlabeled": (0, 0, 0),
+    "paved-area": (128, 64, 128),
+    "dirt": (130, 76, 0),
+    "grass": (0, 102, 0),
+    "gravel": (112, 103, 87),
+    "water": (28, 42, 168),
+    "rocks": (48, 41, 30),
+    "pool": (0, 50, 89),
+    "vegetation": (107, 142, 35),
+    "roof": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "window": (254, 228, 12),
+    "door": (254, 148, 12),
+    "fence": (190, 153, 153),
+    "fence-pole": (153, 153, 153),
+    "person": (255, 22, 96),
+    "dog": (102, 51, 0),
+    "car": (9, 143, 150),
+    "bicycle": (119, 11, 32),
+    "tree": (51, 51, 0),
+    "bald-tree": (190, 250, 190),
+    "ar-marker": (112, 150, 146),
+    "obstacle": (2, 135, 115),
+    "conflicting": (255, 0, 0),
+}
+
 LABEL_SETS: dict[str, LabelSet] = {
     "camvid": LabelSet(tuple(_CAMVID), tuple(_CAMVID.values()), ignored=11),
     "voc": LabelSet(_VOC, tuple(voc_colour(i) for i in range(len(_VOC))), ignored=255),
+    "cityscapes": LabelSet(tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()), ignored=255),
+    "pet": LabelSet(("background", "pet"), (voc_colour(0), voc_colour(1)), ignored=255),
+    "lfw": LabelSet(tuple(_LFW), tuple(_LFW.values())),
+    "drone": LabelSet(tuple(_DRONE), tuple(_DRONE.values())),
 }

@@ -7,7 +7,21 @@ import pytest
 import segzoo
 from segzoo.cli import files
 
-COMMANDS = ("list", "info", "export", "convert", "predict", "push", "bench", "doctor", "demo")
+COMMANDS = (
+    "list",
+    "info",
+    "export",
+    "convert",
+    "predict",
+    "push",
+    "augment",
+    "train",
+    "evaluate",
+    "compare",
+    "bench",
+    "doctor",
+    "demo",
+)
 
 HEAVY = """
 import sys

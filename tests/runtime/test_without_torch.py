@@ -11,7 +11,7 @@ import segzoo.errors
 SCRIPT = """
 import sys
 import numpy as np
-from segzoo import labels, metadata, preprocess, render
+from segzoo import labels, metadata, metrics, preprocess, render
 from segzoo.runtime import Session
 
 image = np.zeros((4, 5, 3), np.uint8)

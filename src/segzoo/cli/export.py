@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files, triton
+from segzoo.cli import console, files, triton, words
 from segzoo.errors import ExportError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def export(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="camvid|voc",
+            metavar=words.LABEL_SETS,
             help="Names and colours of the classes.",
             show_default="class 0, 1, ...",
             rich_help_panel=_MODEL,

@@ -40,6 +40,11 @@ class Predictor(Protocol):
     channels: int
     device: str
     why: str
+    record: dict[str, Any]
+    """What the file says of itself: decoder, encoder, options, and under "info" what the author added."""
+
+    def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """The class ids (H, W) of an image (H, W, channels)."""
 
     def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
@@ -86,11 +91,16 @@ class OnnxPredictor:
                 "--logits."
             )
         self.labels, self.channels = session.labels, session.channels
+        self.record = session.record
         self.device, self.why = session.device, session.why
         # On the CPU more at once gains nothing, and the system kills a program that runs out of memory there.
         self._batch = how.batch or (1 if self.device == "cpu" else None)
         self._how = how
         self.results(())  # options that cannot be used with this file are known at once
+
+    def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """The class ids (H, W) of an image (H, W, channels)."""
+        return self._session.predict(image)
 
     def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
@@ -109,6 +119,7 @@ class TorchPredictor:
             raise DeviceError(
                 f"device={device!r} runs .onnx files only. `segzoo export {path}` writes one; or use --device cuda."
             )
+        from segzoo.factory import record
         from segzoo.sources import load
 
         reason = None if kind == "cpu" else _obstacle(index)
@@ -125,6 +136,7 @@ class TorchPredictor:
         self._model = load(path).to(self.device)
         self.labels = self._model.labels
         self.channels = self._model.config.in_channels
+        self.record = record(self._model)
 
     def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
@@ -132,13 +144,14 @@ class TorchPredictor:
 
         for image in images:
             try:
-                yield Result(image, self._predict(read_image(image, self.channels)), None)
+                yield Result(image, self.predict(read_image(image, self.channels)), None)
             except SegzooError as error:
                 yield Result(image, None, error)
             except OSError as error:
                 yield Result(image, None, SegzooError(str(error)))
 
-    def _predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+        """The class ids (H, W) of an image (H, W, channels)."""
         try:
             return self._model.predict(image)
         except RuntimeError as error:

@@ -9,15 +9,19 @@ from typer.core import TyperGroup
 
 from segzoo._version import __version__
 from segzoo.cli import console
+from segzoo.cli.augment import augment
 from segzoo.cli.bench import bench
+from segzoo.cli.compare import compare
 from segzoo.cli.convert import convert
 from segzoo.cli.demo import demo
 from segzoo.cli.doctor import doctor
+from segzoo.cli.evaluate import evaluate
 from segzoo.cli.export import export
 from segzoo.cli.info import info
 from segzoo.cli.listing import list_models
 from segzoo.cli.predict import predict
 from segzoo.cli.push import push
+from segzoo.cli.train import train
 from segzoo.errors import SegzooError
 
 
@@ -85,6 +89,10 @@ app.command("export", help=_help(export))(export)
 app.command("convert", help=_help(convert))(convert)
 app.command("predict", help=_help(predict))(predict)
 app.command("push", help=_help(push))(push)
+app.command("augment", help=_help(augment))(augment)
+app.command("train", help=_help(train))(train)
+app.command("evaluate", help=_help(evaluate))(evaluate)
+app.command("compare", help=_help(compare))(compare)
 app.command("bench", help=_help(bench))(bench)
 app.command("doctor", help=_help(doctor))(doctor)
 app.command("demo", help=_help(demo))(demo)

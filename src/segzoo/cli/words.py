@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
+DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"
+LABEL_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
+
 
 def size(text: str | None, option: str) -> "Size | None":
     """The pixels of --tile and --overlap: "512" for both sides, "512,1024" for height and width."""

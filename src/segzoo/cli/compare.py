@@ -1,0 +1,122 @@
+"""`segzoo compare`: models on the same data, in one table and one plot."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from segzoo.cli import console, files
+from segzoo.cli.evaluate import Data, Device, Exclude, Select, Split, load, measured, open_for, percent, write_json
+from segzoo.errors import OptionError
+
+if TYPE_CHECKING:
+    from segzoo.cli.predictors import Predictor
+    from segzoo.preprocess import Pixels
+
+_RUNS = 10
+
+
+def compare(
+    models: Annotated[list[Path], typer.Argument(metavar="MODELS...", help=".safetensors and .onnx files.")],
+    root: Annotated[Path, typer.Option("--root", metavar="FOLDER", help="The folder of the data set.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the comparison goes; made if need be.")
+    ] = Path("comparison"),
+    data: Data = None,
+    split: Split = None,
+    select: Select = None,
+    exclude: Exclude = None,
+    device: Device = "auto",
+) -> None:
+    """Evaluates models on the same images, and sets accuracy, size, training time and latency side by side.
+
+    Latency is the median of one image at a time, of the data's own size, from pixels in memory to labels in memory;
+    compare files of one kind, since .onnx files run on onnxruntime and the others on torch. FOLDER gets comparison.png
+    and comparison.json.
+
+      segzoo compare fcn.onnx deeplab.onnx unet.onnx --data camvid --root data/camvid
+    """
+    names = _names(models)
+    for model in models:
+        files.require(model)
+    from segzoo.training.pictures import Compared, draw_comparison
+
+    rows = []
+    for model, name in zip(models, names, strict=True):
+        console.note(f"{name}:")
+        with console.Steps(lines=False) as step:
+            step(f"loading {model}")
+            predictor = load(model, device)
+            found = open_for(predictor, root, data, split, select, exclude)
+        result = measured(predictor, found)
+        rows.append(
+            Compared(
+                name,
+                result.matrix.mean_iu,
+                result.matrix.pixel_accuracy,
+                _parameters(predictor.record),
+                _latency(predictor, found[0].image),
+                predictor.record["info"].get("trained", {}).get("seconds"),
+            )
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    record = {"data": result.title, "images": len(result.images), "device": predictor.device}
+    write_json(record | {"models": [asdict(row) for row in rows]}, output / "comparison.json")
+    draw_comparison(rows, output / "comparison.png")
+    console.title(f"{result.title}: {len(result.images)} images, on {predictor.device}")
+    head = ("model", "mean IU", "accuracy", "parameters", "ms", "trained in")
+    table = [
+        (
+            row.name,
+            percent(row.mean_iu),
+            percent(row.pixel_accuracy),
+            f"{row.parameters:,}",
+            f"{row.milliseconds:.1f}",
+            "?" if row.training_seconds is None else f"{row.training_seconds / 60:.1f} min",
+        )
+        for row in sorted(rows, key=lambda row: -row.mean_iu)
+    ]
+    console.table(head, table, right=range(1, 6))
+    console.note(f"Wrote {console.shown(output)}.")
+
+
+def _names(models: list[Path]) -> list[str]:
+    """File names without what all of them have; with their folders where the names are not enough."""
+    names = [model.stem for model in models]
+    if len(set(names)) < len(names):
+        names = [model.as_posix() for model in models]
+    if len(set(names)) < len(names):
+        raise OptionError("A model is named twice. Compare different files.")
+    return names
+
+
+def _parameters(record: Mapping[str, Any]) -> int:
+    """Numbers that are trained; of an .onnx file too, which holds others: constants, and weights that were fused."""
+    import torch
+
+    from segzoo.factory import create
+
+    with torch.device("meta"):
+        model = create(
+            record["decoder"],
+            record["encoder"],
+            record["num_classes"],
+            in_channels=record["in_channels"],
+            output_stride=record["output_stride"],
+            **record["options"],
+        )
+    return sum(weights.numel() for weights in model.parameters())
+
+
+def _latency(predictor: "Predictor", image: "Pixels") -> float:
+    """Milliseconds."""
+    times = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        predictor.predict(image)
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)

@@ -1,0 +1,123 @@
+"""From a recipe to the things it names: data, network, optimiser, loaders."""
+
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, DistributedSampler
+
+from segzoo import factory
+from segzoo.errors import DataError
+from segzoo.labels import LabelSet
+from segzoo.model import SegmentationModel
+from segzoo.training.augmentation import Augmentation
+from segzoo.training.borders import BorderWeights
+from segzoo.training.data import SegmentationData, TrainingSet
+from segzoo.training.datasets import open_data
+from segzoo.training.recipe import ModelPart, OptimiserPart, Recipe
+
+
+def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
+    """What is trained on, and what is held out.
+
+    Raises:
+        DataError: it is not there, there are fewer images than a batch has, or an image is in both.
+        UnknownNameError: no such data set or split.
+    """
+    part, held = recipe.data, recipe.validation
+    data = open_data(part.name, part.root, part.split, select=part.select, exclude=part.exclude)
+    if len(data) < recipe.run.batch:
+        raise DataError(f"{data.title} has {len(data)} images, and a batch of the recipe {recipe.run.batch}.")
+    if held is None:
+        return data, None
+    held_out = open_data(part.name, part.root, held.split, select=held.select, exclude=held.exclude)
+    both = {item.image for item in data.items} & {item.image for item in held_out.items}
+    if both:
+        raise DataError(
+            f"{len(both)} images are both trained on and held out, {min(both)} among them. Figures on them would say "
+            "nothing: exclude them from one."
+        )
+    return data, held_out
+
+
+def model_of(part: ModelPart, labels: LabelSet) -> SegmentationModel:
+    """The network, in training mode.
+
+    Raises:
+        UnknownNameError, OptionError, PairingError, CheckpointError: as `segzoo.create` and `segzoo.load`.
+    """
+    if part.start is not None:
+        return factory.load(part.start, num_classes=len(labels), labels=labels).train()
+    return factory.create(
+        part.decoder,
+        part.encoder,
+        labels=labels,
+        encoder_weights=part.encoder_weights,
+        output_stride=part.output_stride,
+        **part.options,
+    )
+
+
+def optimiser_of(part: OptimiserPart, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) or SGD over all weights that are trained.
+
+    Weight decay is for what has more than one axis: neither for biases, nor for the scales of normalisation.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": part.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if part.name == "sgd":
+        return torch.optim.SGD(groups, part.lr, momentum=part.momentum, nesterov=part.momentum > 0)
+    return torch.optim.AdamW(groups, part.lr, betas=(part.momentum, 0.999))
+
+
+class Loaders(NamedTuple):
+    """What one process reads."""
+
+    training: DataLoader[dict[str, Any]]
+    """Batches of its part of each batch of the run."""
+
+    held_out: DataLoader[dict[str, Any]] | None
+    """Lists of samples as they are, of its part of the held-out images."""
+
+    def begin(self, epoch: int) -> None:
+        """Another order, and other augmentation."""
+        self.training.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.training.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+
+
+def loaders_of(
+    recipe: Recipe, data: SegmentationData, held_out: SegmentationData | None, rank: int, world: int
+) -> Loaders:
+    """The loaders of process number `rank` of `world`.
+
+    Raises:
+        DataError: there are fewer held-out images than processes.
+        OptionError, UnknownNameError: a step of augmentation that cannot be.
+    """
+    run, workers = recipe.run, recipe.hardware.workers
+    size = run.batch // world // run.accumulate
+    borders = recipe.loss.borders
+    weigh = None if borders is None else BorderWeights(data.ignored, **asdict(borders))
+    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignored), run.seed, weigh)
+    # With one process too: the order is the seed's and the epoch's, and each batch is shared out in the same order.
+    order: DistributedSampler[Any] = DistributedSampler(augmented, world, rank, seed=run.seed, drop_last=True)
+    training = DataLoader(
+        augmented,
+        size,
+        sampler=order,
+        num_workers=workers,
+        drop_last=True,
+        # Its own, since workers that start draw from it: a resumed run starts them in another epoch.
+        generator=torch.Generator(),
+        persistent_workers=workers > 0,
+        pin_memory=recipe.hardware.accelerator != "cpu" and torch.cuda.is_available(),
+    )
+    if held_out is None:
+        return Loaders(training, None)
+    if len(held_out) < world:
+        raise DataError(f"{held_out.title} holds {len(held_out)} images out, fewer than the {world} processes.")
+    return Loaders(training, DataLoader(TrainingSet(held_out[rank::world]), size, num_workers=workers, collate_fn=list))

@@ -1,0 +1,30 @@
+"""The loss of a recipe, with its class weights taken from the data."""
+
+import math
+
+from segzoo.errors import OptionError
+from segzoo.training.balance import count_classes
+from segzoo.training.data import SegmentationData
+from segzoo.training.losses import WeightedSum, create_loss
+from segzoo.training.recipe import LossPart
+
+_WEIGHTED = ("ce", "focal")
+
+
+def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
+    """The sum of losses that a recipe names.
+
+    Raises:
+        UnknownNameError, OptionError: as `create_loss`; class weights for losses that take none.
+    """
+    options = {name: dict(values) for name, values in part.options.items()}
+    if part.class_weights != "none":
+        named = [term.rpartition("*")[2].strip() for term in part.terms.split("+")]
+        weighted = [name for name in named if name in _WEIGHTED]
+        if not weighted:
+            raise OptionError(f"loss.class_weights are for {' and '.join(_WEIGHTED)}, and the loss is {part.terms!r}.")
+        found = count_classes(data)
+        weights = found.enet if part.class_weights == "enet" else found.median_frequency
+        for name in weighted:
+            options.setdefault(name, {})["weights"] = [min(one, part.greatest_weight or math.inf) for one in weights]
+    return create_loss(part.terms, data.ignored, options)

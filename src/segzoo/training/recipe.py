@@ -1,0 +1,378 @@
+"""Recipes: all that decides how a model is trained, as frozen records, read from TOML and kept in each checkpoint.
+
+    recipe = read_recipe("unet_mobilenet_camvid.toml", {"run.epochs": 3})
+
+A recipe is also read from a checkpoint that was trained by it. Nothing in a record is a default that code elsewhere
+changes: what a recipe says is what is done.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from segzoo.checkpoints import native
+from segzoo.errors import OptionError, unknown
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """The network: the arguments of `segzoo.create`; its classes are those of the data.
+
+    Attributes:
+        start: a checkpoint of segzoo to go on from instead of random weights; a head for other classes is exchanged.
+    """
+
+    decoder: str = "unet"
+    encoder: str | None = None
+    encoder_weights: str | None = None
+    output_stride: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """What is trained on: the arguments of `segzoo.training.datasets.open_data`."""
+
+    name: str
+    root: str
+    split: str | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ValidationPart:
+    """What is held out, of the same data set: a split of its own, or a selection."""
+
+    split: str | None = None
+    select: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BordersPart:
+    """U-Net's weight map: the arguments of `segzoo.training.borders.BorderWeights`."""
+
+    w0: float = 10.0
+    sigma: float = 5.0
+    background: int = 0
+
+
+@dataclass(frozen=True)
+class LossPart:
+    """What is minimised; see `segzoo.training.losses.create_loss`.
+
+    Attributes:
+        terms: the sum of losses, such as "ce + 0.5*dice".
+        options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
+        class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
+        greatest_weight: what class weights are cut off at; 0 does not cut.
+        borders: U-Net's weights of pixels between objects; None has none.
+        auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
+    """
+
+    terms: str = "ce"
+    options: dict[str, Any] = field(default_factory=dict)
+    class_weights: str = "none"
+    greatest_weight: float = 0.0
+    borders: BordersPart | None = None
+    auxiliary: float = 0.4
+
+
+@dataclass(frozen=True)
+class OptimiserPart:
+    """How weights follow gradients.
+
+    Attributes:
+        name: "adamw" or "sgd" (Nesterov's).
+        lr: the greatest learning rate, which the schedule multiplies.
+        weight_decay: of convolutions; biases and what belongs to normalisation have none.
+        momentum: of SGD; AdamW's first beta.
+        clip: the greatest norm of all gradients together; 0 does not clip.
+    """
+
+    name: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    clip: float = 0.0
+
+
+@dataclass(frozen=True)
+class SchedulePart:
+    """How the learning rate goes; see `segzoo.training.schedule`.
+
+    Attributes:
+        name: "constant", "poly", "cosine" or "step".
+        warmup: epochs in which it rises from 0.
+        power: of "poly".
+        milestones: epochs after which "step" multiplies by `gamma`.
+        least: the part of the rate below which it never falls, 0-1.
+    """
+
+    name: str = "cosine"
+    warmup: float = 0.0
+    power: float = 0.9
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """How long, in which steps, and what is kept.
+
+    Attributes:
+        epochs: passes over the data.
+        batch: images a step of the optimiser, over all devices and accumulated parts; so results do not depend on how
+            many devices there are, but for batch normalisation.
+        accumulate: parts that a batch is taken in, where memory is short.
+        seed: of weights, order and augmentation.
+        ema: decay of the moving average of the weights, such as 0.999, which is what is evaluated and kept; 0 has none.
+        evaluate_every: epochs from one validation to the next.
+        patience: epochs without a better mean IU after which the run stops; 0 never does.
+        freeze_batchnorm: keep the statistics of batch normalisation, for small batches on trained weights.
+    """
+
+    epochs: int = 100
+    batch: int = 8
+    accumulate: int = 1
+    seed: int = 0
+    ema: float = 0.0
+    evaluate_every: int = 1
+    patience: int = 0
+    freeze_batchnorm: bool = False
+
+
+@dataclass(frozen=True)
+class HardwarePart:
+    """What it runs on; a run can be gone on with on other hardware.
+
+    Attributes:
+        accelerator: "auto", "cpu", "cuda" or "mps".
+        devices: GPUs, or processes on the CPU, a node.
+        nodes: machines; each is started with the environment of torchrun, Slurm, or MASTER_ADDR and NODE_RANK.
+        precision: "fp32", or the mixed "bf16" and "fp16".
+        workers: processes that read and augment, for each device.
+        threads: of torch on the CPU; 0 leaves that to torch.
+        channels_last: lay maps out as (N, H, W, C) in memory, which is faster but for a few networks.
+        sync_batchnorm: statistics over all GPUs.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    precision: str = "fp32"
+    workers: int = 1
+    threads: int = 0
+    channels_last: bool = True
+    sync_batchnorm: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    Attributes:
+        note: what this recipe is for, in a sentence or two.
+        augmentation: steps, as `segzoo.training.augmentation.Augmentation` takes them.
+        validation: what is held out; None evaluates nothing.
+    """
+
+    data: DataPart
+    note: str = ""
+    model: ModelPart = field(default_factory=ModelPart)
+    validation: ValidationPart | None = None
+    augmentation: tuple[dict[str, Any], ...] = ()
+    loss: LossPart = field(default_factory=LossPart)
+    optimiser: OptimiserPart = field(default_factory=OptimiserPart)
+    schedule: SchedulePart = field(default_factory=SchedulePart)
+    run: RunPart = field(default_factory=RunPart)
+    hardware: HardwarePart = field(default_factory=HardwarePart)
+
+    def __post_init__(self) -> None:
+        run, schedule, hardware = self.run, self.schedule, self.hardware
+        for name, value in [
+            ("run.epochs", run.epochs),
+            ("run.batch", run.batch),
+            ("run.accumulate", run.accumulate),
+            ("run.evaluate_every", run.evaluate_every),
+            ("optimiser.lr", self.optimiser.lr),
+            ("hardware.devices", hardware.devices),
+            ("hardware.nodes", hardware.nodes),
+        ]:
+            _require(value > 0, f"{name} is above 0, not {value}.")
+        _require(0 <= run.ema < 1, f"run.ema is a decay such as 0.999, or 0 for none, not {run.ema}.")
+        _require(0 <= schedule.least <= 1, f"schedule.least is a part of the rate, 0-1, not {schedule.least}.")
+        _require(
+            0 <= schedule.warmup < run.epochs,
+            f"schedule.warmup is shorter than the run's {run.epochs} epochs, not {schedule.warmup}.",
+        )
+        _require(
+            run.patience == 0 or (self.validation is not None and run.patience >= run.evaluate_every),
+            f"run.patience={run.patience} needs a [validation], and at least run.evaluate_every={run.evaluate_every}.",
+        )
+        _one_of("optimiser", self.optimiser.name, OPTIMISERS)
+        _one_of("kind of class weights", self.loss.class_weights, CLASS_WEIGHTS)
+        _one_of("schedule", schedule.name, SCHEDULES)
+        _one_of("precision", hardware.precision, PRECISIONS)
+        parts = hardware.devices * hardware.nodes * run.accumulate
+        _require(
+            run.batch % parts == 0,
+            f"run.batch={run.batch} cannot be shared out among {hardware.devices * hardware.nodes} devices times "
+            f"{run.accumulate} parts. Make it a multiple of {parts}.",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """This recipe as JSON values."""
+        record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Recipe":
+        """The inverse of `to_dict`, also of a part of it: what is not said has its default.
+
+        Raises:
+            UnknownNameError: a key that there is not; near ones are suggested.
+            OptionError: a value that a key cannot have, or one that is missing.
+        """
+        recipe: Recipe = _record(cls, record, "")
+        return recipe
+
+
+CLASS_WEIGHTS = ("none", "median_frequency", "enet")
+OPTIMISERS = ("adamw", "sgd")
+SCHEDULES = ("constant", "poly", "cosine", "step")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads a recipe from a .toml file, or from a checkpoint that was trained by one.
+
+    Args:
+        overrides: values by dotted keys, such as {"run.epochs": 3}; they count instead of the file's.
+
+    Raises:
+        UnknownNameError, OptionError: as `Recipe.from_dict`.
+        OptionError, CheckpointError: the file is missing, or holds no recipe.
+    """
+    file = Path(path)
+    if file.suffix == ".safetensors":
+        record = native.read(file)[0].get("info", {}).get("recipe")
+        if not isinstance(record, dict):
+            raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")
+    elif not file.is_file():
+        raise OptionError(f"There is no recipe {file}. Pass a .toml file, or a checkpoint that a recipe has made.")
+    else:
+        try:
+            record = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise OptionError(f"{file} is not TOML: {error}.") from None
+    for key, value in (overrides or {}).items():
+        _override(record, key, value)
+    return Recipe.from_dict(record)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """The key and the value of KEY=VALUE; values are written as in TOML, and a bare word is a text.
+
+    Raises:
+        OptionError: there is no "=".
+    """
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        raise OptionError(f"An override is KEY=VALUE, such as run.epochs=3, not {text!r}.")
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _override(record: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the value of a dotted key; a number in it is a place in a list, from 0 up: augmentation.0.p."""
+    place: Any = record
+    names: list[Any] = key.split(".")
+    for name, after in itertools.zip_longest(names, names[1:]):
+        index = int(name) if isinstance(place, list) and name.isdecimal() else name
+        inside = index < len(place) if isinstance(index, int) else isinstance(place, dict)
+        if not inside:
+            raise OptionError(f"{key} cannot be set: the recipe has no place {name!r} there.")
+        if after is None:
+            place[index] = value
+        else:
+            place = place[index] if isinstance(index, int) else place.setdefault(index, {})
+
+
+def _record(kind: type[Any], record: Any, where: str) -> Any:
+    if not isinstance(record, Mapping):
+        raise OptionError(f"{where} of a recipe is a table of options, not {record!r}.")
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in record.items():
+        name = f"{where}.{key}" if where else key
+        if key not in hints:
+            among = f"[{where}] takes" if where else "A recipe has"
+            raise unknown(
+                "key of a recipe",
+                name,
+                [f"{where}.{one}" if where else one for one in hints],
+                f"{among} {', '.join(hints)}.",
+            )
+        values[key] = _value(hints[key], value, name)
+    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+    missing = [name for name in needed if name not in values]
+    if missing:
+        where = f"[{where}] of a recipe" if where else "A recipe"
+        raise OptionError(f"{where} needs {' and '.join(missing)}.")
+    return kind(**values)
+
+
+def _value(hint: Any, value: Any, name: str) -> Any:
+    """A value as its field has it, or an OptionError."""
+    if isinstance(hint, UnionType):
+        if value is None and NoneType in get_args(hint):
+            return None
+        (hint,) = (one for one in get_args(hint) if one is not NoneType)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _record(hint, value, name)
+    if get_origin(hint) is tuple:
+        # One pattern, or one step, may stand without brackets.
+        several = value if isinstance(value, list | tuple) else [value]
+        return tuple(_value(get_args(hint)[0], one, name) for one in several)
+    if get_origin(hint) is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif hint is float:
+        if type(value) in (int, float) and math.isfinite(value) and value >= 0:
+            return float(value)
+    elif type(value) is hint and (hint is not int or value >= 0):  # exactly: True is an int to isinstance
+        return value
+    raise OptionError(f"{name} of a recipe is {_WORDS[get_origin(hint) or hint]}, not {value!r}.")
+
+
+_WORDS = {
+    int: "a whole number from 0 up",
+    float: "a number from 0 up",
+    str: "a text",
+    bool: "true or false",
+    dict: "a table of options",
+}
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise OptionError(message)
+
+
+def _one_of(kind: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        raise unknown(kind, name, known, f"A recipe takes {', '.join(known)}.")

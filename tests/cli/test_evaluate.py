@@ -1,0 +1,96 @@
+"""`segzoo evaluate` and `segzoo compare`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_data import random_ids, write_image, write_mask
+
+import segzoo
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random images with random masks of 5 classes, in two sizes."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "labels.json").write_text(json.dumps({"names": list("abcde"), "ignored": 255}))
+    for number in range(4):
+        size = (40 + number % 2, 50)
+        write_image(root / "val" / "images" / f"{number}.png", number, size)
+        write_mask(root / "val" / "masks" / f"{number}.png", random_ids(5, number, size, ignored=255))
+    return root
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint, and the .onnx file exported from it."""
+    import torch
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("both")
+    info = {"trained": {"seconds": 90.0}, "recipe": {"data": {"name": "folder"}}}
+    labels = segzoo.LabelSet(tuple("abcde"), segzoo.LabelSet.generic(5).colours, 255)
+    model = segzoo.create("unet", "test_resnet", labels=labels).with_info(**info).eval()
+    segzoo.export(model, folder / "model.onnx")
+    return segzoo.save(model, folder / "model.safetensors"), folder / "model.onnx"
+
+
+def test_a_checkpoint_and_its_export_have_the_same_figures(segzoo_, both, root, tmp_path):
+    records = []
+    for model in both:
+        folder = tmp_path / model.suffix[1:]
+        done = segzoo_("evaluate", model, root, "-o", folder, "--worst", 2, "--device", "cpu")
+        assert done.exit_code == 0, done.stderr
+        assert "val: 4 images" in done.stdout and "mean IU" in done.stdout
+        files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        assert files[:2] == ["confusion.png", "evaluation.json"] and len(files) == 4
+        records.append(json.loads((folder / "evaluation.json").read_text()))
+    first, second = (
+        {name: value for name, value in one.items() if name not in ("model", "sha256", "seconds")} for one in records
+    )
+    assert first == second
+    with Image.open(next((tmp_path / "onnx" / "worst").glob("01-*.jpg"))) as picture:
+        assert picture.width > 3 * 50
+        assert np.asarray(picture).std() > 10
+
+
+def test_models_are_compared_in_one_table(segzoo_, both, root, tmp_path):
+    done = segzoo_("compare", *both, "--root", root, "-o", tmp_path / "out", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    first, second = record["models"]
+    parameters = sum(p.numel() for p in segzoo.load(both[0]).parameters())
+    assert first["parameters"] == second["parameters"] == parameters
+    assert first["mean_iu"] == second["mean_iu"]
+    assert first["training_seconds"] == 90.0 and first["milliseconds"] > 0
+    assert f"{parameters:,}" in done.stdout and "1.5 min" in done.stdout
+    assert (tmp_path / "out" / "comparison.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "camvit"], "Did you mean 'camvid'"),
+        (["--split", "vall"], "Did you mean 'val'"),
+        (["--select", "9*"], "matches '9*'"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, segzoo_, both, root, tmp_path):
+    done = segzoo_("evaluate", both[0], root, "-o", tmp_path / "out", "--device", "cpu", *words)
+    assert done.exit_code == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_other_classes_is_refused(segzoo_, checkpoint, root, tmp_path):
+    done = segzoo_("evaluate", checkpoint, root, "-o", tmp_path / "out", "--device", "cpu")
+    assert done.exit_code == 1
+    assert "has 11 classes, and" in done.stderr
+
+
+def test_a_model_is_compared_once(segzoo_, both, root, tmp_path):
+    done = segzoo_("compare", both[0], both[0], "--root", root, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "named twice" in done.stderr

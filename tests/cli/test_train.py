@@ -1,0 +1,94 @@
+"""`segzoo train`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segzoo
+
+RECIPE = """
+[model]
+encoder = "test_resnet"
+[data]
+name = "folder"
+root = "{root}"
+split = "train"
+[validation]
+split = "val"
+[run]
+epochs = 9
+batch = 2
+[hardware]
+accelerator = "cpu"
+workers = 0
+threads = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        for kind, shape in (("images", (32, 32, 3)), ("masks", (32, 32))):
+            (root / split / kind).mkdir(parents=True)
+            for number in range(2):
+                pixels = np.random.default_rng(number).integers(0, 2, shape, np.uint8)
+                Image.fromarray(pixels).save(root / split / kind / f"{number}.png")
+    (root / "labels.json").write_text(json.dumps({"names": ["off", "on"]}))
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(root=root))
+    return path
+
+
+def test_a_recipe_becomes_a_model(segzoo_, recipe, tmp_path):
+    done = segzoo_("train", recipe, "-o", tmp_path / "run", "--set", "run.epochs=2", "--set", "optimiser.lr=1e-4")
+    assert done.exit_code == 0, done.stderr
+    assert f"Wrote {tmp_path / 'run' / 'last.safetensors'}" in done.stdout
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 2 and "epoch 2 of 2: loss " in lines[1]
+    assert "val mIoU" in lines[0] and "left" in lines[0]
+    recipe = segzoo.load(tmp_path / "run" / "last.safetensors").config.info["recipe"]
+    assert (recipe["run"]["epochs"], recipe["optimiser"]["lr"]) == (2, 1e-4)
+
+
+def test_a_checkpoint_is_trained_again_by_its_recipe(segzoo_, recipe, tmp_path):
+    assert segzoo_("train", recipe, "-o", tmp_path / "one", "--set", "run.epochs=1").exit_code == 0
+    done = segzoo_("train", tmp_path / "one" / "last.safetensors", "-o", tmp_path / "two")
+    assert done.exit_code == 0, done.stderr
+    one, two = (segzoo.load(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    assert all((a == b).all() for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+def test_a_run_is_not_overwritten_and_goes_on_when_asked_to(segzoo_, recipe, tmp_path):
+    words = ("train", recipe, "-o", tmp_path / "run", "--set", "run.epochs=1")
+    assert segzoo_(*words).exit_code == 0
+    again = segzoo_(*words)
+    assert again.exit_code == 1
+    assert "--resume" in again.stderr and "Traceback" not in again.stderr
+    assert segzoo_(*words, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "run.epoch=1"], "Did you mean 'run.epochs'"),
+        (["--set", "run.epochs"], "An override is KEY=VALUE"),
+        (["--set", "data.root=nowhere"], "There is no folder nowhere"),
+        (["--set", "model.decoder=unit"], "Did you mean 'unet'"),
+        (["--set", "loss.terms=ce+dize"], "Did you mean 'dice'"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, segzoo_, recipe, tmp_path):
+    done = segzoo_("train", recipe, "-o", tmp_path / "run", *words)
+    assert done.exit_code == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_there_is_not(segzoo_, tmp_path):
+    done = segzoo_("train", "unet_mobilnet_camvid", "-o", tmp_path / "run")
+    assert done.exit_code == 1
+    assert "Did you mean 'unet_mobilenet_camvid'" in done.stderr

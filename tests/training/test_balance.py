@@ -1,0 +1,60 @@
+"""Class statistics and the weights that follow, against the papers' formulas worked out on the joined pixels."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segzoo.errors import OptionError
+from segzoo.training.balance import ClassStatistics, count_classes
+from segzoo.training.data import SegmentationData
+from segzoo.training.datasets import open_data
+
+Make = Callable[..., SegmentationData]
+
+
+def test_classes_are_counted(make_data: Make) -> None:
+    data = make_data()
+    seen: list[tuple[int, int]] = []
+    counted = count_classes(data, lambda done, total: seen.append((done, total)))
+    masks = [sample.mask for sample in data]
+    assert counted.pixels == tuple(sum((mask == i).sum() for mask in masks) for i in range(5))
+    assert counted.around == tuple(sum(mask.size for mask in masks if (mask == i).any()) for i in range(5))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_no_image_is_read(make_data: Make) -> None:
+    data = make_data()
+    for item in data.items:
+        item.image.unlink()
+    assert sum(count_classes(data).pixels) > 0
+
+
+def test_median_frequency_balancing_is_the_papers() -> None:
+    counted = ClassStatistics((600, 300, 10, 0), (1000, 1000, 100, 0))
+    assert counted.median_frequency == pytest.approx([0.3 / 0.6, 1.0, 0.3 / 0.1, 0.0])
+
+
+def test_enets_weights_are_the_papers() -> None:
+    counted = ClassStatistics((75, 25, 0), (100, 100, 0))
+    assert counted.enet == pytest.approx(1 / np.log(1.02 + np.array([0.75, 0.25, 0])))
+
+
+def test_data_of_ignored_pixels_has_weights_too() -> None:
+    assert ClassStatistics((0, 0), (0, 0)).median_frequency == [0, 0]
+
+
+def test_json_brings_it_back() -> None:
+    counted = ClassStatistics((3, 4), (5, 6))
+    assert ClassStatistics.from_dict(json.loads(json.dumps(counted.to_dict()))) == counted
+    for record in ({"pixels": [1]}, {"pixels": [1], "around": [1, 2]}, {"pixels": ["x"], "around": [1]}):
+        with pytest.raises(OptionError, match="class statistics"):
+            ClassStatistics.from_dict(record)
+
+
+def test_camvids_road_is_common_and_its_poles_are_rare(camvid: Path) -> None:
+    data = open_data("camvid", camvid)
+    weights = dict(zip(data.labels.names, count_classes(data[::20]).median_frequency, strict=True))
+    assert weights["Road"] < weights["Building"] < 1 < weights["Pole"]
