@@ -89,7 +89,9 @@ def tests_all(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with each dependency at exactly its lower bound, on the oldest Python."""
     bounds = Path(session.create_tmp(), "lowest.txt").resolve()
-    requirements = [re.sub(r"\[.*?\]", "", line) for line in PROJECT["project"]["dependencies"]]
+    project = PROJECT["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    requirements = [re.sub(r"\[.*?\]", "", line) for line in (*project["dependencies"], *extras)]
     bounds.write_text("\n".join(line.replace(">=", "==", 1) for line in requirements) + "\n")
     run_tests(session, "--constraint", str(bounds))
 

@@ -11,9 +11,11 @@ import pkgutil
 import re
 import shlex
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
@@ -21,6 +23,7 @@ from typer.testing import CliRunner
 
 import segzoo
 from segzoo.cli import app
+from segzoo.video import written_video
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -81,12 +84,15 @@ def unindented(code: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder with a photograph in it, to be in."""
+    """A folder with photographs and a video in it, to be in."""
     photograph = Image.fromarray(load_sample_image("china.jpg")).resize((192, 128))
     photograph.save(tmp_path / "street.jpg")
     (tmp_path / "photos").mkdir()
     photograph.save(tmp_path / "photos" / "one.jpg")
     photograph.crop((0, 0, 101, 67)).save(tmp_path / "photos" / "two.png")
+    with written_video(tmp_path / "clip.mp4", Fraction(8)) as add:
+        for start in range(4):
+            add(np.asarray(photograph)[:48, start : start + 64])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -65,9 +65,14 @@ def prose(text: str) -> None:
     console.print(" ".join(text.split()), width=min(console.width, 100))
 
 
-def note(text: str) -> None:
+def note(text: str | Text) -> None:
     """Prints one line to stderr."""
     err().print(text, soft_wrap=True)
+
+
+def failed(path: Path, error: Exception) -> Text:
+    """What is said of one input while the others go on: one line, whatever the error quotes."""
+    return Text.assemble(("Failed: ", "bold red"), f"{path}: {' '.join(str(error).split())}")
 
 
 def error(text: str) -> None:
@@ -171,16 +176,21 @@ class Bar(_Live):
 
     with Bar(len(images)) as bar:
         bar.advance()
+
+    Args:
+        total: how many there are, or None where nobody knows.
+        unit: what they are.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int | None, unit: str = "images") -> None:
         self._console = err()
         self._total = total
+        self._unit = unit
         self._done = 0
         self._start = self._told = time.perf_counter()
         self._live = None
         if self._console.is_terminal:
-            columns = (TextColumn("Segmenting"), BarColumn(), MofNCompleteColumn(), _Rate())
+            columns = (TextColumn("Segmenting"), BarColumn(), MofNCompleteColumn(), _Rate(unit))
             left = (TextColumn("time left"), TimeRemainingColumn())
             self._live = Progress(*columns, *left, console=self._console, transient=True)
             self._task = self._live.add_task("", total=total)
@@ -192,10 +202,13 @@ class Bar(_Live):
             self._live.advance(self._task)
             return
         now = time.perf_counter()
-        if now - self._told >= _QUIET_SECONDS and self._done < self._total:
+        # What a video says of its length may be less than what comes.
+        known = self._total is not None and self._done <= self._total
+        if now - self._told >= _QUIET_SECONDS and self._done != self._total:
             rate = self._done / (now - self._start)
-            left = (self._total - self._done) / rate
-            self.note(f"{self._done} of {self._total}, {rate:.1f} images/s, {left:.0f} s left")
+            of = f" of {self._total}" if known else ""
+            left = f", {((self._total or 0) - self._done) / rate:.0f} s left" if known else ""
+            self.note(f"{self._done}{of}, {rate:.1f} {self._unit}/s{left}")
             self._told = now
 
     def note(self, text: str | Text) -> None:
@@ -204,9 +217,13 @@ class Bar(_Live):
 
 
 class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} images/s" if speed else "")
+        return Text(f"{speed:.1f} {self._unit}/s" if speed else "")
 
 
 def _warning(text: str) -> Text:

@@ -49,14 +49,14 @@ def plan(
     for image, name in _found(images, folder):
         mask = folder / name.with_suffix(".png")
         job = Job(image, mask, folder / name.with_name(f"{name.stem}-overlay.jpg") if overlay else None)
-        other = jobs.get(_key(mask))
-        if other is not None and _key(other.image) != _key(image):
+        other = jobs.get(key(mask))
+        if other is not None and key(other.image) != key(image):
             raise ImageError(
                 f"{other.image} and {image} would both be written to {mask}. Rename one, or give their folders to two "
                 "runs with an output folder each."
             )
-        jobs[_key(mask)] = job
-        taken[_key(image)] = image
+        jobs[key(mask)] = job
+        taken[key(image)] = image
     _protect(list(jobs.values()), taken, force or skip_existing)
     left = [job for job in jobs.values() if not (skip_existing and job.mask.exists())]
     return left, len(jobs) - len(left)
@@ -79,11 +79,17 @@ def _found(images: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Path]]:
 def _protect(jobs: Sequence[Job], images: "dict[str, Path]", force: bool) -> None:
     existing = []
     for output in (output for job in jobs for output in job.outputs):
-        if _key(output) in images:
+        if key(output) in images:
             raise ImageError(f"{output} is one of the images, and would be overwritten. Choose another folder with -o.")
         if output.exists():
             existing.append(output)
-    if existing and not force:
+    if not force:
+        refuse(existing)
+
+
+def refuse(existing: Sequence[Path]) -> None:
+    """Raises ImageError where there are files that would be replaced."""
+    if existing:
         count = f"{existing[0]} exists" if len(existing) == 1 else f"{len(existing)} files exist, such as {existing[0]}"
         raise ImageError(
             f"{count}. Pass --force to replace what is there, --skip-existing to go on with the others, or "
@@ -91,6 +97,6 @@ def _protect(jobs: Sequence[Job], images: "dict[str, Path]", force: bool) -> Non
         )
 
 
-def _key(path: Path) -> str:
+def key(path: Path) -> str:
     """The same for two spellings of one file."""
     return os.path.normcase(path.resolve())

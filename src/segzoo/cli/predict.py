@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
-from rich.text import Text
 
 from segzoo.aside import written_aside
-from segzoo.cli import console, files, words
+from segzoo.cli import console, files, video, words
 from segzoo.cli.plan import Job, plan
 from segzoo.errors import SegzooError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from PIL import Image
 
@@ -28,7 +27,8 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="An .onnx file (needs no torch) or a .safetensors file.")
     ],
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, and folders with those in them and below.")
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Images, folders with images in them and below, and videos."),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the masks go; it is made if need be.")
@@ -73,15 +73,17 @@ def predict(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace masks and overlays that exist.")] = False,
 ) -> None:
-    """Writes a label map for each photograph: NAME.png, of the photograph's own size.
+    """Writes a label map for each photograph: NAME.png, of the photograph's own size; and for each frame of a video.
 
     The value of a pixel is its class id; the palette shows it in the class's colour. Folders keep their structure.
     An image that cannot be read is reported and the others go on; the exit code is then 1.
+    The masks of a video are NAME/000000.png and so on, and its overlay is NAME.overlay.mp4.
 
       segzoo predict street.onnx photo.jpg
       segzoo predict street.onnx photos/ -o masks/ --overlay
       segzoo predict street.onnx photos/ --device cuda --batch 16 --skip-existing
       segzoo predict street.onnx aerial.tif --tile 1024 --overlap 256 --tta flip
+      segzoo predict street.onnx clip.mp4 -o masks/ --overlay
       segzoo predict street.safetensors a.jpg b.jpg --device cuda:1
     """
     if force and skip_existing:
@@ -91,10 +93,12 @@ def predict(
     sizes = words.size(tile, "--tile"), words.size(overlap, "--overlap")
     views = words.augment(tta)
     files.require(model)
-    jobs, skipped = plan(images, output, overlay, force, skip_existing)
+    stills, films = video.split(images)
+    jobs, skipped = plan(stills, output, overlay, force, skip_existing)
+    clips = video.plan(films, jobs, output, overlay, force or skip_existing)
     if skipped:
         console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, whose masks exist.")
-    if not jobs:
+    if not jobs and not clips:
         return
     with console.Steps(lines=False) as step:
         step(f"loading {model}")
@@ -107,6 +111,18 @@ def predict(
                 "Pass arrays to segzoo.runtime.Session instead."
             )
     console.note(predictor.why)
+    failed = _segment(predictor, jobs, output) if jobs else []
+    failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing)]
+    if failed:
+        what = f"{len(jobs)} images" if not clips else f"{len(jobs) + len(clips)} images and videos"
+        console.error(f"{len(failed)} of {what} failed:")
+        for path in failed:
+            console.note(f"  {path}")
+        raise typer.Exit(1)
+
+
+def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> list[Path]:
+    """Writes the masks of images, and gives the images that failed."""
     start = time.perf_counter()
     failed: list[Path] = []
     done = 0
@@ -122,8 +138,7 @@ def predict(
                     _write(predictor, job, result.labels)
                     done += 1
                 except (SegzooError, OSError) as error:
-                    reason = " ".join(str(error).split())
-                    bar.note(Text.assemble(("Failed: ", "bold red"), f"{job.image}: {reason}"))
+                    bar.note(console.failed(job.image, error))
                     failed.append(job.image)
                 bar.advance()
     except KeyboardInterrupt:
@@ -132,13 +147,10 @@ def predict(
     seconds = time.perf_counter() - start
     if done:
         what = "1 mask" if done == 1 else f"{done} masks"
-        what += (" and its overlay" if done == 1 else " and their overlays") if overlay else ""
+        if jobs[0].overlay is not None:
+            what += " and its overlay" if done == 1 else " and their overlays"
         console.line(f"Wrote {what} to {console.shown(output)} in {seconds:.1f} s, {done / seconds:.1f} images/s.")
-    if failed:
-        console.error(f"{len(failed)} of {len(jobs)} images failed:")
-        for image in failed:
-            console.note(f"  {image}")
-        raise typer.Exit(1)
+    return failed
 
 
 def _write(predictor: "Predictor", job: Job, labels: "Labels") -> None:

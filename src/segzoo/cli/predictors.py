@@ -1,9 +1,9 @@
 """A model in a file, ready to predict: .onnx by onnxruntime and without torch, .safetensors by torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,12 +11,14 @@ import numpy.typing as npt
 from segzoo.cli import files
 from segzoo.errors import DeviceError, SegzooError
 from segzoo.labels import LabelSet
-from segzoo.preprocess import read_image
+from segzoo.preprocess import ImageLike, read_image
 
 if TYPE_CHECKING:
     from segzoo.runtime import Result
     from segzoo.runtime.session import Size
     from segzoo.runtime.tta import Augment
+
+Source = TypeVar("Source", bound=ImageLike)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Predictor(Protocol):
     def predict(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """The class ids (H, W) of an image (H, W, channels)."""
 
-    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+    def results(self, images: Iterable[Source]) -> "Iterator[Result[Source]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
 
 
@@ -102,7 +104,7 @@ class OnnxPredictor:
         """The class ids (H, W) of an image (H, W, channels)."""
         return self._session.predict(image)
 
-    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+    def results(self, images: Iterable[Source]) -> "Iterator[Result[Source]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
         how = self._how
         return self._session.stream(images, batch=self._batch, tile=how.tile, overlap=how.overlap, tta=how.tta)
@@ -138,7 +140,7 @@ class TorchPredictor:
         self.channels = self._model.config.in_channels
         self.record = record(self._model)
 
-    def results(self, images: Sequence[Path]) -> "Iterator[Result[Path]]":
+    def results(self, images: Iterable[Source]) -> "Iterator[Result[Source]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
         from segzoo.runtime import Result
 

@@ -11,6 +11,7 @@ from segzoo import factory
 from segzoo.errors import DataError
 from segzoo.labels import LabelSet
 from segzoo.model import SegmentationModel
+from segzoo.sources import load
 from segzoo.training.augmentation import Augmentation
 from segzoo.training.borders import BorderWeights
 from segzoo.training.data import SegmentationData, TrainingSet
@@ -48,7 +49,7 @@ def model_of(part: ModelPart, labels: LabelSet) -> SegmentationModel:
         UnknownNameError, OptionError, PairingError, CheckpointError: as `segzoo.create` and `segzoo.load`.
     """
     if part.start is not None:
-        return factory.load(part.start, num_classes=len(labels), labels=labels).train()
+        return load(part.start, num_classes=len(labels), labels=labels).train()
     return factory.create(
         part.decoder,
         part.encoder,
