@@ -1,0 +1,37 @@
+"""How progress is told."""
+
+import re
+
+import pytest
+
+from segzoo.cli import console
+
+
+@pytest.mark.parametrize(
+    ("total", "unit", "lines"),
+    [
+        (3, "images", [r"1 of 3, [\d.]+ images/s, \d+ s left", r"2 of 3, [\d.]+ images/s, \d+ s left"]),
+        (None, "frames", [rf"{done}, [\d.]+ frames/s" for done in (1, 2, 3)]),
+        # A video may have more frames than it says.
+        (2, "frames", [r"1 of 2, [\d.]+ frames/s, \d+ s left", r"3, [\d.]+ frames/s"]),
+    ],
+)
+def test_a_bar_tells_rate_and_time_left_where_there_is_no_terminal(capsys, monkeypatch, total, unit, lines):
+    monkeypatch.setattr(console, "_QUIET_SECONDS", 0.0)
+    with console.Bar(total, unit) as bar:
+        for _ in range(3):
+            bar.advance()
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(lines)
+    assert all(re.fullmatch(pattern, line) for pattern, line in zip(lines, said, strict=True))
+
+
+@pytest.mark.parametrize("total", [3, None])
+def test_a_bar_is_drawn_in_a_terminal(capsys, monkeypatch, total):
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "120"), ("TERM", "xterm-256color")):
+        monkeypatch.setenv(name, value)
+    with console.Bar(total, "frames") as bar:
+        for _ in range(3):
+            bar.advance()
+    said = capsys.readouterr().err
+    assert "Segmenting" in said and "frames/s" in said and "time left" in said
