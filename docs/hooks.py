@@ -3,9 +3,10 @@
 import dataclasses
 import enum
 import inspect
+import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 import typer
@@ -17,6 +18,7 @@ from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
 from segzoo.labels import LABEL_SETS
 from segzoo.training.datasets import READERS
+from segzoo.training.recipe import Recipe
 from segzoo.training.steps import STEPS
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet")
@@ -127,6 +129,31 @@ def steps() -> str:
     return _table(["Step", "Options and their defaults", "What it does"], rows)
 
 
+def recipe() -> str:
+    """The keys of a recipe by their section, with their defaults and what they mean."""
+    rows = []
+    for section, part in get_type_hints(Recipe).items():
+        kinds = [kind for kind in (part, *get_args(part)) if dataclasses.is_dataclass(kind)]
+        meanings = _meanings(kinds[0] if kinds else Recipe)
+        for field in dataclasses.fields(kinds[0]) if kinds else [Recipe.__dataclass_fields__[section]]:
+            key = f"{section}.{field.name}" if kinds else section
+            rows.append([f"`{key}`", _shown_default(field), meanings.get(field.name, "")])
+    return _table(["Key", "Default", "What it is"], rows)
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """The entries of the section Attributes of a docstring."""
+    text = inspect.getdoc(kind).partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n        .*)*)", text, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
+
+
+def _shown_default(field: Any) -> str:
+    if field.default is dataclasses.MISSING:
+        return "required" if field.default_factory is dataclasses.MISSING else ""
+    return "" if field.default in (None, "", ()) else f"`{json.dumps(field.default)}`"
+
+
 def _default(parameter: Any) -> str:
     if isinstance(parameter.show_default, str):
         return parameter.show_default
@@ -143,6 +170,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decoders": decoders,
     "pairs": pairs,
     "papers": papers,
+    "recipe": recipe,
     "steps": steps,
     "upsamples": upsamples,
     "weights": weights,

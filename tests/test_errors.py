@@ -9,7 +9,16 @@ NAMES = ("resnet18", "resnet101", "vgg16", "vgg16_bn")
 
 @pytest.mark.parametrize(
     "name",
-    ["UnknownNameError", "PairingError", "ImageError", "DataError", "CheckpointError", "DownloadError", "ExportError"],
+    [
+        "UnknownNameError",
+        "PairingError",
+        "ImageError",
+        "DataError",
+        "CheckpointError",
+        "DownloadError",
+        "ExportError",
+        "TrainingError",
+    ],
 )
 def test_one_except_catches_them_all(name: str) -> None:
     assert issubclass(getattr(errors, name), errors.SegzooError)

@@ -1,13 +1,18 @@
 """`segzoo train`."""
 
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 import segzoo
+from segzoo.cli import console
+from segzoo.cli.train import RunBar
 
 RECIPE = """
 [model]
@@ -86,6 +91,27 @@ def test_mistakes_are_one_line(words, message, segzoo_, recipe, tmp_path):
     assert done.exit_code == 1
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_terminal_shows_how_far_it_is(monkeypatch):
+    drawn = io.StringIO()
+    screen = Console(file=drawn, force_terminal=True, width=120, markup=False, highlight=False)
+    monkeypatch.setattr(console, "err", lambda: screen)
+    bar = RunBar()
+    bar.begins(0, 2, 4, [])
+    bar.step(1, 1.25)
+    bar._live.refresh()
+    assert re.search(r"Training .*1/8.*loss 1\.250  mIoU -  \d+:\d\d min left", drawn.getvalue())
+    bar.evaluating(3, 5)
+    bar._live.refresh()
+    assert "evaluating 3 of 5" in drawn.getvalue()
+    row = {"epoch": 1, "step": 4, "train_loss": 1.0, "train_mean_iu": 0.5, "val_mean_iu": 0.25, "images_per_second": 9}
+    bar.epoch([row])
+    bar.step(5, 1.0)
+    bar._live.refresh()
+    bar.ends("All 2 epochs are done.")
+    assert "mIoU 25.0 %" in drawn.getvalue() and "val mIoU 25.0 %, 9.0 images/s" in drawn.getvalue()
+    assert "All 2 epochs are done." in drawn.getvalue()
 
 
 def test_a_recipe_that_there_is_not(segzoo_, tmp_path):

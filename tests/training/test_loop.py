@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import segzoo
-from segzoo.errors import DataError, DeviceError, TrainingError
+from segzoo.errors import DataError, DeviceError, OptionError, TrainingError
 from segzoo.metrics import ConfusionMatrix
 from segzoo.training.datasets import open_data
 from segzoo.training.listeners import Silent
@@ -273,6 +273,7 @@ def test_an_auxiliary_head_is_trained(small, tmp_path):
         ({"run": {"batch": 64}}, DataError, "has 8 images, and a batch of the recipe 64"),
         ({"validation": {"split": "train"}}, DataError, "both trained on and held out"),
         ({"hardware": {"accelerator": "cuba"}}, DeviceError, "cuba"),
+        ({"hardware": {"sync_batchnorm": True}}, OptionError, "sync_batchnorm needs GPUs"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(parts, error, message, small, tmp_path):

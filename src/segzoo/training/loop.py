@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from segzoo import factory
-from segzoo.errors import TrainingError
+from segzoo.errors import OptionError, TrainingError
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import SegmentationModel, evaluating
 from segzoo.training import building, engine, state
@@ -82,6 +82,8 @@ class Run:
         if recipe.hardware.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if recipe.hardware.sync_batchnorm:
+            if self.fabric.device.type != "cuda":
+                raise OptionError("hardware.sync_batchnorm needs GPUs. On the CPU, run.freeze_batchnorm can be had.")
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
         self.criterion = criterion_of(recipe.loss, data).to(self.fabric.device)
         self.network, self.optimiser = self.fabric.setup(

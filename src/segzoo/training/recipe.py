@@ -27,6 +27,11 @@ class ModelPart:
     """The network: the arguments of `segzoo.create`; its classes are those of the data.
 
     Attributes:
+        decoder: a name of `segzoo list`.
+        encoder: a name of `segzoo list --encoders`; None takes the decoder's own.
+        encoder_weights: "imagenet", a timm tag or a file; None starts from random weights.
+        output_stride: of the encoder, 8, 16 or 32; None takes the decoder's own.
+        options: the decoder's own.
         start: a checkpoint of segzoo to go on from instead of random weights; a head for other classes is exchanged.
     """
 
@@ -40,7 +45,15 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class DataPart:
-    """What is trained on: the arguments of `segzoo.training.datasets.open_data`."""
+    """What is trained on: the arguments of `segzoo.training.datasets.open_data`.
+
+    Attributes:
+        name: "folder" for your own, or a known data set.
+        root: the folder that it lies in.
+        split: such as "train"; None is the one to train on.
+        select: patterns of names to take, such as "0001TP*"; none takes all.
+        exclude: patterns of names to leave out.
+    """
 
     name: str
     root: str
@@ -51,7 +64,13 @@ class DataPart:
 
 @dataclass(frozen=True)
 class ValidationPart:
-    """What is held out, of the same data set: a split of its own, or a selection."""
+    """What is held out, of the same data set: a split of its own, or a selection.
+
+    Attributes:
+        split: such as "val"; None is the one that is trained on, of which an image may not be in both.
+        select: patterns of names to hold out; none holds out all.
+        exclude: patterns of names that are not.
+    """
 
     split: str | None = None
     select: tuple[str, ...] = ()
@@ -76,7 +95,7 @@ class LossPart:
         options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
         class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
         greatest_weight: what class weights are cut off at; 0 does not cut.
-        borders: U-Net's weights of pixels between objects; None has none.
+        borders: w0, sigma and background of U-Net's weights for pixels between objects; None has none.
         auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
     """
 
@@ -116,6 +135,7 @@ class SchedulePart:
         warmup: epochs in which it rises from 0.
         power: of "poly".
         milestones: epochs after which "step" multiplies by `gamma`.
+        gamma: of "step".
         least: the part of the rate below which it never falls, 0-1.
     """
 
