@@ -1,5 +1,6 @@
 """An .onnx file exists only if it does what the model does, at sizes that nobody traced."""
 
+import copy
 import os
 from collections import Counter
 from dataclasses import replace
@@ -192,6 +193,28 @@ def test_what_holds(difference: float, near: float, agreement: float, unpooling:
     good = proof.Case(1, 1, 1, "noise", 0.0, 1.0, 1.0)
     assert proof.Proof((case, case), unpooling).holds is holds
     assert proof.Proof((good, case), unpooling).holds is holds  # one bad case is enough
+
+
+def test_an_image_on_which_torch_itself_is_unsure_proves_nothing() -> None:
+    unsure = proof.Case(1, 100, 100, "scene", 0.3, 0.1, 0.8, own_near=0.14)
+    wrong = replace(unsure, own_near=1.0)
+    good = proof.Case(1, 100, 100, "noise", 1e-6, 1.0, 1.0)
+    elsewhere = proof.Case(1, 50, 50, "noise", 1e-6, 1.0, 1.0)
+    assert proof.Proof((good, unsure), unpooling=True).holds
+    assert not proof.Proof((good, wrong), unpooling=True).holds
+    assert not proof.Proof((elsewhere, unsure), unpooling=True).holds  # nothing is left at its size
+    assert not proof.Proof((unsure,), unpooling=True).holds
+
+
+def test_the_rounding_of_torch_itself_is_measured() -> None:
+    model = tiny("segnet").eval()
+    images = proof._images((1, 64, 64), 3, "noise", seed=1)
+    assert proof._own_near(model, copy.deepcopy(model).double(), images) > 0.9
+    other = copy.deepcopy(model).double()
+    with torch.no_grad():
+        for weight in other.decoder.parameters():
+            weight.neg_()
+    assert proof._own_near(model, other, images) < 0.5
 
 
 def test_a_flipped_switch_is_told_from_a_wrong_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
