@@ -25,7 +25,7 @@ def load(
 
     Args:
         source: a key of the catalog (`list_weights`); the path of a file that `save` wrote, or of its folder; an https
-            URL; or "hf://owner/repo[@revision][/file]". A `Path` is always a file, a key always a string.
+            URL; or `hf://owner/repo[@revision][/file]`. A `Path` is always a file, a key always a string.
         sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
         num_classes: another number than the file has drops its head for one with random weights, to be trained;
             everything else is kept.
