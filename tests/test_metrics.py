@@ -75,6 +75,15 @@ def test_parts_add_up_to_the_whole() -> None:
     assert in_turn == counted(given, truth)
 
 
+def test_a_tensor_that_shares_the_counts_sums_them_in_place() -> None:
+    matrix, other = counted(*maps(0)), counted(*maps(1))
+    both, shared = matrix + other, torch.from_numpy(matrix.counts)
+    shared += torch.from_numpy(other.counts)
+    assert matrix == both
+    matrix.update(np.zeros(3, int), np.zeros(3, int))
+    assert shared[0, 0] == both.counts[0, 0] + 3
+
+
 def test_counts_are_exact_where_floats_are_not() -> None:
     huge = 2**53
     record = {"ignored": [], "counts": [[huge, 1], [0, 0]]}

@@ -37,7 +37,11 @@ class ConfusionMatrix:
     """
 
     counts: npt.NDArray[np.int64]
-    """(num_classes, num_classes) pixels: counts[i, j] belong to class i and were given class j."""
+    """(num_classes, num_classes) pixels: counts[i, j] belong to class i and were given class j.
+
+    Updates are in place, and so is `torch.distributed.all_reduce(torch.from_numpy(matrix.counts))`, which sums it over
+    processes.
+    """
 
     def __init__(self, num_classes: int, ignored: int | Iterable[int] | None = None) -> None:
         self.num_classes = _whole("num_classes", num_classes)

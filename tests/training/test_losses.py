@@ -196,6 +196,20 @@ def test_a_loss_that_cannot_be_says_why(text: str, options: dict[str, Any], mess
         create_loss(text, IGNORED, options)
 
 
+@EVERY
+def test_an_id_that_is_no_class_is_told(kind: type[Loss]) -> None:
+    logits, target = logits_and_target()
+    with pytest.raises(OptionError, match="The target has the id 255; the classes are 0-4, and 11 is ignored"):
+        kind(11)(logits, target)
+
+
+def test_a_compiled_loss_is_the_same() -> None:
+    logits, target = logits_and_target()
+    loss = create_loss("+".join(LOSSES), IGNORED)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, target), loss(logits, target))
+
+
 def test_shapes_that_do_not_belong_together_are_refused() -> None:
     logits, target = logits_and_target()
     with pytest.raises(OptionError, match=r"logits \(N, C, H, W\) and ids"):

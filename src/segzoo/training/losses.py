@@ -32,26 +32,48 @@ class Loss(nn.Module):
             pixel_weights: (N, H, W), what each pixel counts; for losses that are means over pixels ("ce", "focal").
 
         Raises:
-            OptionError: the shapes do not belong together.
+            OptionError: the shapes do not belong together; or, on the CPU, an id is neither a class nor ignored. On
+                other devices that is not looked for, since looking would wait for the device at every step.
         """
         if logits.ndim != 4 or target.shape != logits.shape[:1] + logits.shape[2:]:
             raise OptionError(
                 f"A loss takes logits (N, C, H, W) and ids (N, H, W), not {tuple(logits.shape)} and "
                 f"{tuple(target.shape)}."
             )
-        return self.cost(logits.float(), target.long(), pixel_weights)
+        target = target.long()
+        if target.device.type == "cpu" and not torch.compiler.is_compiling():
+            self._check(target, logits.shape[1])
+        return self.cost(logits.float(), target, pixel_weights)
 
     def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
         """What float32 logits cost for int64 ids."""
         raise NotImplementedError
 
-    def _one_hot(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities and the truth, both (C, pixels), and 0 where a pixel is ignored."""
-        classes = logits.shape[1]
-        valid = target != self.ignored
-        truth = F.one_hot(torch.where(valid, target, 0), classes).permute(0, 3, 1, 2) * valid[:, None]
-        probabilities = torch.where(valid[:, None], logits.softmax(1), 0.0)
-        return probabilities.transpose(0, 1).flatten(1), truth.transpose(0, 1).flatten(1).to(logits.dtype)
+    def _check(self, target: Tensor, classes: int) -> None:
+        strange = target[(target != self.ignored) & ((target < 0) | (target >= classes))]
+        if len(strange) > 0:
+            raise OptionError(
+                f"The target has the id {int(strange[0])}; the classes are 0-{classes - 1}, and {self.ignored} is "
+                "ignored. Give the loss the ignored id of the data: SegmentationData.ignored."
+            )
+
+    def _truth(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What overlap is counted from; none of it is float32 but the first, since memory is what such a loss costs.
+
+        Returns:
+            probabilities (N, C, H, W); whether a pixel is of a class, bool (N, C, H, W); whether it counts, bool
+            (N, 1, H, W).
+        """
+        probabilities = logits.softmax(1)
+        valid = (target != self.ignored)[:, None]
+        classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
+        return probabilities, (target[:, None] == classes) & valid, valid
+
+    def _overlap(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For each class, in pixels: probability where it is true, all its probability, and how many are true."""
+        probabilities, truth, valid = self._truth(logits, target)
+        both = torch.where(truth, probabilities, 0.0).sum((0, 2, 3))
+        return both, torch.where(valid, probabilities, 0.0).sum((0, 2, 3)), truth.sum((0, 2, 3)).to(both.dtype)
 
 
 class CrossEntropy(Loss):
@@ -156,10 +178,8 @@ class Dice(Loss):
         self.smooth = _smooth(smooth)
 
     def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
-        probabilities, truth = self._one_hot(logits, target)
-        both = (probabilities * truth).sum(1)
-        score = (2 * both + self.smooth) / (probabilities.sum(1) + truth.sum(1) + self.smooth).clamp_min(_TINY)
-        return _over_present(1 - score, truth)
+        both, given, true = self._overlap(logits, target)
+        return _over_present(1 - (2 * both + self.smooth) / (given + true + self.smooth).clamp_min(_TINY), true)
 
 
 class Jaccard(Loss):
@@ -177,10 +197,8 @@ class Jaccard(Loss):
         self.smooth = _smooth(smooth)
 
     def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
-        probabilities, truth = self._one_hot(logits, target)
-        both = (probabilities * truth).sum(1)
-        union = probabilities.sum(1) + truth.sum(1) - both
-        return _over_present(1 - (both + self.smooth) / (union + self.smooth).clamp_min(_TINY), truth)
+        both, given, true = self._overlap(logits, target)
+        return _over_present(1 - (both + self.smooth) / (given + true - both + self.smooth).clamp_min(_TINY), true)
 
 
 class Lovasz(Loss):
@@ -193,15 +211,17 @@ class Lovasz(Loss):
     """
 
     def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
-        probabilities, truth = self._one_hot(logits, target)
-        errors = (truth - probabilities).abs()  # 0 where ignored, so that these pixels come last and add nothing
-        errors, order = errors.sort(1, descending=True)
-        truth = truth.gather(1, order)
-        total = truth.sum(1, keepdim=True)
-        union = total + (1 - truth).cumsum(1)
-        jaccard = 1 - (total - truth.cumsum(1)) / union.clamp_min(_TINY)
-        gradient = torch.cat((jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]), 1)
-        return _over_present((errors * gradient).sum(1), truth)
+        probabilities, truth, valid = self._truth(logits, target)
+        # 0 where ignored, so that these pixels come last and add nothing.
+        errors = torch.where(valid, torch.where(truth, 1 - probabilities, probabilities), 0.0)
+        errors, order = errors.transpose(0, 1).flatten(1).sort(1, descending=True)
+        found = truth.transpose(0, 1).flatten(1).gather(1, order).to(errors.dtype).cumsum(1)
+        true = found[:, -1:]
+        # Of the first k pixels, k - found are wrongly given the class.
+        union = true + torch.arange(1, errors.shape[1] + 1, device=errors.device) - found
+        jaccard = 1 - (true - found) / union.clamp_min(_TINY)
+        gradient = torch.diff(jaccard, prepend=torch.zeros_like(true))
+        return _over_present((errors * gradient).sum(1), true[:, 0])
 
 
 class WeightedSum(nn.Module):
@@ -316,7 +336,7 @@ def _mean(total: Tensor, count: Tensor) -> Tensor:
     return total / torch.where(count > 0, count, 1.0)
 
 
-def _over_present(costs: Tensor, truth: Tensor) -> Tensor:
-    """The mean of costs (C,) over the classes in truth (C, pixels)."""
-    present = (truth.sum(1) > 0).to(costs.dtype)
+def _over_present(costs: Tensor, true: Tensor) -> Tensor:
+    """The mean of costs (C,) over the classes of which some pixels are true (C,)."""
+    present = (true > 0).to(costs.dtype)
     return _mean((costs * present).sum(), present.sum())
