@@ -251,7 +251,10 @@ def rewrite(path: Path, **changes: object) -> None:
         ({"output_stride": 0}, "cannot build"),
         ({"mean": None}, "cannot build"),
         ({"encoder": "resnet18"}, r"does not hold the model it describes: it lacks .* more\."),
-        ({"in_channels": 4}, r"has encoder.* as \("),
+        ({"in_channels": 4}, "mean and std are 4 numbers each"),
+        ({"in_channels": 4, "mean": [0.5] * 4, "std": [0.5] * 4}, r"has encoder.* as \("),
+        ({"std": [0.2, 0.2, 0]}, "std above 0"),
+        ({"num_classes": -1}, "cannot build"),
     ],
 )
 def test_a_record_that_does_not_fit(changes: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -274,7 +277,7 @@ def test_foreign_and_absent(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"segzoo\.save did not write it"):
         load(tmp_path / "a.safetensors")
     torch.save({"a": torch.zeros(3)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match="not a whole"):
+    with pytest.raises(CheckpointError, match=r"segzoo\.convert"):
         load(tmp_path / "a.pth")
     for absent in (tmp_path / "absent.safetensors", tmp_path):
         with pytest.raises(CheckpointError, match="No file"):

@@ -35,6 +35,14 @@ def test_logits_are_torchvisions(auxiliary: bool, tmp_path: Path) -> None:
 
 
 @torch.inference_mode()
+def test_logits_are_torchvisions_at_a_photographs_size() -> None:
+    theirs = original(name="fcn_resnet101")
+    ours = segzoo.convert(theirs.state_dict())
+    image = torch.randn(1, 3, 120, 72)  # multiples of 8 and not of 32, as 360 x 480 is
+    close(ours(image), theirs(image)["out"])
+
+
+@torch.inference_mode()
 def test_a_converted_model_saves_and_loads(tmp_path: Path) -> None:
     ours = segzoo.convert(original().state_dict())
     again = segzoo.load(segzoo.save(ours, tmp_path / "fcn"))

@@ -176,7 +176,7 @@ def test_a_file_is_never_run(tmp_path: Path) -> None:
             return print, ("run",)
 
     torch.save({"a": Evil()}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match="without running code"):
+    with pytest.raises(CheckpointError, match="could run code"):
         create_encoder("test_resnet", weights=str(tmp_path / "w.pth"))
 
 
@@ -211,6 +211,12 @@ def test_a_tag_names_the_weights(tag: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_unknown_tag() -> None:
     with pytest.raises(UnknownNameError, match=r"a1_in2k.*Did you mean 'a1_in1k'"):
         create_encoder("resnet18", weights="a1_in2k")
+
+
+def test_offline_holds_for_encoder_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="SEGZOO_OFFLINE=1 forbids the network"):
+        create_encoder("resnet18", weights="imagenet")
 
 
 def test_unets_own_path_has_no_pretrained_weights() -> None:

@@ -1,5 +1,6 @@
 """Anybody's file of weights, read without running anybody's code."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -30,11 +31,15 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"Cannot read {path} as weights: {error}") from error
+        reason = str(error).partition("\n")[0] or "it is not whole"
+        raise CheckpointError(f"Cannot read {path} as weights: {reason}") from error
     except Exception as error:  # pickle's own errors share no base: UnpicklingError, KeyError, IndexError, ...
+        # torch's own text advises to allow the code.
+        named = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global", str(error))
+        what = f" ({named[1] or named[2]})" if named else f" ({type(error).__name__})"
         raise CheckpointError(
-            f"Cannot read {path} as weights without running code from it ({type(error).__name__}: {error}). "
-            "It must be a state_dict saved by torch.save, or a .safetensors."
+            f"Cannot read {path}: it holds more than tensors{what}, which could run code and is not opened. Save the "
+            "tensors alone, torch.save(model.state_dict(), path) or a .safetensors, and pass that."
         ) from error
     for key in _WRAPPED_IN:
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -6,7 +6,7 @@ import timm
 from torch import Tensor
 
 from segzoo.checkpoints.reading import read
-from segzoo.encoders.weights import cannot_fetch, is_path
+from segzoo.encoders.weights import cannot_fetch, is_path, no_network_if_offline
 from segzoo.features import HiddenWeights
 
 _NAMES = {
@@ -33,7 +33,8 @@ def hidden_weights(name: str, weights: str, channels: int) -> HiddenWeights | No
         source = read(Path(weights))
     else:
         try:
-            source = timm.create_model(name, pretrained=True).state_dict()
+            with no_network_if_offline():
+                source = timm.create_model(name, pretrained=True).state_dict()
         except (OSError, RuntimeError) as error:
             raise cannot_fetch(name, error) from error
     for layers in _NAMES.values():

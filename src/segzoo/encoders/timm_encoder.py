@@ -13,7 +13,7 @@ from timm.models import model_entrypoint
 from torch import Tensor
 
 from segzoo.encoders.base import Encoder
-from segzoo.encoders.weights import cannot_fetch, load_weights
+from segzoo.encoders.weights import cannot_fetch, load_weights, no_network_if_offline
 from segzoo.errors import PairingError
 from segzoo.features import Features
 from segzoo.layers.dilation import dilate, dry_run
@@ -71,14 +71,17 @@ class TimmEncoder(Encoder):
         self.name = name
         self.in_channels = in_channels
         try:
-            self.net, dilated = _create(name, in_channels, output_stride, family, pretrained=weights == "imagenet")
+            with no_network_if_offline():
+                self.net, dilated = _create(name, in_channels, output_stride, family, pretrained=weights == "imagenet")
         except (OSError, RuntimeError) as error:
             if weights == "imagenet":
                 raise cannot_fetch(name, error) from error
             raise PairingError(f"Encoder {name!r} gives no feature maps: {error} {_WAY_OUT}") from error
         config = self.net.pretrained_cfg
         deepest = self.net.feature_info.reduction()[-1]
-        self.multiple = config["input_size"][-1] if family.pads_to_own_size else max(32, deepest)
+        # At an output stride of 8 no map is smaller than 1/8: more padding would only add borders that are not there.
+        needed = output_stride or max(32, deepest)
+        self.multiple = config["input_size"][-1] if family.pads_to_own_size else needed
         self.mean, self.std = (_per_channel(config[key], in_channels) for key in ("mean", "std"))
         # EfficientNet's wrapper has no such attribute, and is NCHW.
         self._channels_last = str(getattr(self.net, "output_fmt", "NCHW")).endswith("NHWC")

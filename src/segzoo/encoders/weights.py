@@ -1,20 +1,36 @@
 """Pretrained weights for timm encoders: timm's own, or a file in timm's or torchvision's naming."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
 from timm.models import adapt_input_conv
 from torch import Tensor
 
+from segzoo.catalog.cache import offline
 from segzoo.checkpoints.reading import read, some
 from segzoo.errors import CheckpointError, DownloadError
 
 
+@contextlib.contextmanager
+def no_network_if_offline() -> Iterator[None]:
+    """SEGZOO_OFFLINE=1 holds for what timm fetches from the hub too; what is in its cache still loads."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline() is not None
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def cannot_fetch(name: str, error: Exception) -> DownloadError:
     """The error for weights that timm could not get, with the way that needs no network."""
-    reason = str(error).strip().rpartition("\n")[2]
+    setting = offline()
+    reason = f"{setting} forbids the network." if setting else str(error).strip().rpartition("\n")[2]
     return DownloadError(
         f"Could not fetch timm's weights for {name!r}: {reason} "
         f"Without a network, pass the file: encoder_weights='path/to/{name}.safetensors' (or .pth); "
@@ -40,7 +56,9 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
         CheckpointError: no such file, not readable, or it lacks weights of this network (named).
     """
     if not Path(path).is_file():
-        raise CheckpointError(f"No file {path}. encoder_weights takes None, 'imagenet', or the path of a weights file.")
+        raise CheckpointError(
+            f"No file {path}. encoder_weights takes None, 'imagenet', a timm tag, or the path of a weights file."
+        )
     source = read(Path(path))
     state: dict[str, Tensor] = {}
     missing, misfits = [], []
