@@ -54,16 +54,17 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
     if path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an exported graph: segzoo.runtime.Session({str(path)!r}) runs it.")
-    if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
-        raise CheckpointError(
-            f"{path} is not a file of segzoo.save. If it is torchvision's FCN or segmentation-models-pytorch's Unet, "
-            f"segzoo.convert({str(path)!r}) makes a model of it; encoder weights go to create(..., encoder_weights=)."
-        )
     try:
         with safe_open(path, framework="pt") as file:
             record = metadata.decode(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (OSError, SafetensorError, ValueError) as error:
+        if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
+            raise CheckpointError(
+                f"{path} is not a file of segzoo.save. If it is torchvision's FCN or segmentation-models-pytorch's "
+                f"Unet, segzoo.convert({str(path)!r}) makes a model of it; encoder weights go to create's "
+                "encoder_weights=."
+            ) from error
         raise CheckpointError(
             f"{path} is not a whole .safetensors file ({error}). Copy or download it again, and compare its sha256."
         ) from error
