@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segzoo._version import __version__
 from segzoo.aside import written_aside
@@ -217,9 +217,9 @@ def record(model: SegmentationModel) -> dict[str, Any]:
     }
 
 
-def count(model: SegmentationModel) -> int:
-    """The number of parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def count(module: nn.Module) -> int:
+    """The number of parameters, of a model or of a part of one."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def weights_sha256(model: SegmentationModel) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segzoo.cli import console, words
+from segzoo.cli.evaluate import Exclude, Select
 from segzoo.errors import OptionError, SegzooError
 
 if TYPE_CHECKING:
@@ -24,12 +25,8 @@ def augment(
         str, typer.Option(metavar=words.DATA_SETS, help="Which data set it is; folder is one of your own.")
     ] = "folder",
     split: Annotated[str | None, typer.Option(help="Such as train or val.", show_default="the one to train on")] = None,
-    select: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Names to take, such as '0001TP*'; may be repeated.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Names to leave out; may be repeated.")
-    ] = None,
+    select: Select = None,
+    exclude: Exclude = None,
     recipe: Annotated[
         Path | None,
         typer.Option(

@@ -98,7 +98,7 @@ def _parameters(record: Mapping[str, Any]) -> int:
     """Numbers that are trained; of an .onnx file too, which holds others: constants, and weights that were fused."""
     import torch
 
-    from segzoo.factory import create
+    from segzoo.factory import count, create
 
     with torch.device("meta"):
         model = create(
@@ -109,7 +109,7 @@ def _parameters(record: Mapping[str, Any]) -> int:
             output_stride=record["output_stride"],
             **record["options"],
         )
-    return sum(weights.numel() for weights in model.parameters())
+    return count(model)
 
 
 def _latency(predictor: "Predictor", image: "Pixels") -> float:

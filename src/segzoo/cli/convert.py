@@ -77,7 +77,7 @@ def convert(
     with console.Steps() as step:
         step("loading torch")
         from segzoo import converting
-        from segzoo.factory import save
+        from segzoo.factory import count, save
 
         step(f"converting {weights}")
         with warnings.catch_warnings(record=True) as said:
@@ -105,7 +105,7 @@ def convert(
             ("decoder", config.decoder),
             ("encoder", f"{config.encoder}, output stride {config.output_stride}"),
             ("classes", f"{config.num_classes} ({', '.join(config.labels.names[:3])}, ...)"),
-            ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
+            ("parameters", f"{count(model):,}"),
             ("size", console.megabytes(target.stat().st_size)),
         ]
     )

@@ -134,6 +134,8 @@ def _latency(session: "Session", pixels: "Pixels", step: console.Steps) -> tuple
 
 
 def _report(model: "SegmentationModel", done: "Export", session: "Session", latency: str) -> None:
+    from segzoo.factory import count
+
     proof = done.proof
     config = model.config
     options = "".join(f", {name}={value}" for name, value in config.options.items())
@@ -141,7 +143,7 @@ def _report(model: "SegmentationModel", done: "Export", session: "Session", late
     console.facts(
         [
             ("model", f"{config.decoder} on {config.encoder}{options}, {config.num_classes} classes, random weights"),
-            ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
+            ("parameters", f"{count(model):,}"),
             ("export time", f"{done.seconds:.1f} s, with {len(proof.cases)} comparisons against torch"),
             ("logits differ by", f"{files.difference(proof.logits_difference)} of the largest{judged}"),
             ("same label", f"{files.agreement(proof.label_agreement)} of pixels"),

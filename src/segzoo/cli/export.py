@@ -218,6 +218,7 @@ def export(
     with console.Steps() as step:
         step("loading torch")
         from segzoo import exporting
+        from segzoo.factory import count
 
         model = _load(source, step) if from_file else _create(source, given, step)
         name = name or _plain(f"{model.config.decoder}-{model.config.encoder}")
@@ -240,7 +241,7 @@ def export(
                 calibration=images,
                 progress=step,
             )
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = count(model)
     if repository is None:
         _report(done, done.path, parameters)
         _session(done.path, io.value)

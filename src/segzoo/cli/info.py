@@ -13,8 +13,6 @@ from segzoo.cli import console, files
 from segzoo.errors import PairingError, unknown
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from segzoo.decoders import Decoder
 
 
@@ -98,7 +96,7 @@ def _is_encoder(name: str) -> bool:
 def _decoder(name: str, kind: "type[Decoder]") -> None:
     import torch
 
-    from segzoo.factory import create
+    from segzoo.factory import count, create
 
     with torch.device("meta"):
         model = create(name)
@@ -142,6 +140,7 @@ def _encoder(name: str) -> None:
     import torch
 
     from segzoo.encoders import create_encoder
+    from segzoo.factory import count
 
     with console.Steps(lines=False) as step, torch.device("meta"):
         step(f"building {name}")
@@ -174,11 +173,6 @@ def _encoder(name: str) -> None:
     console.line()
     maps = zip(features.levels, features.channels, features.strides, strict=True)
     console.table(("level", "channels", "stride"), [tuple(map(str, row)) for row in maps], right=(0, 1, 2))
-
-
-def count(module: "nn.Module") -> int:
-    """The number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _numbers(values: tuple[float, ...]) -> str:

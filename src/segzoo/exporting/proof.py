@@ -4,7 +4,7 @@ import copy
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -61,6 +61,14 @@ class Case:
     images: int = 1
     """how many images it took; more than one only where a switch flipped"""
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        return self.batch, self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        return math.prod(self.size)
+
 
 @dataclass(frozen=True)
 class Proof:
@@ -89,24 +97,24 @@ class Proof:
         return self._share("near")
 
     def _share(self, what: Literal["near", "label_agreement"]) -> float:
-        pixels = [case.batch * case.height * case.width for case in self.telling]
-        shares: list[float] = [getattr(case, what) for case in self.telling]
-        return sum(share * n for share, n in zip(shares, pixels, strict=True)) / sum(pixels) if pixels else math.nan
+        pixels = sum(case.pixels for case in self.telling)
+        return sum(getattr(case, what) * case.pixels for case in self.telling) / pixels if pixels else math.nan
 
     def accepts(self, case: Case) -> bool:
         """Whether one comparison is good enough by itself. False for NaN."""
         if not self.unpooling:
             # Of float16's logits only NaN is refused: its labels are judged, over all cases.
             return case.logits_difference <= (1.0 if self.half else LOGITS)
-        if case.batch * case.height * case.width < 1000:
+        if case.pixels < 1000:
             return math.isfinite(case.logits_difference)
         return case.label_agreement >= UNPOOLING_FLOOR if self.half else case.near >= UNPOOLING_FLOOR
 
     @property
     def holds(self) -> bool:
         """Every telling comparison is good enough, each size has one, and so are the labels over all their pixels."""
-        sizes = {(case.batch, case.height, case.width) for case in self.telling}
-        if not all(map(self.accepts, self.telling)) or len(sizes) < len({c[:3] for c in map(astuple, self.cases)}):
+        if not all(map(self.accepts, self.telling)):
+            return False
+        if {case.size for case in self.telling} < {case.size for case in self.cases}:
             return False
         match self.unpooling, self.half:
             case True, False:

@@ -69,12 +69,6 @@ class Loss(nn.Module):
         classes = torch.arange(logits.shape[1], device=logits.device)[:, None, None]
         return probabilities, (target[:, None] == classes) & valid, valid
 
-    def _overlap(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each class, in pixels: probability where it is true, all its probability, and how many are true."""
-        probabilities, truth, valid = self._truth(logits, target)
-        both = torch.where(truth, probabilities, 0.0).sum((0, 2, 3))
-        return both, torch.where(valid, probabilities, 0.0).sum((0, 2, 3)), truth.sum((0, 2, 3)).to(both.dtype)
-
 
 class CrossEntropy(Loss):
     """Cross-entropy, weighted by class and by pixel.
@@ -162,7 +156,35 @@ class Focal(Loss):
         return _mean(costs.sum(), counts.sum())
 
 
-class Dice(Loss):
+class Overlap(Loss):
+    """A cost of how much the probabilities and the truth of each class overlap. Abstract: Dice and Jaccard say which.
+
+    Args:
+        ignored: the id that does not count.
+        smooth: added above and below, in pixels.
+
+    Raises:
+        OptionError: a `smooth` below 0.
+    """
+
+    def __init__(self, ignored: int, *, smooth: float = 0.0) -> None:
+        super().__init__(ignored)
+        if not 0 <= smooth < float("inf"):
+            raise OptionError(f"smooth is 0 or more, not {smooth}.")
+        self.smooth = smooth
+
+    def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
+        probabilities, truth, valid = self._truth(logits, target)
+        both = torch.where(truth, probabilities, 0.0).sum((0, 2, 3))
+        given, true = torch.where(valid, probabilities, 0.0).sum((0, 2, 3)), truth.sum((0, 2, 3)).to(both.dtype)
+        return _over_present(self.missed(both, given, true), true)
+
+    def missed(self, both: Tensor, given: Tensor, true: Tensor) -> Tensor:
+        """What each class costs, (C,), by sums in pixels: probability where it is true, all of it, its true pixels."""
+        raise NotImplementedError
+
+
+class Dice(Overlap):
     """1 - Dice of probabilities, a mean over the classes in the batch's truth.
 
     Milletari, Navab, Ahmadi: V-Net, arXiv 1606.04797, with probabilities that are not squared. Sums are over the whole
@@ -173,16 +195,11 @@ class Dice(Loss):
         smooth: added above and below, in pixels.
     """
 
-    def __init__(self, ignored: int, *, smooth: float = 0.0) -> None:
-        super().__init__(ignored)
-        self.smooth = _smooth(smooth)
-
-    def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
-        both, given, true = self._overlap(logits, target)
-        return _over_present(1 - (2 * both + self.smooth) / (given + true + self.smooth).clamp_min(_TINY), true)
+    def missed(self, both: Tensor, given: Tensor, true: Tensor) -> Tensor:
+        return 1 - (2 * both + self.smooth) / (given + true + self.smooth).clamp_min(_TINY)
 
 
-class Jaccard(Loss):
+class Jaccard(Overlap):
     """1 - intersection over union of probabilities, a mean over the classes in the batch's truth.
 
     Rahman, Wang: Optimizing Intersection-Over-Union in Deep Neural Networks for Image Segmentation, ISVC 2016.
@@ -192,13 +209,8 @@ class Jaccard(Loss):
         smooth: added above and below, in pixels.
     """
 
-    def __init__(self, ignored: int, *, smooth: float = 0.0) -> None:
-        super().__init__(ignored)
-        self.smooth = _smooth(smooth)
-
-    def cost(self, logits: Tensor, target: Tensor, pixel_weights: Tensor | None) -> Tensor:
-        both, given, true = self._overlap(logits, target)
-        return _over_present(1 - (both + self.smooth) / (given + true - both + self.smooth).clamp_min(_TINY), true)
+    def missed(self, both: Tensor, given: Tensor, true: Tensor) -> Tensor:
+        return 1 - (both + self.smooth) / (given + true - both + self.smooth).clamp_min(_TINY)
 
 
 class Lovasz(Loss):
@@ -323,12 +335,6 @@ def _weights(weights: Sequence[float] | Tensor | None) -> Tensor | None:
     if values.ndim != 1 or not bool((values >= 0).all()) or not bool(values.isfinite().all()):
         raise OptionError(f"Class weights are one number of 0 or more a class, not {weights!r}.")
     return values
-
-
-def _smooth(smooth: float) -> float:
-    if not 0 <= smooth < float("inf"):
-        raise OptionError(f"smooth is 0 or more, not {smooth}.")
-    return smooth
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:
