@@ -118,7 +118,7 @@ def test_every_decoder_works_with_the_encoder_it_names() -> None:
 
 
 def test_defaults() -> None:
-    assert list_models() == list(DECODERS)
+    assert list_models() == [*DECODERS, *PAPERS]
     with torch.device("meta"):
         assert create("unet").config.num_classes == 21
         model = create("unet", labels="camvid")
@@ -153,15 +153,15 @@ def test_a_file_rebuilds_the_model(decoder: str, options: dict[str, object], tmp
     assert json.loads(json.dumps(again.config.options)) == json.loads(json.dumps(model.config.options))
     assert again.config.info == {"trained_on": "nothing", "metrics": {"mean_iu": 0.5}}
     assert again.labels == LABEL_SETS["camvid"]
-    assert (again.encoder.mean, again.encoder.std) == (model.encoder.mean, model.encoder.std)
+    assert (again.mean, again.std) == (model.mean, model.std)
     image = torch.randn(1, model.config.in_channels, 33, 47)
     assert torch.equal(again(image), model(image))
 
 
 def test_normalisation_comes_from_the_file(tmp_path: Path) -> None:
     model = tiny()
-    model.encoder.mean = (0.1, 0.2, 0.3)
-    assert load(save(model, tmp_path / "m")).encoder.mean == (0.1, 0.2, 0.3)
+    model.mean = (0.1, 0.2, 0.3)
+    assert load(save(model, tmp_path / "m")).mean == (0.1, 0.2, 0.3)
 
 
 def test_loading_initialises_nothing(tmp_path: Path) -> None:
@@ -187,14 +187,14 @@ def test_a_loaded_model_trains(tmp_path: Path) -> None:
 def test_another_number_of_classes_keeps_everything_but_the_head(decoder: str, tmp_path: Path) -> None:
     options = {"upsample": "transposed"} if "transposed" in getattr(DECODERS[decoder], "upsamples", ()) else {}
     model = create(decoder, encoder="test_resnet", num_classes=5, **options)
-    model.encoder.mean = (0.1, 0.2, 0.3)
+    model.mean = (0.1, 0.2, 0.3)
     path = save(model.with_info(licence="CC0"), tmp_path / "m")
     again = load(path, num_classes=3)
     old, new = model.state_dict(), again.state_dict()
     changed = {name for name in old if old[name].shape != new[name].shape}
     assert changed == {name for name in old if 5 in old[name].shape}
     assert all(torch.equal(old[name], new[name]) for name in old if name not in changed)
-    assert again.labels == LabelSet.generic(3) and again.encoder.mean == (0.1, 0.2, 0.3)
+    assert again.labels == LabelSet.generic(3) and again.mean == (0.1, 0.2, 0.3)
     assert again.config.info == {"started_from": {"licence": "CC0", "num_classes": 5}}
     assert not again.training
     assert again(torch.randn(1, 3, 33, 47)).shape == (1, 3, 33, 47)

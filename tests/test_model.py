@@ -140,7 +140,7 @@ def test_auxiliary_is_none_where_there_is_none() -> None:
 def test_normalise_is_the_textbook_formula() -> None:
     model = small("unet", "test_resnet")
     images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
-    mean, std = torch.tensor(model.encoder.mean), torch.tensor(model.encoder.std)
+    mean, std = torch.tensor(model.mean), torch.tensor(model.std)
     expected = ((images / 255 - mean) / std).permute(0, 3, 1, 2)
     torch.testing.assert_close(model.normalise(images), expected, atol=1e-5, rtol=1e-5)
 

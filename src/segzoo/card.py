@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segzoo.metadata import title
+
 _LICENCES = (
     *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "isc", "zlib", "unlicense"),
     *("cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0"),
@@ -33,7 +35,7 @@ def model_card(record: Mapping[str, Any], params: int, source: str, onnx: Mappin
     licence = info.get("licence", info.get("license"))
     parts = [
         f"---\n{_front_matter(record, licence, onnx is not None)}\n---",
-        f"# {record['decoder']} on {record['encoder']}",
+        f"# {title(record)}",
         f"Semantic segmentation into {len(record['labels']['names'])} classes, with "
         f"[segzoo](https://pypi.org/project/segmentation-zoo/).",
         "## How to load it",
@@ -45,7 +47,11 @@ def model_card(record: Mapping[str, Any], params: int, source: str, onnx: Mappin
             ("", ""),
             [
                 ("decoder", _options(record)),
-                ("encoder", f"{record['encoder']}, output stride {record['output_stride']}"),
+                *(
+                    [("encoder", f"{record['encoder']}, output stride {record['output_stride']}")]
+                    if record["encoder"]
+                    else []
+                ),
                 ("parameters", f"{params:,}"),
                 ("image channels", record["in_channels"]),
                 ("mean", _numbers(record["mean"])),
@@ -69,12 +75,13 @@ def _front_matter(record: Mapping[str, Any], licence: Any, onnx: bool) -> str:
 
     name = None if licence is None else " ".join(str(licence).split())
     known = name is not None and name.lower() in _LICENCES
+    names = record["decoder"], record["encoder"]
     data = ModelCardData(
         library_name="segzoo",
         pipeline_tag="image-segmentation",
         license=None if name is None else name.lower() if known else "other",
         license_name=None if name is None or known else re.sub(r"[^a-z0-9.]+", "-", name.lower())[:60].strip("-."),
-        tags=["segzoo", "semantic-segmentation", record["decoder"], record["encoder"], *(["onnx"] if onnx else [])],
+        tags=["segzoo", "semantic-segmentation", *filter(None, names), *(["onnx"] if onnx else [])],
     )
     text: str = data.to_yaml()
     return text

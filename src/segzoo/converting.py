@@ -16,7 +16,7 @@ from segzoo.errors import CheckpointError, OptionError, PairingError, unknown
 from segzoo.factory import create, with_classes
 from segzoo.labels import LabelSet
 from segzoo.layers.dilation import dry_run
-from segzoo.model import SegmentationModel
+from segzoo.model import EncoderDecoder, SegmentationModel
 
 SOURCES = {"torchvision": torchvision, "smp": smp}
 """By the name that `source` takes; each recognises its own tensors and says them in segzoo's words."""
@@ -99,7 +99,7 @@ def convert(
     return with_classes(model.eval(), num_classes, labels)
 
 
-def _build(foreign: Foreign, in_channels: int) -> SegmentationModel:
+def _build(foreign: Foreign, in_channels: int) -> EncoderDecoder:
     model = create(
         foreign.decoder,
         foreign.encoder,
@@ -109,7 +109,8 @@ def _build(foreign: Foreign, in_channels: int) -> SegmentationModel:
         **foreign.options,
     )
     if foreign.normalisation is not None and in_channels == 3:
-        model.encoder.mean, model.encoder.std = foreign.normalisation
+        model.mean, model.std = foreign.normalisation
+    assert isinstance(model, EncoderDecoder)  # Foreign names an encoder
     return model
 
 
@@ -157,9 +158,9 @@ def _in_channels(plan: SegmentationModel, foreign: Foreign) -> int:
     return 3
 
 
-def _check_sizes(model: SegmentationModel, foreign: Foreign) -> None:
+def _check_sizes(model: EncoderDecoder, foreign: Foreign) -> None:
     """Refuses an encoder that loses rows on its way down: both libraries then resize, each in its own way."""
-    size = 8 * model.encoder.multiple
+    size = 8 * model.multiple
     deepest = dry_run(model.encoder, model.config.in_channels, size)[-1]
     if deepest.shape[-1] * model.encoder.features.strides[-1] != size:
         raise PairingError(

@@ -1,7 +1,6 @@
 """create, save, rebuild: models by name, and models in files."""
 
 import hashlib
-import inspect
 import math
 import operator
 import os
@@ -9,8 +8,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +23,9 @@ from segzoo.encoders import Encoder, create_encoder
 from segzoo.encoders.classifier import hidden_weights
 from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, unknown
 from segzoo.labels import LabelSet, label_set
-from segzoo.model import ModelConfig, SegmentationModel
+from segzoo.model import EncoderDecoder, ModelConfig, SegmentationModel
+from segzoo.options import check_options
+from segzoo.papers import PAPERS, Paper
 
 
 def create(
@@ -33,7 +33,7 @@ def create(
     encoder: str | None = None,
     num_classes: int | None = None,
     *,
-    in_channels: int = 3,
+    in_channels: int | None = None,
     encoder_weights: str | os.PathLike[str] | None = None,
     output_stride: int | None = None,
     labels: str | LabelSet | None = None,
@@ -42,11 +42,13 @@ def create(
     """Builds a model by name, with random weights unless `encoder_weights` says otherwise.
 
     Args:
-        decoder: "fcn32s", "fcn16s", "fcn8s", "fcn", "unet", "segnet", "deconvnet", "deeplab_largefov".
+        decoder: "fcn32s", "fcn16s", "fcn8s", "fcn", "unet", "segnet", "deconvnet", "deeplab_largefov"; or the name of
+            a paper's network, whole and to the letter, such as "paper/fcn8s" (`list_models`).
         encoder: "vgg16", "resnet101", "xception", "mobilenet", or any timm name that forms a pyramid
-            (`list_encoders`); None takes the paper's own.
-        num_classes: at least 2, background counted. None takes the number of `labels`, or 21 without these.
-        in_channels: channels of the image, 1 to 16.
+            (`list_encoders`); None takes the paper's own. A paper's network has none to choose.
+        num_classes: at least 2, background counted. None takes the number of `labels`, or without these the paper
+            network's own, and 21 of anything else.
+        in_channels: channels of the image, 1 to 16; None is 3, or the paper network's own.
         encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), or the path of a timm or
             torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them.
         output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
@@ -62,16 +64,27 @@ def create(
         PairingError: encoder and decoder cannot work together; the message names a pairing that works.
         DownloadError, CheckpointError: the encoder's weights cannot be had, or do not fit.
     """
-    kind = _decoder(decoder)
+    kind = _kind(decoder)
     if encoder is not None and not isinstance(encoder, str):
         raise OptionError(
             f"encoder is a name such as 'resnet101', not {encoder!r}. num_classes= is the number of classes."
         )
-    _check_options(decoder, kind, options)
+    check_options(decoder, kind, options)
     labels = _labels(labels)
+    own_classes, own_channels = (kind.classes, kind.channels) if issubclass(kind, Paper) else (21, 3)
     if num_classes is None:
-        num_classes = 21 if labels is None else len(labels)
-    num_classes, in_channels = _whole("num_classes", num_classes), _whole("in_channels", in_channels)
+        num_classes = own_classes if labels is None else len(labels)
+    num_classes = _whole("num_classes", num_classes)
+    in_channels = own_channels if in_channels is None else _whole("in_channels", in_channels)
+    if issubclass(kind, Paper):
+        chosen = {"encoder": encoder, "encoder_weights": encoder_weights, "output_stride": output_stride}
+        given = [name for name, value in chosen.items() if value is not None]
+        if given:
+            raise PairingError(f"{decoder!r} is a whole network: it takes no {' and no '.join(given)}.")
+        if not 1 <= in_channels <= 16:
+            raise OptionError(f"in_channels is 1 to 16, not {in_channels}.")
+        labels = _labels_for(num_classes, labels)
+        return _build(ModelConfig(decoder, None, num_classes, labels, in_channels, None, options))
     if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
         raise OptionError(
             f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
@@ -89,8 +102,8 @@ def create(
 
 
 def list_models() -> list[str]:
-    """Names of the decoders, the first argument of `create`."""
-    return list(DECODERS)
+    """The first argument of `create`: names of the decoders, then of the papers' networks."""
+    return [*DECODERS, *PAPERS]
 
 
 def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
@@ -146,7 +159,7 @@ def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
         config = _config(found)
         with torch.device("meta"):
             model = _build(config, measure=False)  # whoever saved it had measured it
-        model.encoder.mean, model.encoder.std = _normalisation(found, config.in_channels)
+        model.mean, model.std = _normalisation(found, config.in_channels)
     except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         written = found.get("version", "?")
         raise CheckpointError(
@@ -195,7 +208,7 @@ def with_classes(
     own = fresh.state_dict()
     kept = {name: tensor for name, tensor in model.state_dict().items() if tensor.shape == own[name].shape}
     fresh.load_state_dict(kept, strict=False, assign=True)
-    fresh.encoder.mean, fresh.encoder.std = model.encoder.mean, model.encoder.std
+    fresh.mean, fresh.std = model.mean, model.std
     return fresh.train(model.training)
 
 
@@ -211,8 +224,9 @@ def record(model: SegmentationModel) -> dict[str, Any]:
         "output_stride": config.output_stride,
         "options": config.options,
         "labels": config.labels.to_dict(),
-        "mean": list(model.encoder.mean),
-        "std": list(model.encoder.std),
+        "mean": list(model.mean),
+        "std": list(model.std),
+        "channel_order": model.channel_order,
         "info": config.info,
     }
 
@@ -232,8 +246,8 @@ def weights_sha256(model: SegmentationModel) -> str:
 
 
 def _config(found: Mapping[str, Any]) -> ModelConfig:
-    kind = _decoder(found["decoder"])
-    _check_options(found["decoder"], kind, found["options"])
+    kind = _kind(found["decoder"])
+    check_options(found["decoder"], kind, found["options"])
     return ModelConfig(
         decoder=found["decoder"],
         encoder=found["encoder"],
@@ -254,7 +268,11 @@ def _normalisation(found: Mapping[str, Any], channels: int) -> tuple[tuple[float
 
 
 def _build(config: ModelConfig, encoder_weights: str | None = None, measure: bool = True) -> SegmentationModel:
-    kind = _decoder(config.decoder)
+    kind = _kind(config.decoder)
+    if issubclass(kind, Paper):
+        return kind(config, **config.options)
+    if config.encoder is None or config.output_stride is None:
+        raise OptionError(f"Decoder {config.decoder!r} needs an encoder and an output stride.")
     works = f"segzoo.create({config.decoder!r}, encoder={kind.encoder!r}) works."
     if config.output_stride not in kind.output_strides:
         raise PairingError(
@@ -280,7 +298,7 @@ def _build(config: ModelConfig, encoder_weights: str | None = None, measure: boo
     decoder = kind(encoder.features, config.num_classes, **config.options)
     if encoder_weights is not None and kind.has_hidden and encoder.features.classifier:
         _load_hidden(decoder, encoder, encoder_weights)
-    return SegmentationModel(encoder, decoder, config)
+    return EncoderDecoder(encoder, decoder, config)
 
 
 def _labels(labels: Any) -> LabelSet | None:
@@ -312,40 +330,14 @@ def _load_hidden(decoder: Decoder, encoder: Encoder, encoder_weights: str) -> No
         )
 
 
-def _decoder(name: str) -> type[Decoder]:
+def _kind(name: str) -> type[Decoder] | type[Paper]:
     if not isinstance(name, str):
         raise OptionError(f"The decoder is a name such as 'unet', not {name!r}.")
-    if name not in DECODERS:
-        raise unknown("decoder", name, DECODERS, f"Decoders are {', '.join(DECODERS)}.")
-    return DECODERS[name]
-
-
-def _check_options(name: str, kind: type[Decoder], options: Mapping[str, Any]) -> None:
-    """Refuses an option that the decoder's __init__ does not name, and a value of another type than it says there."""
-    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    types = get_type_hints(kind.__init__)
-    for option, value in options.items():
-        if option in known and option != "upsample" and not _fits(value, types[option]):
-            raise OptionError(f"{option}= of {name!r} is {types[option]}, not {value!r}.")
-        if option not in known:
-            raise unknown("option", option, known, f"{name!r} takes {', '.join(known) or 'no options'}.")
-    ways = getattr(kind, "upsamples", ())
-    if "upsample" in options and options["upsample"] not in ways:
-        raise unknown("upsample", str(options["upsample"]), ways, f"{name!r} takes {', '.join(ways)}.")
-
-
-def _fits(value: object, hint: Any) -> bool:
-    """Whether a value is of a type that a decoder's option has: bool, int, str, a tuple (a list will do), None."""
-    if isinstance(hint, UnionType) or get_origin(hint) is Union:
-        return any(_fits(value, one) for one in get_args(hint))
-    if get_origin(hint) is tuple:
-        parts = get_args(hint)
-        if not isinstance(value, list | tuple):
-            return False
-        if parts[-1] is Ellipsis:
-            parts = parts[:1] * len(value)
-        return len(value) == len(parts) and all(map(_fits, value, parts))
-    return type(value) is hint  # exactly: True is an int to isinstance
+    kinds: dict[str, type[Decoder] | type[Paper]] = {**DECODERS, **PAPERS}
+    if name not in kinds:
+        known = f"Decoders are {', '.join(DECODERS)}; papers' networks {', '.join(PAPERS)}."
+        raise unknown("decoder", name, kinds, known)
+    return kinds[name]
 
 
 def _whole(name: str, value: Any) -> int:

@@ -15,6 +15,11 @@ def encode(record: Mapping[str, Any]) -> dict[str, str]:
     return {PREFIX + key: json.dumps(value) for key, value in record.items()}
 
 
+def title(record: Mapping[str, Any]) -> str:
+    """What to call the model of a record: "unet on mobilenet", or the name of a paper's whole network."""
+    return f"{record['decoder']} on {record['encoder']}" if record["encoder"] else str(record["decoder"])
+
+
 def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
     """The inverse of `encode`; keys of others are left out.
 

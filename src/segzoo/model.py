@@ -1,4 +1,4 @@
-"""A segmentation model: an encoder, a decoder, and the padding and resizing around them."""
+"""A segmentation model: what all of them are, and the one made of an encoder and a decoder."""
 
 import contextlib
 import json
@@ -24,29 +24,40 @@ class ModelConfig:
     """What rebuilds a model; with its weights, what a checkpoint holds."""
 
     decoder: str
-    encoder: str
+    """The name of a decoder, or of a paper's whole network ("paper/fcn8s")."""
+
+    encoder: str | None
+    """None of a paper's network, as is `output_stride`."""
+
     num_classes: int
     labels: LabelSet
     in_channels: int = 3
-    output_stride: int = 32
+    output_stride: int | None = 32
     options: dict[str, Any] = field(default_factory=dict)
-    """The decoder's own options, those that were given."""
+    """The decoder's or paper's own options, those that were given."""
 
     info: dict[str, Any] = field(default_factory=dict)
     """Whatever else belongs to the weights, as JSON values: training data, metrics, licence."""
 
 
 class SegmentationModel(nn.Module):
-    """Image (N, in_channels, H, W), normalised, any H, W >= 1 -> logits (N, num_classes, H, W).
+    """Abstract: image (N, in_channels, H, W), normalised, any H, W >= 1 -> logits (N, num_classes, H, W).
 
-    `segzoo.create` builds one. `predict` takes photographs; `forward` takes what `normalise` returns.
+    `segzoo.create` builds one: an `EncoderDecoder`, or a paper's own network. `predict` takes photographs; `forward`
+    takes what `normalise` returns.
     """
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, config: ModelConfig) -> None:
+    multiple: int
+    """Height and width are padded to multiples of this, on the right and at the bottom."""
+
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    """Of what `normalise` returns. Images, `mean` and `std` are RGB always."""
+
+    def __init__(self, config: ModelConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
         self.config = config
+        self.mean = mean
+        self.std = std
 
     @property
     def labels(self) -> LabelSet:
@@ -66,54 +77,54 @@ class SegmentationModel(nn.Module):
                 "model.normalise turns uint8 images (N, H, W, channels) into them, and model.predict takes photographs."
             )
         height, width = image.shape[-2:]
-        padded = self._pad(image)
-        maps = self.encoder(padded)
-        logits = self._resize(self.decoder(maps), padded)[..., :height, :width]
+        logits, second = self.scores(image, auxiliary)
+        logits = logits[..., :height, :width]
         if not auxiliary:
             return logits
-        second = self.decoder.auxiliary(maps)
-        return logits, None if second is None else self._resize(second, padded)[..., :height, :width]
+        return logits, None if second is None else second[..., :height, :width]
 
-    def padded_logits(self, image: Tensor) -> Tensor:
-        """What `forward` gives before it crops: (N, num_classes, H', W'), the next multiples that the encoder takes.
+    def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+        """What `forward` gives before it crops: logits whose upper left corner, of the image's size, is the result.
 
         Cropping labels instead of logits moves a byte a pixel, not num_classes floats.
+
+        Returns:
+            logits (N, num_classes, H', W'), H' >= H and W' >= W, and the auxiliary head's where these are asked for and
+            there is such a head.
         """
-        padded = self._pad(image)
-        return self._resize(self.decoder(self.encoder(padded)), padded)
+        raise NotImplementedError
 
     def _pad(self, image: Tensor) -> Tensor:
-        """To multiples of what the encoder takes, on the right and at the bottom."""
+        """To multiples, on the right and at the bottom."""
         height, width = image.shape[-2:]
         # Written so that torch.compile and the exporter both see sizes as multiples: -height % k breaks the first.
-        k = self.encoder.multiple
+        k = self.multiple
+        if k == 1:
+            return image
         padded_height, padded_width = (height + k - 1) // k * k, (width + k - 1) // k * k
         if self.training and image.shape[0] * (padded_height // k) * (padded_width // k) == 1:
             padded_width += k  # batch normalisation refuses to train on the deepest map's one single value
         # Zero after normalisation is what the first convolution's own padding shows it anyway.
         return F.pad(image, (0, padded_width - width, 0, padded_height - height))
 
-    def _resize(self, logits: Tensor, padded: Tensor) -> Tensor:
-        return F.interpolate(logits, padded.shape[-2:], mode="bilinear", align_corners=False)
-
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 images (N, H, W, in_channels), 0-255 -> what `forward` takes, float32 (N, in_channels, H, W).
 
-        (x / 255 - mean) / std, folded into one scale and one shift.
+        (x / 255 - mean) / std, folded into one scale and one shift; channels as `channel_order` says.
         """
         channels = self.config.in_channels
         if images.ndim != 4 or images.shape[3] != channels or images.dtype != torch.uint8:
             raise ImageError(
                 f"normalise takes uint8 images (N, H, W, {channels}), 0-255, not {images.dtype} {tuple(images.shape)}."
             )
-        mean, std = torch.tensor([self.encoder.mean, self.encoder.std], dtype=torch.float64)
+        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64)
         scale, shift = (t.to(images.device, torch.float32)[:, None, None] for t in (1 / (255 * std), -mean / std))
         normalised: Tensor = images.permute(0, 3, 1, 2).float() * scale + shift
-        return normalised
+        return normalised[:, [2, 1, 0]] if self.channel_order == "BGR" else normalised
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind."""
-        logits = self.padded_logits(self.normalise(images))
+        logits, _ = self.scores(self.normalise(images), auxiliary=False)
         height, width = images.shape[1:3]
         return self.labels_of(logits)[:, :height, :width], logits[..., :height, :width]
 
@@ -161,6 +172,27 @@ class SegmentationModel(nn.Module):
             raise OptionError(f"with_info takes what JSON can hold (numbers, texts, lists, dicts): {error}.") from None
         self.config = replace(self.config, info={**self.config.info, **info})
         return self
+
+
+class EncoderDecoder(SegmentationModel):
+    """Any encoder under any decoder, and the padding and resizing around them."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, config: ModelConfig) -> None:
+        super().__init__(config, encoder.mean, encoder.std)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.multiple = encoder.multiple
+
+    def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+        padded = self._pad(image)
+        maps = self.encoder(padded)
+        second = self.decoder.auxiliary(maps) if auxiliary else None
+        size = padded.shape[-2:]
+        return _resize(self.decoder(maps), size), None if second is None else _resize(second, size)
+
+
+def _resize(logits: Tensor, size: torch.Size) -> Tensor:
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 @contextlib.contextmanager

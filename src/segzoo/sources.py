@@ -50,5 +50,5 @@ def load(
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
     """Gives a converted model what its own file does not say: classes, normalisation, where it comes from."""
     model.config = replace(model.config, labels=label_set(entry.labels))
-    model.encoder.mean, model.encoder.std = entry.mean, entry.std
+    model.mean, model.std = entry.mean, entry.std
     return model.with_info(**entry.info())

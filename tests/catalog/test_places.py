@@ -186,7 +186,7 @@ def test_a_converted_key_says_all_of_its_entry(server: Server, monkeypatch: pyte
     model = segzoo.load(KEY)
     assert asked == [(Server.content, "torchvision")]
     assert model.labels == segzoo.labels.label_set("voc")
-    assert (model.encoder.mean, model.encoder.std) == (mean, mean)
+    assert (model.mean, model.std) == (mean, mean)
     assert model.config.info["metrics"] == {"mean_iou": 0.637, "pixel_accuracy": 0.919}
     assert model.config.info["key"] == KEY and "licence" in model.config.info
     assert not model.training

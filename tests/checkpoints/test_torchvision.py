@@ -54,7 +54,7 @@ def test_a_converted_model_saves_and_loads(tmp_path: Path) -> None:
 def test_twenty_one_classes_are_vocs_and_normalised_as_imagenet() -> None:
     ours = segzoo.convert(original().state_dict(), "torchvision")
     assert ours.labels == LABEL_SETS["voc"]
-    assert (ours.encoder.mean, ours.encoder.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert (ours.mean, ours.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert segzoo.convert(original(classes=3).state_dict()).labels.names == ("class 0", "class 1", "class 2")
 
 

@@ -89,7 +89,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     found = metadata.decode({p.key: p.value for p in proto.metadata_props})
     assert (found["decoder"], found["encoder"], found["io"]) == ("unet", "test_resnet", "image")
     assert found["labels"] == model.labels.to_dict()
-    assert (found["mean"], found["std"]) == (list(model.encoder.mean), list(model.encoder.std))
+    assert (found["mean"], found["std"]) == (list(model.mean), list(model.std))
     assert found["info"] == {"licence": "CC0-1.0"}
     assert found["proof"] == result.proof.to_dict()
     assert len(found["proof"]["cases"]) == 8
@@ -247,12 +247,13 @@ def test_weights_that_are_not_finite_prove_nothing(tmp_path: Path) -> None:
 
 def test_a_fixed_axis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    logits = type(model).padded_logits
+    scores = type(model).scores
 
-    def specialised(self: SegmentationModel, image: torch.Tensor) -> torch.Tensor:
-        return logits(self, image)[..., : int(image.shape[-1])] if image.shape[-1] == 90 else logits(self, image)
+    def specialised(self: SegmentationModel, image: torch.Tensor, auxiliary: bool) -> tuple[torch.Tensor, None]:
+        logits, _ = scores(self, image, auxiliary)
+        return logits[..., : int(image.shape[-1])] if image.shape[-1] == 90 else logits, None
 
-    monkeypatch.setattr(type(model), "padded_logits", specialised)
+    monkeypatch.setattr(type(model), "scores", specialised)
     with pytest.raises(ExportError, match=r"fixed width=90|could not export"):
         export(model, tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []
@@ -260,13 +261,13 @@ def test_a_fixed_axis_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_model_that_cannot_be_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny()
-    padded_logits = type(model).padded_logits
+    scores = type(model).scores
 
-    def by_value(self: SegmentationModel, image: torch.Tensor) -> torch.Tensor:
-        logits = padded_logits(self, image)
-        return logits * 2 if logits.sum().item() > 0 else logits
+    def by_value(self: SegmentationModel, image: torch.Tensor, auxiliary: bool) -> tuple[torch.Tensor, None]:
+        logits, _ = scores(self, image, auxiliary)
+        return logits * 2 if logits.sum().item() > 0 else logits, None
 
-    monkeypatch.setattr(type(model), "padded_logits", by_value)
+    monkeypatch.setattr(type(model), "scores", by_value)
     with pytest.raises(ExportError, match=r"torch\.onnx could not export"):
         export(model, tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []
@@ -288,7 +289,7 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_proof_looks_where_nobody_traced() -> None:
     for k in (16, 32, 224):
         model = tiny()
-        model.encoder.multiple = k
+        model.multiple = k
         traced = tuple(graph.example(model, graph.Form()).shape[:3])
         sizes = list(proof._sizes(k, None))
         assert len(sizes) >= 4 and traced not in sizes

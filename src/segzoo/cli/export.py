@@ -221,7 +221,7 @@ def export(
         from segzoo.factory import count
 
         model = _load(source, step) if from_file else _create(source, given, step)
-        name = name or _plain(f"{model.config.decoder}-{model.config.encoder}")
+        name = name or _plain("-".join(filter(None, (model.config.decoder, model.config.encoder))))
         place: AbstractContextManager[Path]
         if repository is not None:
             place = triton.written(repository, name, force)

@@ -69,8 +69,12 @@ def _describe(path: Path, record: Mapping[str, Any], contents: list[tuple[str, s
     console.facts(
         [
             ("decoder", record["decoder"] + (f" ({options})" if options else "")),
-            ("encoder", f"{record['encoder']}, output stride {record['output_stride']}"),
-            ("channels", str(record["in_channels"])),
+            *(
+                [("encoder", f"{record['encoder']}, output stride {record['output_stride']}")]
+                if record["encoder"]
+                else []
+            ),
+            ("channels", f"{record['in_channels']}, {record.get('channel_order', 'RGB')} inside"),
             ("mean", ", ".join(f"{value:g}" for value in record["mean"])),
             ("std", ", ".join(f"{value:g}" for value in record["std"])),
             *contents,

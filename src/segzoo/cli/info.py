@@ -14,6 +14,7 @@ from segzoo.errors import PairingError, unknown
 
 if TYPE_CHECKING:
     from segzoo.decoders import Decoder
+    from segzoo.papers import Paper
 
 
 def info(
@@ -34,15 +35,19 @@ def info(
     if files.meant(name):
         files.describe(Path(name))
         return
-    if "/" in name:
+    if "/" in name and not name.startswith("paper/"):
         _weights(find(name))
         return
     with console.Steps(lines=False) as step:
         step("loading timm")
         from segzoo.decoders import DECODERS
         from segzoo.encoders import list_encoders
+        from segzoo.papers import PAPERS
 
         encoders = list_encoders()
+    if name in PAPERS:
+        _paper(name, PAPERS[name])
+        return
     if name in DECODERS:
         _decoder(name, DECODERS[name])
     if name in encoders or name not in DECODERS:
@@ -53,7 +58,7 @@ def info(
                 "`segzoo list` shows the decoders, `segzoo list --encoders '*res*'` encoders; a file ends in "
                 ".safetensors or .onnx."
             )
-            raise unknown("decoder or encoder", name, [*DECODERS, *encoders], see)
+            raise unknown("decoder or encoder", name, [*DECODERS, *PAPERS, *encoders], see)
         _encoder(name)
 
 
@@ -97,13 +102,13 @@ def _decoder(name: str, kind: "type[Decoder]") -> None:
     import torch
 
     from segzoo.factory import count, create
+    from segzoo.model import EncoderDecoder
 
     with torch.device("meta"):
         model = create(name)
+    assert isinstance(model, EncoderDecoder)  # a decoder's name gives one
     console.title(f"Decoder {name}")
-    for paragraph in (inspect.getdoc(sys.modules[kind.__module__]) or "").split("\n\n"):
-        console.prose(paragraph.replace("`", ""))
-        console.line()
+    _about(kind)
     about = (kind.__doc__ or "").partition("Args:")[0]
     rows = [
         ("in short", " ".join(about.split()).replace("`", "")),
@@ -114,6 +119,39 @@ def _decoder(name: str, kind: "type[Decoder]") -> None:
         ("parameters", f"{count(model):,} on {kind.encoder}, 21 classes; the decoder's own {count(model.decoder):,}"),
     ]
     console.facts(rows)
+    _options(kind)
+
+
+def _paper(name: str, kind: "type[Paper]") -> None:
+    import torch
+
+    from segzoo.factory import count, create
+
+    with torch.device("meta"):
+        model = create(name)
+    console.title(f"Paper network {name}")
+    _about(kind)
+    about = (kind.__doc__ or "").partition("Args:")[0]
+    rows = [
+        ("in short", " ".join(about.split()).replace("`", "")),
+        ("paper", kind.paper),
+        ("parameters", f"{count(model):,} with {kind.classes} classes, {kind.channels} channels in"),
+        ("input", f"{model.channel_order if kind.channels == 3 else 'gray'}, (x - mean) / scale of 0-255"),
+        ("mean", _numbers(kind.pixel_mean[: kind.channels])),
+        ("scale", f"{kind.pixel_scale:g}"),
+    ]
+    console.facts(rows)
+    _options(kind)
+
+
+def _about(kind: type[Any]) -> None:
+    """What the file of a decoder or a paper says at its head."""
+    for paragraph in (inspect.getdoc(sys.modules[kind.__module__]) or "").split("\n\n"):
+        console.prose(paragraph.replace("`", ""))
+        console.line()
+
+
+def _options(kind: type[Any]) -> None:
     options = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
     if options:
         told = _arguments(kind)

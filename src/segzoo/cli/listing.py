@@ -46,6 +46,7 @@ def list_models(
         step("loading torch")
         from segzoo.decoders import DECODERS
         from segzoo.encoders import SHORT_NAMES
+        from segzoo.papers import PAPERS
 
     console.title("Decoders")
     console.table(
@@ -67,6 +68,9 @@ def list_models(
     console.line()
     console.title("Papers")
     console.table(("name", "paper"), [(_join(names), paper) for paper, names in papers.items()])
+    console.line()
+    console.title("Whole networks, as published")
+    console.table(("name", "paper"), [(name, network.paper) for name, network in PAPERS.items()])
     console.line()
     console.title("Encoders")
     named = [f"{name} (timm's {SHORT_NAMES[name]})" if name in SHORT_NAMES else name for name in NAMED]

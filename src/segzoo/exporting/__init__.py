@@ -109,7 +109,7 @@ def export(
                 **record(ours),
                 "io": io,
                 "precision": precision,
-                "multiple": ours.encoder.multiple,
+                "multiple": ours.multiple,
                 "weights_sha256": weights_sha256(ours),
                 "torch": str(torch.__version__),
                 "proof": proof.to_dict(),

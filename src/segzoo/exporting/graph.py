@@ -50,7 +50,8 @@ class _Graph(nn.Module):
         normalised = self.model.normalise(image) if self.form.io == "image" else image
         height, width = normalised.shape[-2:]
         # Half precision begins after the normalisation and ends before the argmax: one cast each.
-        padded = self.model.padded_logits(normalised.half() if self.form.half else normalised).float()
+        given = normalised.half() if self.form.half else normalised
+        padded = self.model.scores(given, auxiliary=False)[0].float()
         logits = padded[..., :height, :width]
         if self.form.io == "tensor":
             return (logits,)
@@ -66,12 +67,17 @@ def output_names(form: Form) -> list[str]:
     return ["labels", "scores", "logits"] if form.scores else ["labels", "logits"]
 
 
+def unit(model: SegmentationModel) -> int:
+    """What sizes are made of when a graph is traced and proved: the model's multiple, or 32 where it takes any size."""
+    return model.multiple if model.multiple > 1 else 32
+
+
 def example(model: SegmentationModel, form: Form) -> Tensor:
     """What the model is traced on: the fixed size, or batch 2 and more than two of the encoder's multiple on each side.
 
     A size of 1, or one that equals another number in the graph, could be taken for a constant.
     """
-    k = model.encoder.multiple
+    k = unit(model)
     batch, height, width = form.fixed or (2, 2 * k + 6, 2 * k + 26)
     channels = model.config.in_channels
     if form.io == "image":

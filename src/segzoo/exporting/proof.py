@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segzoo.errors import ExportError
-from segzoo.exporting.graph import Form
+from segzoo.exporting.graph import Form, unit
 from segzoo.layers.unpooling import Unpool
 from segzoo.model import SegmentationModel
 
@@ -152,7 +152,7 @@ def prove(model: SegmentationModel, path: str | os.PathLike[str], form: Form, pr
     """
     session = open_session(path)
     proof = Proof((), any(isinstance(module, Unpool) for module in model.modules()), form.half)
-    every = [(size, pattern) for size in _sizes(model.encoder.multiple, form.fixed) for pattern in ("noise", "scene")]
+    every = [(size, pattern) for size in _sizes(unit(model), form.fixed) for pattern in ("noise", "scene")]
     exact: SegmentationModel | None = None  # in float64: made where it is needed, since it is twice as large
     for number, (size, pattern) in enumerate(every, 1):
         tried: list[tuple[Case, Tensor]] = []
