@@ -16,7 +16,9 @@ from segzoo.catalog import catalog
 from segzoo.cli import app
 from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
+from segzoo.factory import count
 from segzoo.labels import LABEL_SETS
+from segzoo.papers import PAPERS
 from segzoo.training.datasets import READERS
 from segzoo.training.recipe import Recipe
 from segzoo.training.steps import STEPS
@@ -45,6 +47,21 @@ def decoders() -> str:
         paper = re.sub(r".*arXiv ([\d.]+).*", r"[\1](https://arxiv.org/abs/\1)", kind.paper)
         rows.append([f"`{name}`", f"`{kind.encoder}`", levels, strides, f"{count:,}", paper])
     return _table(["Decoder", "Own encoder", "Levels it needs", "Output strides", "Parameters", "arXiv"], rows)
+
+
+def networks() -> str:
+    """The papers' whole networks: what they are, and how they want their input."""
+    rows = []
+    for name, kind in PAPERS.items():
+        with torch.device("meta"):
+            model = segzoo.create(name)
+        mean = ", ".join(f"{value:g}" for value in kind.pixel_mean[: kind.channels])
+        order = model.channel_order if kind.channels == 3 else "gray"
+        less = f"less RGB {mean}" if any(kind.pixel_mean) else "no mean subtracted"
+        scale = "" if kind.pixel_scale == 1 else f", divided by {kind.pixel_scale:g}"
+        paper = re.sub(r" ?arXiv ([\d.]+)", r" [\1](https://arxiv.org/abs/\1)", kind.paper)
+        rows.append([f"`{name}`", paper, str(kind.classes), f"{count(model):,}", f"{order}, {less}{scale}"])
+    return _table(["Name", "Paper", "Classes", "Parameters", "Input, of 0-255"], rows)
 
 
 def upsamples() -> str:
@@ -169,6 +186,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "decoders": decoders,
     "pairs": pairs,
+    "networks": networks,
     "papers": papers,
     "recipe": recipe,
     "steps": steps,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from segzoo.checkpoints import smp, torchvision
+from segzoo.checkpoints.caffe import convert_caffe
+from segzoo.checkpoints.caffemodel import read_caffemodel
 from segzoo.checkpoints.foreign import Foreign
 from segzoo.checkpoints.reading import read, some
 from segzoo.errors import CheckpointError, OptionError, PairingError, unknown
@@ -38,11 +40,13 @@ def convert(
     """Turns a checkpoint of another library into a model of segzoo that gives the same logits.
 
     torchvision's fcn_resnet50 and fcn_resnet101 become `fcn`, segmentation-models-pytorch's Unet becomes `unet`. Its
-    single class becomes two: background with a logit of 0, and the class. No code in a file is run.
+    single class becomes two: background with a logit of 0, and the class. A .caffemodel of the authors of FCN, SegNet,
+    DeconvNet or DeepLab-LargeFOV becomes the paper's network ("paper/fcn8s"), which takes images as they fed it. No
+    code in a file is run.
 
     Args:
-        weights: the path of a file of weights (.safetensors, or a state_dict saved by torch.save); the folder that
-            segmentation-models-pytorch's save_pretrained wrote; or a state_dict.
+        weights: the path of a file of weights (.safetensors, a state_dict saved by torch.save, or a .caffemodel); the
+            folder that segmentation-models-pytorch's save_pretrained wrote; or a state_dict.
         source: "torchvision" or "smp"; None recognises it by the names of the tensors.
         encoder: its name in timm's or the library's words, where neither tensors nor config.json tell: "tu-resnet34".
         labels: a `LabelSet` or the name of one; None takes "voc" for torchvision's 21 classes, else generic names.
@@ -63,10 +67,11 @@ def convert(
     if source is not None and source not in SOURCES:
         raise unknown("source", str(source), SOURCES, f"Sources are {', '.join(SOURCES)}.")
     if isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".caffemodel":
-        raise CheckpointError(
-            f"{weights} is of Caffe, and holds one of the authors' networks, which is no pair of the zoo. "
-            "segzoo.checkpoints.caffe.convert_caffe(read_caffemodel(path)) gives its tensors by name."
-        )
+        chosen = {"source": source, "encoder": encoder, "upsample": upsample}
+        given = [f"{name}=" for name, value in chosen.items() if value is not None]
+        if given:
+            raise OptionError(f"A .caffemodel says itself what it holds: it takes no {' and no '.join(given)}.")
+        return with_classes(_from_caffe(Path(weights)), num_classes, labels)
     tensors, settings = _read(weights)
     if settings is not None:
         if source not in (None, "smp"):
@@ -97,6 +102,26 @@ def convert(
     if num_classes is None and labels is None:
         labels = foreign.labels
     return with_classes(model.eval(), num_classes, labels)
+
+
+def _from_caffe(path: Path) -> SegmentationModel:
+    """The paper's network, with the file's own weights and no copy of them."""
+    weights = convert_caffe(read_caffemodel(path))
+    name = f"paper/{weights.network}"
+    with torch.device("meta"):
+        model = create(name, num_classes=weights.num_classes)
+    wanted = model.state_dict()
+    for key, tensor in weights.tensors.items():
+        if tensor.shape != wanted[key].shape:
+            raise CheckpointError(
+                f"{path} is a variant of {name}: its {key} is {tuple(tensor.shape)}, not {tuple(wanted[key].shape)}. "
+                "segzoo.checkpoints.caffe.convert_caffe(read_caffemodel(path)) gives the tensors by name."
+            )
+    model.load_state_dict(weights.tensors, assign=True)
+    model.with_info(
+        converted_from=f"Caffe, {weights.network}", **({"notes": list(weights.notes)} if weights.notes else {})
+    )
+    return model.eval()
 
 
 def _build(foreign: Foreign, in_channels: int) -> EncoderDecoder:

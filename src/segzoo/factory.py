@@ -50,7 +50,8 @@ def create(
             network's own, and 21 of anything else.
         in_channels: channels of the image, 1 to 16; None is 3, or the paper network's own.
         encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), or the path of a timm or
-            torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them.
+            torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them. They fill the VGG16
+            of a paper's network too, which then takes images as these weights want them.
         output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
         labels: a `LabelSet` or the name of one, such as "camvid" or "voc"; None names the classes "class 0" and so on.
         options: the decoder's own, such as upsample="bilinear", auxiliary=True; a name that it lacks is an error.
@@ -65,6 +66,11 @@ def create(
         DownloadError, CheckpointError: the encoder's weights cannot be had, or do not fit.
     """
     kind = _kind(decoder)
+    if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
+        raise OptionError(
+            f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
+        )
+    encoder_weights = None if encoder_weights is None else os.fspath(encoder_weights)
     if encoder is not None and not isinstance(encoder, str):
         raise OptionError(
             f"encoder is a name such as 'resnet101', not {encoder!r}. num_classes= is the number of classes."
@@ -77,18 +83,15 @@ def create(
     num_classes = _whole("num_classes", num_classes)
     in_channels = own_channels if in_channels is None else _whole("in_channels", in_channels)
     if issubclass(kind, Paper):
-        chosen = {"encoder": encoder, "encoder_weights": encoder_weights, "output_stride": output_stride}
+        chosen = {"encoder": encoder, "output_stride": output_stride}
         given = [name for name, value in chosen.items() if value is not None]
         if given:
             raise PairingError(f"{decoder!r} is a whole network: it takes no {' and no '.join(given)}.")
         if not 1 <= in_channels <= 16:
             raise OptionError(f"in_channels is 1 to 16, not {in_channels}.")
         labels = _labels_for(num_classes, labels)
-        return _build(ModelConfig(decoder, None, num_classes, labels, in_channels, None, options))
-    if encoder_weights is not None and not isinstance(encoder_weights, str | os.PathLike):
-        raise OptionError(
-            f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
-        )
+        config = ModelConfig(decoder, None, num_classes, labels, in_channels, None, options)
+        return _build(config, encoder_weights)
     config = ModelConfig(
         decoder=decoder,
         encoder=kind.encoder if encoder is None else encoder,
@@ -98,7 +101,7 @@ def create(
         output_stride=kind.output_strides[0] if output_stride is None else _whole("output_stride", output_stride),
         options=options,
     )
-    return _build(config, None if encoder_weights is None else os.fspath(encoder_weights))
+    return _build(config, encoder_weights)
 
 
 def list_models() -> list[str]:
@@ -270,7 +273,11 @@ def _normalisation(found: Mapping[str, Any], channels: int) -> tuple[tuple[float
 def _build(config: ModelConfig, encoder_weights: str | None = None, measure: bool = True) -> SegmentationModel:
     kind = _kind(config.decoder)
     if issubclass(kind, Paper):
-        return kind(config, **config.options)
+        paper = kind(config, **config.options)
+        if encoder_weights is not None and not paper.start_from(encoder_weights):
+            why = f"{encoder_weights} holds no classifier of their shape"
+            warnings.warn(f"fc6 and fc7 of the {kind.__name__} start at random: {why}.", stacklevel=3)
+        return paper
     if config.encoder is None or config.output_stride is None:
         raise OptionError(f"Decoder {config.decoder!r} needs an encoder and an output stride.")
     works = f"segzoo.create({config.decoder!r}, encoder={kind.encoder!r}) works."

@@ -50,6 +50,9 @@ class SegmentationModel(nn.Module):
     multiple: int
     """Height and width are padded to multiples of this, on the right and at the bottom."""
 
+    smallest: int = 1
+    """And to this at least."""
+
     channel_order: Literal["RGB", "BGR"] = "RGB"
     """Of what `normalise` returns. Images, `mean` and `std` are RGB always."""
 
@@ -102,7 +105,12 @@ class SegmentationModel(nn.Module):
         if k == 1:
             return image
         padded_height, padded_width = (height + k - 1) // k * k, (width + k - 1) // k * k
-        if self.training and image.shape[0] * (padded_height // k) * (padded_width // k) == 1:
+        if self.smallest > k:
+            # Not max, which would have the exporter choose one of the two for good.
+            padded_height = torch.sym_max(padded_height, self.smallest)  # type: ignore[assignment]
+            padded_width = torch.sym_max(padded_width, self.smallest)  # type: ignore[assignment]
+        lost = (self.smallest - 1) // k  # positions of the deepest map that a convolution without padding takes
+        if self.training and image.shape[0] * (padded_height // k - lost) * (padded_width // k - lost) == 1:
             padded_width += k  # batch normalisation refuses to train on the deepest map's one single value
         # Zero after normalisation is what the first convolution's own padding shows it anyway.
         return F.pad(image, (0, padded_width - width, 0, padded_height - height))

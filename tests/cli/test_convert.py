@@ -8,8 +8,6 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from originals import close, shaken
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 import segzoo
 from segzoo.checkpoints.caffe import convert_caffe
@@ -82,21 +80,29 @@ def test_a_folder_that_is_missing_is_named(segzoo_, folder, tmp_path):
     assert "There is no folder" in segzoo_("convert", folder, "-o", tmp_path / "no" / "new").stderr
 
 
-def test_a_caffemodel_becomes_named_tensors(segzoo_, tmp_path):
-    net = caffe_networks.segnet_basic(5, 4)
+@pytest.fixture
+def caffemodel(tmp_path: Path) -> Path:
+    net = caffe_networks.segnet_basic()
     (tmp_path / "net.caffemodel").write_bytes(net.caffemodel(net.arrays(seed=3), "v2"))
-    done = segzoo_("convert", tmp_path / "net.caffemodel", "-o", tmp_path / "net")
+    return tmp_path / "net.caffemodel"
+
+
+def test_a_caffemodel_becomes_the_papers_network(segzoo_, caffemodel, tmp_path):
+    done = segzoo_("convert", caffemodel, "-o", tmp_path / "net", "--labels", "camvid")
     assert done.exit_code == 0, done.stderr
     assert re.search(r"from +Caffe, segnet_basic", done.stdout)
-    expected = convert_caffe(read_caffemodel(tmp_path / "net.caffemodel")).tensors
-    found = load_file(tmp_path / "net.safetensors")
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
-    with safe_open(tmp_path / "net.safetensors", "pt") as file:
-        assert file.metadata()["network"] == "segnet_basic"
-        assert file.metadata()["channels"] == "BGR"
+    assert re.search(r"network +paper/segnet_basic", done.stdout) and "encoder" not in done.stdout
+    assert "CC BY-NC 4.0" in done.stderr and "folded into scale and shift" in done.stderr
+    model = segzoo.load(tmp_path / "net.safetensors")
+    assert (model.labels.names[0], model.channel_order) == ("Sky", "BGR")
+    expected = convert_caffe(read_caffemodel(caffemodel)).tensors
+    state = model.state_dict()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
 
 
-def test_convert_says_what_reads_a_caffemodel(tmp_path):
-    with pytest.raises(segzoo.errors.CheckpointError, match="convert_caffe"):
-        segzoo.convert(tmp_path / "net.caffemodel")
+@pytest.mark.parametrize("option", [("--source", "smp"), ("--encoder", "vgg16"), ("--upsample", "nearest")])
+def test_a_caffemodel_says_itself_what_it_holds(segzoo_, caffemodel, tmp_path, option):
+    done = segzoo_("convert", caffemodel, "-o", tmp_path / "net", *option)
+    assert done.exit_code == 1
+    assert f"it takes no {option[0].removeprefix('--')}=" in done.stderr
+    assert not (tmp_path / "net.safetensors").exists()

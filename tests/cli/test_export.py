@@ -68,6 +68,16 @@ def test_the_default_name_is_decoder_and_encoder(segzoo_, quick, tmp_path, monke
     assert segzoo_("export", "fcn8s", "--encoder", "test_resnet", "--force").exit_code == 0
 
 
+def test_a_papers_network_has_its_own_classes_and_channels(segzoo_, quick, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = segzoo_("export", "paper/segnet_basic")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "paper_segnet_basic.onnx").is_file()
+    config = quick[0][0].config
+    assert (config.num_classes, config.in_channels, config.encoder) == (11, 3, None)
+    assert "no encoder" in segzoo_("export", "paper/segnet_basic", "--encoder", "resnet18").stderr
+
+
 def test_a_folder_gets_the_default_name(segzoo_, quick, checkpoint, tmp_path):
     done = segzoo_("export", checkpoint, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr

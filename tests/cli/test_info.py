@@ -8,6 +8,7 @@ import pytest
 
 from segzoo.catalog import cache, catalog, list_weights
 from segzoo.decoders import DECODERS
+from segzoo.papers import PAPERS
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -19,6 +20,15 @@ def test_a_decoder_shows_its_paper_and_every_option(segzoo_, name):
         if option.kind is option.KEYWORD_ONLY:
             line = re.search(rf"^{option.name} +(\S+)", done.stdout, re.MULTILINE)
             assert line and line[1] == repr(option.default)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_network_shows_its_input(segzoo_, name):
+    done = segzoo_("info", name)
+    assert done.exit_code == 0, done.stderr
+    mean = ", ".join(f"{value:g}" for value in PAPERS[name].pixel_mean[: PAPERS[name].channels])
+    assert re.search(rf"^mean +{re.escape(mean)} *$", done.stdout, re.MULTILINE)
+    assert PAPERS[name].paper.partition(":")[0] in done.stdout
 
 
 def test_counts_are_those_of_the_papers(segzoo_):

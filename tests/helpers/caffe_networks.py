@@ -5,8 +5,9 @@ HyeonwooNoh/DeconvNet (DeconvNet_inference_deploy.prototxt) and DeepLab v1 (Deep
 apart from segzoo's own tables, with widths that a test chooses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import caffe_files as files
 import numpy as np
@@ -180,3 +181,42 @@ def deconvnet(widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classes: in
             inputs = width
     net.conv("seg-score-voc", "", inputs, classes)
     return net
+
+
+PUBLISHED_KINDS: dict[str, Callable[[], Network]] = {
+    "fcn32s": lambda: fcn("fcn32s"),
+    "fcn16s": lambda: fcn("fcn16s"),
+    "fcn8s": lambda: fcn("fcn8s"),
+    "fcn8s_atonce": lambda: fcn("fcn8s_atonce"),
+    "segnet": segnet,
+    "segnet_basic": segnet_basic,
+    "deconvnet": deconvnet,
+    "deeplab_largefov": deeplab_largefov,
+}
+"""At their own widths."""
+
+NARROW, HIDDEN = (4, 5, 6, 7, 8), 9
+
+
+def narrow(kind: str) -> Network:
+    """Few channels, and four classes; SegNet-Basic, which is small, has its own."""
+    made = {
+        "segnet": lambda: segnet(NARROW, 4),
+        "segnet_basic": lambda: segnet_basic(classes=4),
+        "deconvnet": lambda: deconvnet(NARROW, HIDDEN, 4),
+        "deeplab_largefov": lambda: deeplab_largefov(NARROW, HIDDEN, 4),
+    }
+    return made[kind]() if kind in made else fcn(kind, NARROW, HIDDEN, 4)
+
+
+def written(net: Network, form: files.Form, folder: Path) -> tuple[Path, dict[str, list[np.ndarray]]]:
+    """Its .caffemodel with random weights, and these weights."""
+    arrays = net.arrays(seed=3)
+    path = folder / "net.caffemodel"
+    path.write_bytes(net.caffemodel(arrays, form))
+    return path, arrays
+
+
+def clean(name: str) -> str:
+    """segzoo's name of a layer."""
+    return {"fc8_voc12": "fc8", "seg-score-voc": "seg_score"}.get(name, name.replace("-", "_"))

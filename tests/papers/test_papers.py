@@ -13,7 +13,13 @@ from segzoo.model import evaluating
 from segzoo.papers import PAPERS
 
 COUNTS = {
+    "paper/fcn32s": 136_152_917,
+    "paper/fcn16s": 134_815_994,
+    "paper/fcn8s": 134_489_759,
+    "paper/fcn8s_atonce": 134_489_759,
     "paper/segnet_basic": 1_416_587,
+    "paper/deconvnet": 251_805_653,
+    "paper/deeplab_largefov": 20_505_429,
 }
 """Parameters of each as published, at its own number of classes."""
 

@@ -1,4 +1,4 @@
-"""The original networks' released Caffe weights, as a state dict with clean names.
+"""The original networks' released Caffe weights, as the state dict of the network of `segzoo.papers`.
 
 A network is recognised by the names of those of its layers that have weights, all of them and no others; kernels and
 channels are checked along the way. A key is Caffe's name of the layer and torch's of the tensor, `conv1_1.weight`, with
@@ -8,7 +8,7 @@ VGG16's convolutions are `conv1_1` to `conv5_3` throughout, and `fc6` and `fc7` 
     fcn32s            VGG16, fc6, fc7, score_fr; upscore
     fcn16s            VGG16, fc6, fc7, score_fr, score_pool4; upscore2, upscore16
     fcn8s             VGG16, fc6, fc7, score_fr, score_pool4, score_pool3; upscore2, upscore_pool4, upscore8
-    fcn8s_atonce      as fcn8s
+    fcn8s_atonce      as fcn8s, and scale_pool4, scale_pool3
     segnet            VGG16, conv5_3_D to conv1_2_D, conv1_1_D; each but the last with its _bn
     segnet_basic      conv1 to conv4, conv_decode4 to conv_decode1, each with its _bn; conv_classifier
     deconvnet         VGG16 with bn1_1 to bn5_3, fc6 with bnfc6, fc7 with bnfc7, fc6_deconv with fc6_deconv_bn,
@@ -19,8 +19,6 @@ Caffe's layouts are torch's: (out, in, height, width) of a convolution, (in, out
 The `upscore` layers are dense and have no bias. What is not copied as it stands:
 
 - A bias, scale or shift of old files, (1, 1, 1, C) or (1, C, 1, 1), becomes (C,).
-- fcn8s_atonce scales pool4 and pool3 before it scores them. The scales go into the weights of `score_pool4` and
-  `score_pool3`, and the keys are those of fcn8s.
 - Batch normalisation of SegNet and DeconvNet has a scale and a shift, and nothing else: the authors' scripts fold the
   mean and variance of the training set into them (with 1e-9 beside the variance). So `weight` is the scale and `bias`
   the shift, `running_mean` is 0, and `running_var` is 1 - 1e-5, to which BatchNorm2d in evaluation adds its own 1e-5.
@@ -30,7 +28,7 @@ HyeonwooNoh/DeconvNet (BN_make_INFERENCE_script.py), and the prototxt files of D
 """
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -51,23 +49,13 @@ class CaffeWeights:
         network: its name in the list above.
         num_classes: channels of the last layer, background among them.
         tensors: float32, by the names of that list. They share memory with the CaffeNet's where nothing changed.
-        mean: what the authors subtract from the image, 0-255, in the order of `channels`. It stands in their prototxt
-            and not in the file; it is that of the PASCAL VOC networks (and 0 for SegNet, which subtracts nothing).
-        channels: the order of the channels that the first convolution takes; the original files have "BGR".
         notes: what to know before the weights are used, in sentences.
     """
 
     network: str
     num_classes: int
     tensors: dict[str, Tensor]
-    mean: tuple[float, float, float]
-    channels: Literal["BGR", "RGB"]
     notes: tuple[str, ...]
-
-    def unit_mean_std(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        """Mean and standard deviation, as `channels` says, of an image of 0-1: the network takes (x - mean) / std."""
-        first, second, third = self.mean
-        return (first / 255, second / 255, third / 255), (1 / 255, 1 / 255, 1 / 255)
 
 
 @dataclass(frozen=True)
@@ -88,8 +76,7 @@ class _Layer:
 class _Network:
     layers: tuple[_Layer, ...]
     head: str
-    mean: tuple[float, float, float]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def convert_caffe(net: CaffeNet) -> CaffeWeights:
@@ -106,24 +93,7 @@ def convert_caffe(net: CaffeNet) -> CaffeWeights:
     for layer in network.layers:
         converted = _convert(layer, found[layer.name], channels)
         tensors |= {f"{layer.name}.{key}": tensor for key, tensor in converted.items()}
-    for layer in network.layers:
-        if layer.kind == "scale":
-            score = f"{layer.name.replace('scale', 'score')}.weight"
-            tensors[score] = tensors[score] * tensors.pop(f"{layer.name}.weight").view(1, -1, 1, 1)
-    return CaffeWeights(name, channels[network.head], tensors, network.mean, "BGR", network.notes)
-
-
-def to_rgb(weights: CaffeWeights) -> CaffeWeights:
-    """The same network for RGB: the first convolution's input channels and the mean turned round, nothing else.
-
-    Weights that take RGB already are returned as they are.
-    """
-    if weights.channels == "RGB":
-        return weights
-    first = f"{NETWORKS[weights.network].layers[0].name}.weight"
-    tensors = weights.tensors | {first: weights.tensors[first].flip(1)}
-    blue, green, red = weights.mean
-    return replace(weights, tensors=tensors, mean=(red, green, blue), channels="RGB")
+    return CaffeWeights(name, channels[network.head], tensors, network.notes)
 
 
 def _weighted(net: CaffeNet) -> dict[str, CaffeLayer]:
@@ -221,18 +191,15 @@ def _vgg16() -> list[_Layer]:
     return [_Layer(name, source, kernel=3) for name, source in zip(names, ["", *names[:-1]], strict=True)]
 
 
-def _fcn(skips: dict[str, str], upscores: dict[str, int], crops: str, scaled: bool = False) -> _Network:
-    """`skips`: pool and the convolution before it; `upscores`: name and kernel; `crops`: where they begin."""
+def _fcn(skips: dict[str, str], upscores: dict[str, int], scaled: bool = False) -> _Network:
+    """`skips`: pool and the convolution before it; `upscores`: name and kernel."""
     layers = [*_vgg16(), _Layer("fc6", "conv5_3", kernel=7), _Layer("fc7", "fc6"), _Layer("score_fr", "fc7")]
     for pool, before in skips.items():
         layers += [_Layer(f"scale_{pool}", before, "scale")] if scaled else []
         layers.append(_Layer(f"score_{pool}", before, gives="score_fr"))
     for name, kernel in upscores.items():
         layers.append(_Layer(name, "score_fr", "deconv", kernel, bias=False, gives="score_fr"))
-    notes = [f"conv1_1 pads by 100, all pools round up, and the scores are cropped from {crops}."]
-    if scaled:
-        notes.append("The scales of pool4 and pool3 are in the weights of score_pool4 and score_pool3.")
-    return _Network(tuple(layers), "score_fr", (104.00699, 116.66877, 122.67892), tuple(notes))
+    return _Network(tuple(layers), "score_fr")
 
 
 _SEGNET = "Licence of the released weights: CC BY-NC 4.0."
@@ -251,7 +218,7 @@ def _segnet() -> _Network:
         layers += [_Layer(name, before, kernel=3), _Layer(f"{name}_bn", name, "affine")]
         before = name
     layers.append(_Layer("conv1_1_D", before, kernel=3))
-    return _Network(tuple(layers), "conv1_1_D", (0.0, 0.0, 0.0), (_SEGNET, *_FOLDED, "All pools round up."))
+    return _Network(tuple(layers), "conv1_1_D", (_SEGNET, *_FOLDED))
 
 
 def _segnet_basic() -> _Network:
@@ -261,8 +228,7 @@ def _segnet_basic() -> _Network:
         layers += [_Layer(name, before, kernel=7), _Layer(f"{name}_bn", name, "affine")]
         before = name
     layers.append(_Layer("conv_classifier", before))
-    first = "The image goes through LocalResponseNorm(5, 1e-4, 0.75, 1) first; the decoder has no ReLU."
-    return _Network(tuple(layers), "conv_classifier", (0.0, 0.0, 0.0), (_SEGNET, *_FOLDED, first))
+    return _Network(tuple(layers), "conv_classifier", (_SEGNET, *_FOLDED))
 
 
 def _deconvnet() -> _Network:
@@ -280,26 +246,21 @@ def _deconvnet() -> _Network:
         layers += [_Layer(name, before, "deconv" if "deconv" in name else "conv", kernel), _Layer(norm, name, "affine")]
         before = name
     layers.append(_Layer("seg_score", before))
-    size = "The network takes 224 x 224: fc6 has to come down to a single position."
-    return _Network(tuple(layers), "seg_score", (104.008, 116.669, 122.675), (_DECONVNET, *_FOLDED, size))
+    return _Network(tuple(layers), "seg_score", (_DECONVNET, *_FOLDED))
 
 
 def _deeplab_largefov() -> _Network:
     layers = (*_vgg16(), _Layer("fc6", "conv5_3", kernel=3), _Layer("fc7", "fc6"), _Layer("fc8", "fc7"))
-    note = (
-        "Pools are 3 x 3 with strides 2, 2, 2, 1 and 1, and an average of 3 x 3 after them; conv5 dilates by 2 and fc6 "
-        "by 12; the scores are resized by 8 with aligned corners, and fit an image of 8k + 1 pixels."
-    )
-    return _Network(layers, "fc8", (104.008, 116.669, 122.675), (note,))
+    return _Network(layers, "fc8")
 
 
 _SKIPS = {"pool4": "conv4_3", "pool3": "conv3_3"}
 _UPSCORES = {"upscore2": 4, "upscore_pool4": 4, "upscore8": 16}
 NETWORKS = {
-    "fcn32s": _fcn({}, {"upscore": 64}, "19"),
-    "fcn16s": _fcn({"pool4": "conv4_3"}, {"upscore2": 4, "upscore16": 32}, "5 and 27"),
-    "fcn8s": _fcn(_SKIPS, _UPSCORES, "5, 9 and 31"),
-    "fcn8s_atonce": _fcn(_SKIPS, _UPSCORES, "5, 9 and 31", scaled=True),
+    "fcn32s": _fcn({}, {"upscore": 64}),
+    "fcn16s": _fcn({"pool4": "conv4_3"}, {"upscore2": 4, "upscore16": 32}),
+    "fcn8s": _fcn(_SKIPS, _UPSCORES),
+    "fcn8s_atonce": _fcn(_SKIPS, _UPSCORES, scaled=True),
     "segnet": _segnet(),
     "segnet_basic": _segnet_basic(),
     "deconvnet": _deconvnet(),

@@ -21,15 +21,6 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     """Writes aside, then renames: a good file is never replaced by a broken one.
 
     Raises:
-        CheckpointError: the folder does not exist or cannot be written to.
-    """
-    write_tensors(path, tensors, metadata.encode(record))
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
-    """Writes tensors, of whatever network, with any texts in the header.
-
-    Raises:
         CheckpointError: it cannot be written there; an existing file is then unchanged.
     """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
@@ -37,7 +28,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
         raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
     try:
         with written_aside(path) as aside:
-            save_file(contiguous, aside, dict(header))
+            save_file(contiguous, aside, metadata.encode(record))
             with aside.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
@@ -61,9 +52,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (OSError, SafetensorError, ValueError) as error:
         if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
             raise CheckpointError(
-                f"{path} is not a file of segzoo.save. If it is torchvision's FCN or segmentation-models-pytorch's "
-                f"Unet, segzoo.convert({str(path)!r}) makes a model of it; encoder weights go to create's "
-                "encoder_weights=."
+                f"{path} is not a file of segzoo.save. If it is torchvision's FCN, segmentation-models-pytorch's Unet "
+                f"or one of the Caffe authors' networks, segzoo.convert({str(path)!r}) makes a model of it; encoder "
+                "weights go to create's encoder_weights=."
             ) from error
         raise CheckpointError(
             f"{path} is not a whole .safetensors file ({error}). Copy or download it again, and compare its sha256."

@@ -1,6 +1,5 @@
 """`segzoo convert`: another library's checkpoint as one .safetensors file that rebuilds its model."""
 
-import json
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,9 @@ from segzoo.errors import CheckpointError
 def convert(
     weights: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Weights (.safetensors, .pth, ...), or the folder save_pretrained wrote."),
+        typer.Argument(
+            metavar="FILE", help="Weights (.safetensors, .pth, .caffemodel, ...), or the folder save_pretrained wrote."
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
     source: Annotated[
@@ -59,9 +60,10 @@ def convert(
 
     It reads torchvision's fcn_resnet50 and fcn_resnet101, and the Unet of segmentation-models-pytorch on ResNet, VGG,
     MobileNetV2 and timm's encoders. A .caffemodel of the authors of FCN, SegNet, DeconvNet or DeepLab-LargeFOV becomes
-    a file of named tensors (docs: Weights from Caffe). No code in a file is run.
+    the paper's network (docs: Weights from Caffe). No code in a file is run.
 
       segzoo convert fcn_resnet50_coco.pth -o voc.safetensors
+      segzoo convert fcn8s-heavy-pascal.caffemodel -o fcn8s.safetensors --labels voc
       segzoo convert unet-folder/ -o street.safetensors --labels camvid
       segzoo convert unet.pth -o street.safetensors --encoder tu-resnet34
     """
@@ -71,9 +73,6 @@ def convert(
         raise CheckpointError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     if target.exists() and not force:
         raise CheckpointError(f"{target} exists. Pass --force to replace it, or another name with -o.")
-    if weights.suffix == ".caffemodel":
-        _convert_caffe(weights, target)
-        return
     with console.Steps() as step:
         step("loading torch")
         from segzoo import converting
@@ -95,47 +94,19 @@ def convert(
             step.warn(str(warning.message))
         save(model, target)
     config = model.config
-    origin = config.info.get("started_from", config.info)["converted_from"]
+    said_of_weights = config.info.get("started_from", config.info)
     if "started_from" in config.info:
         step.warn("The head is new, and its weights are random: the labels mean nothing until the model is trained.")
+    for note in said_of_weights.get("notes", ()):
+        step.warn(note)
     console.title(f"Wrote {target}")
     console.facts(
         [
-            ("from", origin),
-            ("decoder", config.decoder),
-            ("encoder", f"{config.encoder}, output stride {config.output_stride}"),
+            ("from", said_of_weights["converted_from"]),
+            ("decoder" if config.encoder else "network", config.decoder),
+            *([("encoder", f"{config.encoder}, output stride {config.output_stride}")] if config.encoder else []),
             ("classes", f"{config.num_classes} ({', '.join(config.labels.names[:3])}, ...)"),
             ("parameters", f"{count(model):,}"),
             ("size", console.megabytes(target.stat().st_size)),
         ]
     )
-
-
-def _convert_caffe(weights: Path, target: Path) -> None:
-    with console.Steps() as step:
-        step("loading torch")
-        from segzoo.checkpoints import native
-        from segzoo.checkpoints.caffe import convert_caffe
-        from segzoo.checkpoints.caffemodel import read_caffemodel
-
-        step(f"converting {weights}")
-        found = convert_caffe(read_caffemodel(weights))
-        header = {
-            "network": found.network,
-            "channels": found.channels,
-            "mean": json.dumps(found.mean),
-            "notes": "\n".join(found.notes),
-        }
-        native.write_tensors(target, found.tensors, header)
-    console.title(f"Wrote {target}")
-    console.facts(
-        [
-            ("from", f"Caffe, {found.network}"),
-            ("classes", str(found.num_classes)),
-            ("tensors", f"{len(found.tensors)}, {found.channels}, mean {found.mean}"),
-            ("parameters", f"{sum(t.numel() for t in found.tensors.values()):,}"),
-            ("size", console.megabytes(target.stat().st_size)),
-        ]
-    )
-    for note in found.notes:
-        step.warn(note)

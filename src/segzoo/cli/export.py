@@ -39,7 +39,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DECODER_OR_FILE", help="A decoder (`segzoo list`), a .safetensors file, a key or hf://..."
+            metavar="DECODER_OR_FILE",
+            help="A decoder or a paper's network (`segzoo list`), a .safetensors file, a key or hf://...",
         ),
     ],
     encoder: Annotated[
@@ -53,7 +54,7 @@ def export(
         typer.Option(
             min=2,
             help="Number of classes, background counted.",
-            show_default="those of --labels, or 21",
+            show_default="those of --labels, or 21, or the paper network's own",
             rich_help_panel=_MODEL,
         ),
     ] = None,
@@ -66,7 +67,16 @@ def export(
             rich_help_panel=_MODEL,
         ),
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, max=16, help="Channels of the image.", rich_help_panel=_MODEL)] = 3,
+    channels: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=16,
+            help="Channels of the image.",
+            show_default="3, or the paper network's own",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
     encoder_weights: Annotated[
         str | None,
         typer.Option(
@@ -177,6 +187,7 @@ def export(
       segzoo export fcn/resnet101/coco-voc
       segzoo export unet --encoder resnet101 --labels camvid -o street.onnx
       segzoo export fcn --encoder resnet50 --output-stride 16 --io tensor
+      segzoo export paper/deeplab_largefov --labels voc
       segzoo export street.safetensors --precision int8 --calibration photos/
       segzoo export street.safetensors --triton models/
     """

@@ -68,8 +68,8 @@ def output_names(form: Form) -> list[str]:
 
 
 def unit(model: SegmentationModel) -> int:
-    """What sizes are made of when a graph is traced and proved: the model's multiple, or 32 where it takes any size."""
-    return model.multiple if model.multiple > 1 else 32
+    """What sizes are made of when a graph is traced and proved: the model's multiple, 32 where it takes any size."""
+    return max(model.multiple if model.multiple > 1 else 32, model.smallest)
 
 
 def example(model: SegmentationModel, form: Form) -> Tensor:

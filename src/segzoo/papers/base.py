@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from segzoo.errors import PairingError
 from segzoo.model import ModelConfig, SegmentationModel
 
 
@@ -51,3 +52,19 @@ class Paper(SegmentationModel):
 
     def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
         return self.network(self._pad(image)), None
+
+    def start_from(self, weights: str) -> bool:
+        """Fills its first layers from ImageNet's weights, as its authors did: `create(encoder_weights=...)`.
+
+        Mean and standard deviation become those of these weights.
+
+        Returns:
+            whether fc6 and fc7 were filled too.
+
+        Raises:
+            PairingError: a network that starts at random.
+            DownloadError, CheckpointError: the weights cannot be had, or do not fit.
+        """
+        raise PairingError(
+            "A network that starts at random takes no encoder_weights; VGG16's go into FCN's and others'."
+        )

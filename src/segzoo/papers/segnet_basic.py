@@ -16,6 +16,9 @@ from segzoo.layers.unpooling import Unpool
 from segzoo.model import ModelConfig
 from segzoo.papers.base import Paper
 
+_DOWN = ("conv1", "conv2", "conv3", "conv4")
+_UP = ("conv_decode4", "conv_decode3", "conv_decode2", "conv_decode1")
+
 
 class SegNetBasic(Paper):
     """Image of 0-255, BGR, no mean subtracted -> logits of its size; pools round up, so any size goes through."""
@@ -27,26 +30,26 @@ class SegNetBasic(Paper):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
-        inputs = (config.in_channels, 64, 64, 64)
-        self.encoder = nn.ModuleList(nn.Sequential(_convolution(n), nn.ReLU(inplace=True)) for n in inputs)
+        for name, channels in zip(_DOWN + _UP, (config.in_channels, *[64] * 7), strict=True):
+            convolution = nn.Conv2d(channels, 64, 7, padding=3)
+            he_init(convolution)
+            self.add_module(name, convolution)
+            self.add_module(f"{name}_bn", nn.BatchNorm2d(64))
         self.unpool = Unpool()
-        self.decoder = nn.ModuleList(_convolution(64) for _ in inputs)
         self.conv_classifier = score_layer(64, config.num_classes)
 
     def network(self, image: Tensor) -> Tensor:
         x = self.norm(image)
         before_pools = []
-        for convolution in self.encoder:
-            before_pools.append(convolution(x))
+        for name in _DOWN:
+            before_pools.append(self._convolve(name, x).relu())
             x = F.max_pool2d(before_pools[-1], 2, ceil_mode=True)
-        for convolution, like in zip(self.decoder, reversed(before_pools), strict=True):
-            x = convolution(self.unpool(x, like))
+        for name, like in zip(_UP, reversed(before_pools), strict=True):
+            x = self._convolve(name, self.unpool(x, like))
         logits: Tensor = self.conv_classifier(x)
         return logits
 
-
-def _convolution(channels: int) -> nn.Sequential:
-    """7x7 with a bias, normalised."""
-    convolution = nn.Conv2d(channels, 64, 7, padding=3)
-    he_init(convolution)
-    return nn.Sequential(convolution, nn.BatchNorm2d(64))
+    def _convolve(self, name: str, x: Tensor) -> Tensor:
+        """7x7 with a bias, normalised."""
+        y: Tensor = self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x))
+        return y
