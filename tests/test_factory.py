@@ -14,6 +14,7 @@ from segzoo import create, list_models, load, save
 from segzoo.decoders import DECODERS
 from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, UnknownNameError
 from segzoo.labels import LABEL_SETS, LabelSet
+from segzoo.papers import PAPERS
 
 
 def tiny(**options: object):

@@ -1,10 +1,23 @@
 """The originals, to the letter: one paper a file, one dict of classes."""
 
 from segzoo.papers.base import Paper
+from segzoo.papers.bayesian_segnet import BayesianSegNet
+from segzoo.papers.bayesian_segnet_basic import BayesianSegNetBasic
+from segzoo.papers.conv_deconv import ConvDeconv
+from segzoo.papers.segnet import SegNet
 from segzoo.papers.segnet_basic import SegNetBasic
+from segzoo.papers.unet import UNet, UNetCaffe
+from segzoo.papers.xception_unet import XceptionUNet
 
 PAPERS: dict[str, type[Paper]] = {
+    "paper/unet": UNet,
+    "paper/unet_caffe": UNetCaffe,
+    "paper/segnet": SegNet,
     "paper/segnet_basic": SegNetBasic,
+    "paper/bayesian_segnet": BayesianSegNet,
+    "paper/bayesian_segnet_basic": BayesianSegNetBasic,
+    "paper/xception_unet": XceptionUNet,
+    "paper/conv_deconv": ConvDeconv,
 }
 
 __all__ = ["PAPERS", "Paper"]
