@@ -17,9 +17,16 @@ COUNTS = {
     "paper/fcn16s": 134_815_994,
     "paper/fcn8s": 134_489_759,
     "paper/fcn8s_atonce": 134_489_759,
-    "paper/segnet_basic": 1_416_587,
     "paper/deconvnet": 251_805_653,
     "paper/deeplab_largefov": 20_505_429,
+    "paper/unet": 31_030_658,
+    "paper/unet_caffe": 31_100_354,
+    "paper/segnet": 29_449_355,
+    "paper/segnet_basic": 1_416_587,
+    "paper/bayesian_segnet": 29_449_355,
+    "paper/bayesian_segnet_basic": 1_416_587,
+    "paper/xception_unet": 2_055_203,
+    "paper/conv_deconv": 513_600 + 384 + 321,
 }
 """Parameters of each as published, at its own number of classes."""
 

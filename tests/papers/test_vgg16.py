@@ -10,9 +10,9 @@ import segzoo
 from segzoo.encoders import create_encoder
 from segzoo.errors import OptionError, PairingError
 from segzoo.papers import PAPERS
-from segzoo.papers.vgg16 import VGG16
+from segzoo.papers.vgg16 import VGG16Classifier
 
-NAMES = [name for name, kind in PAPERS.items() if issubclass(kind, VGG16)]
+NAMES = [name for name, kind in PAPERS.items() if issubclass(kind, VGG16Classifier)]
 
 
 @pytest.fixture
@@ -34,6 +34,14 @@ def test_imagenets_weights_see_images_as_they_were_trained_on_them(features: Pat
     assert (model.channel_order, model.mean) == ("BGR", encoder.mean)
     deepest = [key for key in encoder.state_dict() if key.endswith("features_28.weight")]
     assert torch.equal(model.get_parameter("conv5_3.weight"), encoder.state_dict()[deepest[0]])
+
+
+@pytest.mark.parametrize("name", ["paper/segnet", "paper/bayesian_segnet"])
+def test_segnet_has_no_hidden_layers_to_fill(name: str, features: Path) -> None:
+    model = segzoo.create(name, encoder_weights=features)
+    theirs = create_encoder("vgg16", weights=str(features)).state_dict()
+    (deepest,) = (value for key, value in theirs.items() if key.endswith("features_28.weight"))
+    assert torch.equal(model.get_parameter("conv5_3.weight"), deepest)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -59,7 +59,7 @@ class Paper(SegmentationModel):
         Mean and standard deviation become those of these weights.
 
         Returns:
-            whether fc6 and fc7 were filled too.
+            False where fc6 and fc7 are left at random, since the weights have none of their shape.
 
         Raises:
             PairingError: a network that starts at random.

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from segzoo.layers.conv import he_init, score_layer
 from segzoo.layers.unpooling import Unpool
 from segzoo.model import ModelConfig
-from segzoo.papers.vgg16 import VGG16, convolution, numbers
+from segzoo.papers.vgg16 import VGG16Classifier, convolution, numbers
 
 
-class DeconvNet(VGG16):
+class DeconvNet(VGG16Classifier):
     """Image of 0-255, BGR, mean subtracted, 224 x 224 or larger by 32s -> logits of its size."""
 
     paper = "Noh, Hong, Han: Learning Deconvolution Network, arXiv 1505.04366"

@@ -16,10 +16,10 @@ from torch import Tensor
 from segzoo.features import HiddenWeights
 from segzoo.layers.conv import score_layer
 from segzoo.model import ModelConfig
-from segzoo.papers.vgg16 import VGG16, convolution
+from segzoo.papers.vgg16 import VGG16Classifier, convolution
 
 
-class DeepLabLargeFOV(VGG16):
+class DeepLabLargeFOV(VGG16Classifier):
     """Image of 0-255, BGR, mean subtracted -> logits of its size.
 
     Corners of image and scores fall together at 32k - 31 pixels, as in training (321) and at test (513): other images

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from segzoo.layers.conv import score_layer
 from segzoo.layers.upsampling import bilinear_kernel
 from segzoo.model import ModelConfig
-from segzoo.papers.vgg16 import VGG16, convolution
+from segzoo.papers.vgg16 import VGG16Classifier, convolution
 
 
-class _FCN(VGG16):
+class _FCN(VGG16Classifier):
     """What the four share: VGG16 padded by 100, fc6, fc7, and the scores of fc7."""
 
     paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks, arXiv 1411.4038"

@@ -1,4 +1,4 @@
-"""VGG16's thirteen convolutions, by their names in Caffe, which FCN, DeconvNet and DeepLab begin with.
+"""VGG16's thirteen convolutions, by their names in Caffe, which FCN, SegNet, DeconvNet and DeepLab begin with.
 
 Simonyan and Zisserman, arXiv 1409.1556, table 1, column D.
 """
@@ -20,21 +20,12 @@ DEPTHS = (2, 2, 3, 3, 3)
 
 
 class VGG16(Paper):
-    """Abstract: conv1_1 to conv5_3, fc6 and fc7, each a layer by that name.
-
-    Whoever derives from it makes its own fc6, which is of another size in each paper, and its own pools.
-    """
+    """Abstract: conv1_1 to conv5_3, each a layer by that name. Pools are those of whoever derives from it."""
 
     widths: ClassVar[tuple[int, ...]] = (64, 128, 256, 512, 512)
     """Channels of each stage."""
 
-    hidden: ClassVar[int] = 4096
-    """Channels of fc6 and fc7."""
-
     channel_order = "BGR"
-
-    fc6: nn.Conv2d
-    fc7: nn.Conv2d
 
     def __init__(self, config: ModelConfig, *, first_padding: int = 1, last_dilation: int = 1) -> None:
         """`first_padding` is conv1_1's, `last_dilation` that of conv5_1 to conv5_3."""
@@ -46,7 +37,6 @@ class VGG16(Paper):
             padding = first_padding if number == "1_1" else dilation
             self.add_module(f"conv{number}", convolution(width, self.widths[stage - 1], 3, padding, dilation))
             width = self.widths[stage - 1]
-        self.fc7 = convolution(self.hidden, self.hidden, 1)
 
     def stage(self, stage: int, x: Tensor) -> Tensor:
         """The convolutions of a stage (1 to 5), up to its pool."""
@@ -69,7 +59,28 @@ class VGG16(Paper):
             with torch.no_grad():
                 first.copy_(first.flip(1))
         self.mean, self.std = encoder.mean, encoder.std
-        classifier = hidden_weights(encoder.name, weights, self.widths[-1])
+        return self._start_hidden(encoder.name, weights)
+
+    def _start_hidden(self, encoder: str, weights: str) -> bool:
+        """Where there are hidden layers; False where the weights have none that fit."""
+        return True
+
+
+class VGG16Classifier(VGG16):
+    """Abstract: fc6 and fc7 besides; fc6, which is of another size in each paper, is whoever's derives from it."""
+
+    hidden: ClassVar[int] = 4096
+    """Channels of fc6 and fc7."""
+
+    fc6: nn.Conv2d
+    fc7: nn.Conv2d
+
+    def __init__(self, config: ModelConfig, *, first_padding: int = 1, last_dilation: int = 1) -> None:
+        super().__init__(config, first_padding=first_padding, last_dilation=last_dilation)
+        self.fc7 = convolution(self.hidden, self.hidden, 1)
+
+    def _start_hidden(self, encoder: str, weights: str) -> bool:
+        classifier = hidden_weights(encoder, weights, self.widths[-1])
         return classifier is not None and fill((self.fc6, self.fc7), self.thinned(classifier))
 
     def thinned(self, weights: HiddenWeights) -> HiddenWeights:

@@ -70,8 +70,9 @@ def optimiser_of(part: OptimiserPart, model: nn.Module) -> torch.optim.Optimizer
         {"params": [p for p in trained if p.ndim > 1], "weight_decay": part.weight_decay},
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if part.name == "sgd":
-        return torch.optim.SGD(groups, part.lr, momentum=part.momentum, nesterov=part.momentum > 0)
+    if part.name in ("sgd", "momentum"):
+        nesterov = part.name == "sgd" and part.momentum > 0
+        return torch.optim.SGD(groups, part.lr, momentum=part.momentum, nesterov=nesterov)
     return torch.optim.AdamW(groups, part.lr, betas=(part.momentum, 0.999))
 
 

@@ -112,10 +112,10 @@ class OptimiserPart:
     """How weights follow gradients.
 
     Attributes:
-        name: "adamw" or "sgd" (Nesterov's).
+        name: "adamw", "sgd" (Nesterov's) or "momentum" (plain SGD with momentum, as Caffe has it).
         lr: the greatest learning rate, which the schedule multiplies.
         weight_decay: of convolutions; biases and what belongs to normalisation have none.
-        momentum: of SGD; AdamW's first beta.
+        momentum: of both kinds of SGD; AdamW's first beta.
         clip: the greatest norm of all gradients together; 0 does not clip.
     """
 
@@ -270,7 +270,7 @@ class Recipe:
 
 
 CLASS_WEIGHTS = ("none", "median_frequency", "enet")
-OPTIMISERS = ("adamw", "sgd")
+OPTIMISERS = ("adamw", "sgd", "momentum")
 SCHEDULES = ("constant", "poly", "cosine", "step")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
