@@ -5,6 +5,7 @@ import enum
 import inspect
 import json
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
@@ -18,6 +19,7 @@ from segzoo.decoders import DECODERS
 from segzoo.errors import PairingError
 from segzoo.factory import count
 from segzoo.labels import LABEL_SETS
+from segzoo.layers.upsampling import WAYS, upsampling
 from segzoo.papers import PAPERS
 from segzoo.training.datasets import READERS
 from segzoo.training.recipe import Recipe
@@ -69,6 +71,41 @@ def upsamples() -> str:
     kinds = {name: getattr(kind, "upsamples", ()) for name, kind in DECODERS.items()}
     rows = [[f"`{name}`", ", ".join(f'`"{way}"`' for way in ways) or "none"] for name, ways in kinds.items()]
     return _table(["Decoder", "`upsample=`, the default first"], rows)
+
+
+def ways() -> str:
+    """What one step of each way up is, measured: from 64 channels to 64, from 64 x 64 to 128 x 128."""
+    x, like = torch.randn(1, 64, 64, 64, requires_grad=True), torch.randn(1, 64, 128, 128)
+    rows = []
+    for way in WAYS:
+        up = upsampling(way, 64, 64)
+        own = {weight.untyped_storage().data_ptr() for weight in up.parameters()}
+        saved: list[torch.UntypedStorage] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, saved=saved: saved.append(tensor.untyped_storage()) or tensor, lambda tensor: tensor
+        ):
+            up(x, like)
+        kept = {storage.data_ptr(): storage.nbytes() for storage in saved if storage.data_ptr() not in own}
+        takers = [f"`{name}`" for name, kind in DECODERS.items() if way in getattr(kind, "upsamples", ())]
+        rows.append(
+            [
+                f'`"{way}"`',
+                type(up).__name__,
+                f"{count(up):,}",
+                f"{sum(kept.values()) / 2**20:.0f} MiB" if kept else "nothing",
+                ", ".join(_operators(up, x.detach(), like)),
+                ", ".join(takers),
+            ]
+        )
+    return _table(["`upsample=`", "Module", "Weights", "Kept", "In the exported graph", "Decoders"], rows)
+
+
+def _operators(up: torch.nn.Module, x: torch.Tensor, like: torch.Tensor) -> list[str]:
+    """The names of the ONNX operators of a way up, each once, in their order."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(up.eval(), (x, like), dynamo=True, verbose=False)
+    return list(dict.fromkeys(node.op_type for node in program.model_proto.graph.node))
 
 
 def pairs() -> str:
@@ -191,6 +228,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "recipe": recipe,
     "steps": steps,
     "upsamples": upsamples,
+    "ways": ways,
     "weights": weights,
 }
 

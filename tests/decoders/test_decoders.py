@@ -6,6 +6,9 @@ import torch.nn.functional as F
 
 from segzoo import create
 from segzoo.decoders import DECODERS
+from segzoo.errors import UnknownNameError
+from segzoo.layers.unpooling import Unpool
+from segzoo.layers.upsampling import WAYS, Interpolate, Transposed, UpConv
 
 COUNTS = [
     ("segnet", {"num_classes": 11}, 29_449_355),
@@ -83,14 +86,64 @@ def test_largefov_on_vgg_pools_as_the_paper_does() -> None:
     assert torch.equal(model.decoder(maps), expected)
 
 
-@pytest.mark.parametrize(
-    ("decoder", "upsample"), [(name, way) for name, kind in DECODERS.items() for way in getattr(kind, "upsamples", ())]
-)
+WAYS_UP = {
+    "fcn32s": {"bilinear"},
+    "fcn16s": {*WAYS} - {"unpool"},
+    "fcn8s": {*WAYS} - {"unpool"},
+    "fcn": set(),
+    "unet": {*WAYS},
+    "segnet": {*WAYS},
+    "deconvnet": {*WAYS},
+    "deeplab_largefov": set(),
+}
+"""What each decoder's docstring promises."""
+
+
+@pytest.mark.parametrize("upsample", WAYS)
+@pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("encoder", ["test_resnet", "vgg11_bn", "test_convnext"])
 def test_every_way_up(decoder: str, upsample: str, encoder: str) -> None:
-    options = {"hidden": (3, 16)} if decoder.startswith(("fcn", "deconv")) else {}
+    options = {"hidden": (3, 16)} if decoder in ("fcn32s", "fcn16s", "fcn8s", "deconvnet") else {}
+    if upsample not in WAYS_UP[decoder]:
+        with pytest.raises(UnknownNameError, match=f"'{decoder}' takes|Unknown option 'upsample'"):
+            create(decoder, encoder=encoder, num_classes=3, upsample=upsample, **options)
+        return
     model = create(decoder, encoder=encoder, num_classes=3, upsample=upsample, **options)
     assert model(torch.randn(2, 3, 33, 47)).shape == (2, 3, 33, 47)
+
+
+MODULES = {
+    "bilinear": Interpolate,
+    "nearest": Interpolate,
+    "transposed": Transposed,
+    "upconv": UpConv,
+    "unpool": Unpool,
+}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "upsample"), [(name, way) for name in WAYS_UP for way in WAYS if way in WAYS_UP[name]]
+)
+def test_every_step_is_the_way_that_was_asked_for_and_learns(decoder: str, upsample: str) -> None:
+    model = create(decoder, encoder="test_resnet", num_classes=3, upsample=upsample)
+    model(torch.randn(2, 3, 33, 47)).square().mean().backward()
+    ways = [module for module in model.decoder.modules() if isinstance(module, MODULES[upsample])]
+    assert len(ways) == len(model.decoder.ups)
+    assert all(p.grad is not None and p.grad.any() for way in ways for p in way.parameters())
+
+
+@pytest.mark.parametrize("upsample", WAYS)
+@pytest.mark.parametrize("decoder", ["unet", "segnet"])
+@pytest.mark.parametrize("encoder", ["inception_v3", "xception"])
+def test_every_way_up_where_maps_are_no_halves_of_each_other(encoder: str, decoder: str, upsample: str) -> None:
+    asked: list[tuple[torch.Size, torch.Size]] = []
+    with torch.device("meta"):
+        model = create(decoder, encoder=encoder, num_classes=3, upsample=upsample).eval()
+        for up in model.decoder.ups:
+            up.register_forward_hook(lambda _, inputs, out: asked.append((inputs[1].shape[-2:], out.shape[-2:])))
+        maps = model.encoder(torch.empty(1, 3, 224, 160))
+        model.decoder(maps)
+    assert [(m.shape[-2:],) * 2 for m in maps[-2::-1]] == asked
 
 
 @torch.inference_mode()

@@ -2,14 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segzoo.layers.upsampling import Transposed, bilinear_kernel, upsampling
-
-WAYS = ["bilinear", "nearest", "transposed", "upconv", "unpool"]
+from segzoo.layers.upsampling import WAYS, Transposed, bilinear_kernel, upsampling
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("channels_in", [4, 6])
-@pytest.mark.parametrize("size", [(8, 10), (7, 9)])
+@pytest.mark.parametrize("size", [(8, 10), (7, 9), (9, 11), (8, 11), (13, 14)])  # twice, less, and more
 def test_every_way_goes_to_the_size_that_is_wanted(way: str, channels_in: int, size: tuple[int, int]) -> None:
     up = upsampling(way, channels_in, 4)
     assert up(torch.randn(2, channels_in, 4, 5), torch.randn(2, 4, *size)).shape == (2, 4, *size)
@@ -28,6 +26,20 @@ def test_transposed_starts_as_bilinear_interpolation() -> None:
     # Only the border differs: zeros beyond it here, its own values repeated there.
     torch.testing.assert_close(up[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-6, rtol=0)
     assert not torch.allclose(up, expected)
+
+
+@pytest.mark.parametrize("way", ["transposed", "upconv"])
+def test_what_a_learned_way_lacks_comes_from_zeros_on_the_right_and_below(way: str) -> None:
+    up, x = upsampling(way, 2, 2), torch.randn(1, 2, 4, 5)
+    padded = F.pad(x, (0, 1, 0, 1))
+    assert torch.equal(up(x, torch.empty(1, 2, 9, 11)), up.convolution(padded)[..., :9, :11])
+
+
+def test_upconv_paints_each_value_as_a_square_of_its_own() -> None:
+    up, x = upsampling("upconv", 3, 2), torch.randn(1, 3, 4, 5)
+    weight, bias = up.convolution.weight, up.convolution.bias
+    expected = torch.einsum("nchw,cdij->ndhiwj", x, weight).reshape(1, 2, 8, 10) + bias[:, None, None]
+    torch.testing.assert_close(up(x, torch.empty(1, 2, 8, 10)), expected)
 
 
 def test_nearest_repeats() -> None:

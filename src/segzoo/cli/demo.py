@@ -115,7 +115,7 @@ def _build(decoder: str, encoder: str, classes: int, seed: int) -> "Segmentation
 
     torch.manual_seed(seed)
     # Untrained transposed convolutions paint their grid over the picture; interpolation shows the photograph's shapes.
-    smooth = "upconv" in getattr(DECODERS.get(decoder), "upsamples", ())
+    smooth = getattr(DECODERS.get(decoder), "upsamples", ())[:1] == ("upconv",)
     if smooth:
         return create(decoder, encoder, classes, upsample="bilinear")
     return create(decoder, encoder, classes)

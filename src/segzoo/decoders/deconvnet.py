@@ -23,14 +23,15 @@ class DeconvNet(Decoder):
     """fc6, fc7, their mirror, and the deconvolution network.
 
     Args:
-        upsample: "unpool" is the paper; "bilinear", "nearest" and "transposed" are for comparison.
+        upsample: all five ways. "unpool" is the paper; "bilinear", "nearest", "transposed" and "upconv" are for
+            comparison.
         hidden: (kernel, channels) of fc6 and fc7; None takes what the encoder's classifier has, or (3, 1024).
     """
 
     paper = "Noh, Hong, Han: Learning Deconvolution Network, arXiv 1505.04366"
     encoder = "vgg16_bn"
     has_hidden = True
-    upsamples: ClassVar[tuple[str, ...]] = ("unpool", "bilinear", "nearest", "transposed")
+    upsamples: ClassVar[tuple[str, ...]] = ("unpool", "bilinear", "nearest", "transposed", "upconv")
 
     def __init__(
         self,

@@ -19,6 +19,8 @@ class DeepLabLargeFOV(Decoder):
     """fc6 (3x3, dilation 12, 1024 channels), fc7 (1x1), scores.
 
     The dilation is the paper's at output stride 8, and half or a quarter of it at 16 or 32: the same field of view.
+    No choice of the way up: nothing goes from level to level, and the model resizes the logits bilinearly, as in the
+    paper.
     """
 
     paper = "Chen et al.: Semantic Image Segmentation with Deep Convolutional Nets and CRFs, arXiv 1412.7062"

@@ -13,7 +13,11 @@ from segzoo.features import Features
 
 
 class FCN(Decoder):
-    """One head; with `auxiliary=True` a second one on the level above, for the loss in training only."""
+    """One head; with `auxiliary=True` a second one on the level above, for the loss in training only.
+
+    No choice of the way up: nothing goes from level to level, and the model resizes the logits bilinearly, as
+    torchvision does.
+    """
 
     paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks, arXiv 1411.4038, as in torchvision"
     encoder = "resnet50"

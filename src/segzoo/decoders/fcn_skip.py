@@ -24,7 +24,9 @@ class _FCN(Decoder):
     """Scores at the deepest level and at each of the `skips`, fused by addition. Abstract.
 
     Args:
-        upsample: the way from one level to the next: "bilinear", "nearest" or "transposed".
+        upsample: the way from one level to the next: "bilinear", "nearest", "transposed" (the paper's) or "upconv". Not
+            "unpool": what goes up is scores, one map a class, and the encoder's switches belong to its own channels.
+            Where dilation has brought two levels to one size there is no way up between them.
         hidden: (kernel, channels) of fc6 and fc7, such as (7, 4096); None takes what the encoder's classifier has.
     """
 
@@ -32,7 +34,7 @@ class _FCN(Decoder):
     encoder = "vgg16"
     output_strides = (32, 16, 8)
     has_hidden = True
-    upsamples: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed")
+    upsamples: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed", "upconv")
     skips: ClassVar[tuple[int, ...]]
     """Levels of the added scores, deep to shallow."""
 
@@ -82,9 +84,13 @@ class _FCN(Decoder):
 
 
 class FCN32s(_FCN):
-    """One score, on the deepest map."""
+    """One score, on the deepest map.
+
+    There is no step from level to level, so `upsample` has one value: the bilinear resizing to the image's size.
+    """
 
     levels = (5,)
+    upsamples = ("bilinear",)
     skips = ()
 
 

@@ -23,12 +23,13 @@ class SegNet(Decoder):
     """The decoding half.
 
     Args:
-        upsample: "unpool" is the paper; "bilinear", "nearest" and "transposed" are its own baselines.
+        upsample: all five ways. "unpool" ("fixed demaxpool") is the paper; "bilinear" and "transposed" are like its own
+            baselines; "nearest" ("naive demaxpool") and "upconv" ("learnable demaxpool") are for comparison.
     """
 
     paper = "Badrinarayanan, Kendall, Cipolla: SegNet, arXiv 1511.00561"
     encoder = "vgg16_bn"
-    upsamples: ClassVar[tuple[str, ...]] = ("unpool", "bilinear", "nearest", "transposed")
+    upsamples: ClassVar[tuple[str, ...]] = ("unpool", "bilinear", "nearest", "transposed", "upconv")
 
     def __init__(self, features: Features, num_classes: int, *, upsample: Upsample = "unpool") -> None:
         super().__init__(features, num_classes)

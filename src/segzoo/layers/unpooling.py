@@ -1,6 +1,7 @@
 """Unpooling by switches: values go back to where a 2x2 max-pool took its maximum from, zeros elsewhere.
 
-Zeiler and Fergus, arXiv 1311.2901; SegNet (arXiv 1511.00561) and DeconvNet (arXiv 1505.04366) decode with it.
+Zeiler and Fergus, arXiv 1311.2901; SegNet (arXiv 1511.00561) and DeconvNet (arXiv 1505.04366) decode with it. "Fixed
+demaxpool" is probably this: a secondary source, which `upsampling.py` names.
 
 The switches are recomputed from the map before the pool, so that an encoder need not hand them over. For VGG, whose
 maps stand just before each pool, they are bit for bit the switches of the network's own pooling; for any other encoder

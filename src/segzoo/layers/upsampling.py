@@ -1,22 +1,32 @@
 """Ways to bring a map up to the size of the next one: modules named by what they do, all called as up(x, like).
 
 `like` is the encoder's map at the level that is wanted. Every way goes to `like`'s own height and width and never to
-"twice": encoders round odd sizes up, down, or neither.
+"twice": encoders round odd sizes up, down, or neither. The learned ways double, and are cut; where twice is too little
+(Inception's unpadded convolutions) the small map first gets zeros on the right and below, as in unpooling.
+
+Three of the five have a second name, from the slides of a student project on faces (its code:
+github.com/arahusky/Tensorflow-Segmentation): "naive demaxpool" is nearest, "fixed demaxpool" unpooling by switches, and
+"learnable demaxpool" the learned 2x2 transposed convolution. This is known from a secondary source: the slides define
+none of them. The first is the project's code; the other two are our reading of the code's history.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from segzoo.layers.unpooling import Unpool
 
 Upsample = Literal["bilinear", "nearest", "transposed", "upconv", "unpool"]
 
+WAYS: tuple[Upsample, ...] = get_args(Upsample)
+"""All of them. The class variable `upsamples` of a decoder says which it takes."""
+
 
 class Interpolate(nn.Module):
-    """Bilinear (align_corners=False) or nearest-neighbour interpolation; nothing to learn."""
+    """Bilinear (align_corners=False) or nearest-neighbour interpolation ("naive demaxpool"); nothing to learn."""
 
     def __init__(self, mode: Literal["bilinear", "nearest"]) -> None:
         super().__init__()
@@ -36,7 +46,7 @@ class Transposed(nn.Module):
     """A learned transposed convolution, kernel 4, stride 2, that starts as bilinear interpolation.
 
     FCN's upsampling (arXiv 1411.4038, section 3.3): dense from channel to channel, and only the kernel from a channel
-    to itself is non-zero at the start. What exceeds `like` by one row or column is cropped.
+    to itself is non-zero at the start.
     """
 
     def __init__(self, channels: int) -> None:
@@ -47,20 +57,21 @@ class Transposed(nn.Module):
             self.convolution.weight[range(channels), range(channels)] = bilinear_kernel(4)
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        y: Tensor = self.convolution(x)
-        return y[..., : like.shape[-2], : like.shape[-1]]
+        return _doubled(self.convolution, x, like)
 
 
 class UpConv(nn.Module):
-    """U-Net's up-convolution: a learned 2x2 transposed convolution, stride 2, that also sets the number of channels."""
+    """U-Net's up-convolution: a learned 2x2 transposed convolution, stride 2, that also sets the number of channels.
+
+    arXiv 1505.04597, section 2. It starts at random. Also called "learnable demaxpool".
+    """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.convolution = nn.ConvTranspose2d(channels_in, channels_out, 2, stride=2)
 
     def forward(self, x: Tensor, like: Tensor) -> Tensor:
-        y: Tensor = self.convolution(x)
-        return y[..., : like.shape[-2], : like.shape[-1]]
+        return _doubled(self.convolution, x, like)
 
 
 class Narrow(nn.Module):
@@ -93,6 +104,17 @@ def upsampling(how: Upsample, channels_in: int, channels_out: int) -> nn.Module:
         case "unpool":
             up = Unpool()
     return up if channels_in == channels_out else Narrow(channels_in, channels_out, up)
+
+
+def _doubled(convolution: nn.ConvTranspose2d, x: Tensor, like: Tensor) -> Tensor:
+    """A convolution that doubles, at the size of `like`."""
+    height, width = like.shape[-2:]
+    right, below = (width + 1) // 2 - x.shape[-1], (height + 1) // 2 - x.shape[-2]
+    # With free sizes, a plain "if right or below" would make the exporter fix them; for most encoders both are known.
+    if not (statically_known_true(right == 0) and statically_known_true(below == 0)):
+        x = F.pad(x, (0, right, 0, below))
+    y: Tensor = convolution(x)
+    return y[..., :height, :width]
 
 
 def bilinear_kernel(size: int) -> Tensor:
