@@ -26,6 +26,23 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) 
     write_tensors(path, tensors, metadata.encode(record))
 
 
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with kernels as float16; what has one axis (biases, normalisation) is small and stays as it is.
+
+    Raises:
+        CheckpointError: a value that float16 cannot hold.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2:
+            found[name] = tensor
+            continue
+        found[name] = tensor.half()
+        if not found[name].isfinite().all():
+            raise CheckpointError(f"{name} holds values beyond float16's 65504. Save the model without half.")
+    return found
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> None:
     """Writes tensors, of whatever network, with any texts in the header.
 
