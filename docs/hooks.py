@@ -75,7 +75,7 @@ def weights() -> str:
     rows = []
     for entry in catalog().values():
         measured = ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in entry.metrics.items())
-        place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the package"
+        place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the {entry.place}"
         rows.append(
             [
                 f"`{entry.key}`",
