@@ -154,6 +154,13 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """A finished run becomes a model of the catalog: `nox -s release -- runs/default --data ../shared/camvid`."""
+    install(session, "release")
+    session.run("python", "tools/release.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measures segzoo beside what a user would take instead: `nox -s bench -- --quick`."""
     install(session, "bench")
