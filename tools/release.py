@@ -15,7 +15,6 @@ import argparse
 import csv
 import datetime
 import hashlib
-import os
 import platform
 import statistics
 import tempfile
@@ -391,6 +390,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Threads that spin while they wait take the cores from each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     main()
