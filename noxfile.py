@@ -154,10 +154,27 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """A finished run becomes a model of the catalog: `nox -s release -- runs/default --data ../shared/camvid`."""
+    install(session, "release")
+    session.run("python", "tools/release.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """Measures segzoo beside what a user would take instead: `nox -s bench -- --quick`."""
+    """Measures segzoo beside what a user would take instead, training too: `nox -s bench -- --quick`."""
     install(session, "bench")
     session.run("python", "benchmarks/compare.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+    quick = ["--quick"] if "--quick" in session.posargs else []  # the other options are compare.py's
+    session.run("python", "benchmarks/train.py", *quick, env={"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"})
+
+
+@nox.session(name="bench-train")
+def bench_train(session: nox.Session) -> None:
+    """Training steps beside a peer's, and the loop's wait for its images: `nox -s bench-train -- --precision bf16`."""
+    install(session, "bench")
+    environment = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
+    session.run("python", "benchmarks/train.py", *session.posargs, env=environment)
 
 
 @nox.session(name="bench-deploy")

@@ -11,7 +11,9 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 import typer
+from mkdocs.structure.files import File, Files
 
+import results
 import segzoo
 from segzoo.catalog import catalog
 from segzoo.cli import app
@@ -129,13 +131,13 @@ def weights() -> str:
     rows = []
     for entry in catalog().values():
         measured = ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in entry.metrics.items())
-        place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the package"
+        place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the {entry.place}"
         rows.append(
             [
                 f"`{entry.key}`",
                 f"`{entry.labels}`",
                 f"{measured} ({entry.split}; by {entry.metrics_by})",
-                f"{entry.data}; [recipe]({entry.recipe})",
+                f"{entry.data}; {results.recipe_link(entry, 'results.md')}",
                 f"{entry.params:,}",
                 f"{place}, {entry.size / 1e6:.1f} MB, `{entry.sha256}`",
                 entry.licence,
@@ -220,17 +222,28 @@ def _default(parameter: Any) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
+    "curves": results.curves,
     "datasets": datasets,
     "decoders": decoders,
     "pairs": pairs,
     "networks": networks,
     "papers": papers,
+    "pictures": results.pictures,
     "recipe": recipe,
+    "recipes": results.recipe_texts,
+    "results": results.figures,
     "steps": steps,
     "upsamples": upsamples,
     "ways": ways,
     "weights": weights,
 }
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """mkdocs calls this with all files of the site; what is drawn for it comes to them."""
+    for path, content in results.picture_files().items():
+        files.append(File.generated(config, path, content=content))
+    return files
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -32,14 +32,15 @@ PAGES = [
 ]
 NOT_RUN = {
     "README.md": 2,
-    "CONTRIBUTING.md": 3,
+    "CONTRIBUTING.md": 4,
     "docs/caffe.md": 2,
     "docs/command-line.md": 3,
     "docs/data.md": 2,
     "docs/deploying.md": 4,
     "docs/getting-started.md": 1,
     "docs/papers.md": 1,
-    "docs/weights.md": 4,
+    "docs/weights.md": 5,
+    "docs/results.md": 1,
     "docs/training.md": 2,
 }
 """How many blocks of each page are not run; one more has to be wanted."""

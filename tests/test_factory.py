@@ -165,6 +165,35 @@ def test_normalisation_comes_from_the_file(tmp_path: Path) -> None:
     assert load(save(model, tmp_path / "m")).mean == (0.1, 0.2, 0.3)
 
 
+@pytest.mark.parametrize("folder", [False, True])
+def test_half_the_size_is_the_same_model(folder: bool, tmp_path: Path) -> None:
+    """Kernels are rounded to float16; all else is bit for bit, and everything computes in float32."""
+    model = create("unet", "test_resnet", num_classes=3).eval()
+    whole = save(model, tmp_path / "whole")
+    path = save(model, f"{tmp_path}/half/" if folder else tmp_path / "half", half=True)
+    assert path.stat().st_size < 0.55 * whole.stat().st_size
+    again = load(path)
+    for name, tensor in model.state_dict().items():
+        found = again.state_dict()[name]
+        assert found.dtype == tensor.dtype, name
+        assert found.equal(tensor.half().float() if tensor.ndim > 1 else tensor), name
+    image = torch.randint(0, 256, (1, 40, 50, 3), dtype=torch.uint8)
+    logits = again(again.normalise(image))
+    assert logits.dtype == torch.float32
+    assert (logits - model(model.normalise(image))).abs().max() < 1e-2 * logits.abs().max()
+    first, second = (load_file(one) for one in (path, save(again, tmp_path / "twice", half=True)))
+    assert all(first[name].dtype == second[name].dtype and first[name].equal(second[name]) for name in first)
+
+
+def test_what_float16_cannot_hold_is_refused(tmp_path: Path) -> None:
+    model = create("unet", "test_resnet", num_classes=3)
+    with torch.no_grad():
+        model.decoder.score.weight[0, 0] = 1e6
+    with pytest.raises(CheckpointError, match=r"decoder\.score\.weight holds values beyond float16"):
+        save(model, tmp_path / "half", half=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_loading_initialises_nothing(tmp_path: Path) -> None:
     path = save(create("segnet", num_classes=3, encoder="vgg11_bn"), tmp_path / "m")
     before = torch.get_rng_state()

@@ -109,7 +109,7 @@ def list_models() -> list[str]:
     return [*DECODERS, *PAPERS]
 
 
-def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
+def save(model: SegmentationModel, path: str | os.PathLike[str], *, half: bool = False) -> Path:
     """Writes one .safetensors that `load` rebuilds the model from, with nothing beside it that it needs.
 
     Written aside and renamed: an existing file is replaced whole or not at all.
@@ -117,29 +117,35 @@ def save(model: SegmentationModel, path: str | os.PathLike[str]) -> Path:
     Args:
         path: the file; ".safetensors" is added where it is missing. Or a folder, one that is there or a path that ends
             with a slash: it gets model.safetensors, and a README.md, the model card of the hub, unless it has one.
+        half: store kernels as float16, in half the space. What has one axis (biases, and what belongs to
+            normalisation) is a hundredth of the weights and stays as it is. `load` gives float32 in any case.
 
     Returns:
         the path of the .safetensors written.
 
     Raises:
-        CheckpointError: it cannot be written there.
+        CheckpointError: it cannot be written there, or a weight is too large for float16.
     """
     if not isinstance(model, SegmentationModel):
         raise CheckpointError(f"segzoo.save takes a model of segzoo.create or load, not {type(model).__name__}.")
     target = Path(path)
     if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
-        return _save_folder(model, target)
+        return _save_folder(model, target, half)
     if target.suffix != ".safetensors":
         target = target.with_name(f"{target.name}.safetensors")
-    native.write(target, model.state_dict(), record(model))
+    native.write(target, _stored(model, half), record(model))
     return target
 
 
-def _save_folder(model: SegmentationModel, folder: Path) -> Path:
+def _stored(model: SegmentationModel, half: bool) -> dict[str, Tensor]:
+    return native.halved(model.state_dict()) if half else model.state_dict()
+
+
+def _save_folder(model: SegmentationModel, folder: Path, half: bool) -> Path:
     target, readme = folder / FILE, folder / "README.md"
     try:
         folder.mkdir(exist_ok=True)
-        native.write(target, model.state_dict(), record(model))
+        native.write(target, _stored(model, half), record(model))
         if not readme.exists():  # a card is meant to be edited
             with written_aside(readme) as draft:
                 draft.write_text(model_card(record(model), count(model), "path/to/this/folder"), encoding="utf-8")
@@ -149,7 +155,7 @@ def _save_folder(model: SegmentationModel, folder: Path) -> Path:
 
 
 def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
-    """The model that `save` wrote to a file, in eval mode, on the CPU; `segzoo.load` finds the file.
+    """The model that `save` wrote to a file, in eval mode, on the CPU, in float32; `segzoo.load` finds the file.
 
     No weight is initialised only to be overwritten: the model is built on the meta device and takes the file's tensors.
 
@@ -169,8 +175,10 @@ def rebuild(path: str | os.PathLike[str]) -> SegmentationModel:
             f"{target} describes a model that this segzoo cannot build: {error!s} (written by segzoo {written}, "
             f"this is {__version__})."
         ) from error
-    _check_tensors(target, model.state_dict(), tensors)
-    model.load_state_dict(tensors, assign=True)
+    wanted = model.state_dict()
+    _check_tensors(target, wanted, tensors)
+    # A file of half the size computes as any other.
+    model.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, assign=True)
     leftover = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     if leftover:
         # Buffers that are computed and not stored (swin's window masks) have no values on the meta device.

@@ -4,7 +4,7 @@ import os
 from dataclasses import replace
 
 from segzoo.catalog.entries import Entry
-from segzoo.catalog.places import locate
+from segzoo.catalog.places import Located, locate
 from segzoo.converting import convert
 from segzoo.factory import rebuild, with_classes
 from segzoo.labels import LabelSet, label_set
@@ -18,7 +18,7 @@ def load(
     num_classes: int | None = None,
     labels: str | LabelSet | None = None,
 ) -> SegmentationModel:
-    """A trained model, in eval mode, on the CPU.
+    """A trained model, in eval mode, on the CPU, in float32 whatever the file stores.
 
     What is fetched is kept in a cache (`SEGZOO_CACHE` names its folder) and compared with its sha256 each time;
     `SEGZOO_OFFLINE=1` forbids the network. No code in a file is run.
@@ -39,12 +39,14 @@ def load(
         CheckpointError: no such file, truncated, foreign, another than `sha256` says, or of another shape than it says
             itself; nothing is half-loaded.
     """
-    located = locate(source, sha256)
+    return with_classes(load_located(locate(source, sha256)), num_classes, labels)
+
+
+def load_located(located: Located) -> SegmentationModel:
+    """The model in a file that is here; errors are those of `load`."""
     if located.entry is None or located.format == "segzoo":
-        model = rebuild(located.path)
-    else:
-        model = _described(convert(located.path, source=located.format), located.entry)
-    return with_classes(model, num_classes, labels)
+        return rebuild(located.path)
+    return _described(convert(located.path, source=located.format), located.entry)
 
 
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:

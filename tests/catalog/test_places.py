@@ -63,6 +63,17 @@ def test_a_url_without_sha256_is_refused(server: Server) -> None:
     assert server.asked == []
 
 
+def test_a_url_that_says_its_sha256(server: Server, saved: Path) -> None:
+    server.content = saved.read_bytes()
+    url = server.on("/a.safetensors", loopback.well)
+    assert segzoo.load(f"{url}#sha256={sha256(saved).upper()}", sha256=sha256(saved)).config.num_classes == 3
+    for fragment in ("md5=1", "sha256=1", "sha256"):
+        with pytest.raises(OptionError, match="is sha256= and 64 hexadecimal digits"):
+            segzoo.load(f"{url}#{fragment}")
+    with pytest.raises(OptionError, match="another sha256"):
+        segzoo.load(f"{url}#sha256={sha256(saved)}", sha256="0" * 64)
+
+
 def test_a_page_in_the_place_of_a_file(server: Server, saved: Path) -> None:
     with pytest.raises(DownloadError, match="another file"):
         segzoo.load(server.on("/a.safetensors", loopback.shorter), sha256=sha256(saved))
@@ -161,11 +172,32 @@ def test_a_key_is_fetched_from_its_mirrors(server: Server, saved: Path, monkeypa
 def test_a_key_of_a_file_in_the_package(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
     monkeypatch.setattr(entries, "WEIGHTS", saved.parent)
-    entered(monkeypatch, urls=(), file=saved.name, sha256=sha256(saved), format="segzoo")
+    entered(monkeypatch, place="package", urls=(), file=saved.name, sha256=sha256(saved), format="segzoo")
     assert segzoo.load(KEY).config.num_classes == 3
     assert not cache.folder().exists()
     saved.write_bytes(b"spoilt")
-    with pytest.raises(DownloadError, match="Install segzoo again"):
+    with pytest.raises(DownloadError, match=r"damaged, or another\. Install segzoo again"):
+        segzoo.load(KEY)
+    saved.unlink()
+    with pytest.raises(DownloadError, match=r"is missing\. Install segzoo again"):
+        segzoo.load(KEY)
+
+
+def test_a_key_of_a_file_in_the_repository(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a clone it loads; what is installed says where the file is, and takes it from the cache."""
+    monkeypatch.setattr(entries, "CLONE", saved.parent)
+    entered(monkeypatch, place="repository", urls=(), file=saved.name, sha256=sha256(saved), format="segzoo")
+    assert segzoo.load(KEY).config.num_classes == 3
+    monkeypatch.setattr(entries, "CLONE", tmp_path / "absent")
+    with pytest.raises(DownloadError, match=r"in the folder weights/ of segzoo's repository.*no URL yet") as error:
+        segzoo.load(KEY)
+    kept = cache.place(saved.name, sha256(saved))
+    assert str(kept) in str(error.value)
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(saved.read_bytes())
+    assert segzoo.load(KEY).config.num_classes == 3
+    kept.write_bytes(b"spoilt")
+    with pytest.raises(DownloadError, match="Check it out, or copy it, again"):
         segzoo.load(KEY)
 
 

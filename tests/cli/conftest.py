@@ -1,5 +1,7 @@
 """One model, exported once by the command itself, and a runner that sees stdout and stderr apart."""
 
+import dataclasses
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import segzoo.errors
+from segzoo.catalog import catalog, entries
 from segzoo.cli import app
 
 Run = Callable[..., Any]
@@ -96,6 +99,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = segzoo.create("fcn8s", "test_resnet", labels="camvid").with_info(licence="CC0")
     return segzoo.save(model, tmp_path_factory.mktemp("saved") / "small.safetensors")
+
+
+@pytest.fixture
+def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
+    """That checkpoint as if it shipped in the package, the only entry of the catalog."""
+    entry = dataclasses.replace(
+        catalog()["fcn/resnet101/coco-voc"],
+        key="fcn8s/test_resnet/camvid",
+        format="segzoo",
+        place="package",
+        urls=(),
+        file=checkpoint.name,
+        sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        data="noise",
+    )
+    monkeypatch.setattr(entries, "WEIGHTS", checkpoint.parent)
+    monkeypatch.setattr(entries, "_packaged", lambda: {entry.key: entry})
+    return entry
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import segzoo
+
 SMALL = ("--encoder", "test_resnet", "--device", "cpu")
 
 
@@ -23,6 +25,17 @@ def test_the_whole_way(segzoo_, photos, tmp_path):
         labels = np.asarray(mask)
     assert labels.shape == (37, 50) and labels.max() < 6
     assert "random" in done.stderr and "mean nothing" in done.stderr
+
+
+def test_without_a_flag_it_shows_the_model_that_ships(segzoo_, shipped, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    done = segzoo_("demo", photos / "one.jpg", "-o", tmp_path / "out", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"^model +fcn8s on test_resnet, 11 classes, trained on noise *$", done.stdout, re.MULTILINE)
+    assert "random" not in done.output
+    with Image.open(tmp_path / "out" / "one-labels.png") as mask:
+        found = np.asarray(mask)
+    assert (found == segzoo.load(shipped.key).predict(photos / "one.jpg")).mean() > 0.999
 
 
 def test_its_own_photograph_shows_several_regions(photograph):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import segzoo
+from segzoo.catalog import entries
 from segzoo.cli import predict
 from segzoo.runtime import Session
 
@@ -130,13 +131,51 @@ def test_an_image_given_twice_is_done_once(segzoo_, exported, photos, tmp_path):
     assert "Wrote 3 masks" in done.stdout
 
 
-@pytest.mark.parametrize("model", ["missing.onnx", "notes.txt", "."])
-def test_what_is_no_model_is_an_error(segzoo_, photos, tmp_path, monkeypatch, model):
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("missing.onnx", "There is no file missing.onnx"),
+        ("fcn/resnet101/coco_voc", "Did you mean 'fcn/resnet101/coco-voc'"),
+        ("phtos", "Unknown model or image 'phtos'. It is no file, no folder and no key"),
+        ("https://example.com/a.onnx", "needs sha256="),
+        ("s3://bucket/a.onnx", "reads https:// and hf://"),
+    ],
+)
+def test_what_is_no_model_is_an_error(segzoo_, photos, tmp_path, monkeypatch, model, said):
     monkeypatch.chdir(tmp_path)
-    Path("notes.txt").write_text("notes")
     done = segzoo_("predict", model, photos)
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert said in done.stderr
     assert not Path("masks").exists()
+
+
+def test_without_a_model_it_takes_the_one_that_ships(segzoo_, shipped, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    for words in ((photos,), (shipped.key, photos)):
+        done = segzoo_("predict", *words, "-o", tmp_path / "masks", "--device", "cpu", "--force")
+        assert done.exit_code == 0, done.stderr
+        assert np.array_equal(
+            pixels(tmp_path / "masks" / "one.png"), segzoo.load(shipped.key).predict(photos / "one.jpg")
+        )
+
+
+def test_where_no_model_ships_one_has_to_be_named(segzoo_, photos, monkeypatch):
+    monkeypatch.setattr(entries, "_packaged", dict)
+    done = segzoo_("predict", photos)
+    assert done.exit_code == 1
+    assert f"No model ships with this segzoo. Name one before {photos}" in done.stderr
+
+
+def test_a_model_without_images_is_wrong_usage(segzoo_, checkpoint):
+    done = segzoo_("predict", checkpoint)
+    assert done.exit_code == 2
+    assert "is a model. Name images, folders or videos after it" in re.sub(r"[\s\u2502]+", " ", done.stderr)
+
+
+def test_a_folder_of_save_is_a_model(segzoo_, checkpoint, photos, tmp_path):
+    folder = segzoo.save(segzoo.load(checkpoint), f"{tmp_path}/saved/").parent
+    done = segzoo_("predict", folder, photos / "one.jpg", "-o", tmp_path / "masks", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
 
 
 def test_a_folder_without_images_is_an_error(segzoo_, exported, tmp_path):

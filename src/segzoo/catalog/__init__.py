@@ -3,6 +3,6 @@
 Floor 0: what there is can be listed, and fetched, without torch.
 """
 
-from segzoo.catalog.entries import Entry, catalog, find, list_weights
+from segzoo.catalog.entries import Entry, catalog, default, find, list_weights
 
-__all__ = ["Entry", "catalog", "find", "list_weights"]
+__all__ = ["Entry", "catalog", "default", "find", "list_weights"]

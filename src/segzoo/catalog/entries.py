@@ -5,15 +5,17 @@ Floor 0: `segzoo list --weights` needs no torch.
 
 import datetime
 import functools
+import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from segzoo.catalog import cache
 from segzoo.errors import SegzooError, unknown
 from segzoo.labels import LABEL_SETS
 
@@ -22,8 +24,14 @@ FORMATS = ("segzoo", "torchvision")
 
 METRICS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
 
+PLACES = ("web", "package", "repository")
+"""Where a file is had from: URLs, the installed package, or the folder weights/ of segzoo's repository."""
+
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the files are that ship in the package."""
+
+CLONE = Path(__file__).parents[3] / "weights"
+"""Where the other files of segzoo's own are, where the package runs from a clone."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,11 @@ class Entry:
     file: str
     """The file's name."""
 
+    place: str
+    """Where it is had from: "web", "package", or "repository" (a clone's folder weights/)."""
+
     urls: tuple[str, ...]
-    """https mirrors, in the order in which they are tried; empty for a file that ships in the package."""
+    """https mirrors, in the order in which they are tried; empty unless `place` is "web"."""
 
     sha256: str
     """Of the whole file, 64 hexadecimal digits."""
@@ -88,10 +99,22 @@ class Entry:
     """Of the architecture."""
 
     recipe: str
-    """URL of how it was trained."""
+    """How it was trained: a URL, or the name of one of segzoo's own recipes."""
 
     date: datetime.date
     """When the weights were published."""
+
+    unseen: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    """By the name of a part of the training data: the metrics, measured on it, of a model that the same recipe has
+    made without it. Empty where nobody measured that."""
+
+    runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Of the exported file in onnxruntime: milliseconds (the median of one image), height, width, threads, cpu,
+    onnxruntime (its version); against torch, logits_difference (of the largest) and label_agreement (a share of the
+    pixels of `split`). Empty where nobody measured that."""
+
+    storage_changes: float | None = None
+    """The share of the pixels of `split` whose label the file's float16 has changed; None where nobody measured it."""
 
     @property
     def decoder(self) -> str:
@@ -104,9 +127,11 @@ class Entry:
         return self.key.split("/")[1]
 
     @property
-    def packaged(self) -> Path | None:
-        """The path of a file that ships in the package; None for one that is fetched."""
-        return None if self.urls else WEIGHTS / self.file
+    def here(self) -> Path | None:
+        """Where the file is on this machine, whether it is the right one or not; None where it is not here."""
+        cached = cache.place(self.file, self.sha256)
+        places = {"web": [cached], "package": [WEIGHTS / self.file], "repository": [CLONE / self.file, cached]}
+        return next(filter(Path.is_file, places[self.place]), None)
 
     def info(self) -> dict[str, Any]:
         """What a file says of its weights besides how they are run: JSON values."""
@@ -129,6 +154,14 @@ class Entry:
 def catalog() -> Mapping[str, Entry]:
     """Every entry by its key, in the order of catalog.toml."""
     return _packaged()
+
+
+def default() -> Entry | None:
+    """The model that `segzoo demo` and `segzoo predict` take where none is named: the first that ships in the package.
+
+    None where none does.
+    """
+    return next((entry for entry in catalog().values() if entry.place == "package"), None)
 
 
 def find(key: str) -> Entry:
@@ -171,7 +204,8 @@ def _entry(key: str, table: Any) -> Entry:
     if not isinstance(table, dict):
         raise SegzooError(f"Catalog entry {key!r} is a table of fields, not {table!r}.")
     faults = [] if _KEY.fullmatch(key) else ["its key is not decoder/encoder/tag"]
-    faults += [f"{name} is missing ({what})" for name, (what, _) in _FIELDS.items() if name not in table]
+    needed = {one.name for one in fields(Entry) if one.default is MISSING and one.default_factory is MISSING}
+    faults += [f"{name} is missing ({what})" for name, (what, _) in _FIELDS.items() if name in needed - table.keys()]
     for name, value in table.items():
         if name not in _FIELDS:
             near = get_close_matches(name, _FIELDS, n=1)
@@ -182,6 +216,8 @@ def _entry(key: str, table: Any) -> Entry:
             faults.append(f"{name} is {what}, not {value!r}")
     if not faults and len(table["mean"]) != len(table["std"]):
         faults.append("mean and std have not the same number of channels")
+    if not faults and (table["place"] == "web") != bool(table["urls"]):
+        faults.append('urls are for a place of "web", and that has some')
     if faults:
         raise SegzooError(f"Catalog entry {key!r}: {'; '.join(faults)}.")
     return Entry(key=key, **{name: _frozen(value) for name, value in table.items()})
@@ -226,10 +262,34 @@ def _is_metrics(value: Any) -> bool:
     return isinstance(value, dict) and value != {} and all(n in METRICS and _is_share(v) for n, v in value.items())
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[a-z0-9_]+", value) is not None
+
+
+def _is_unseen(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(part) and _is_metrics(one) for part, one in value.items())
+
+
+def _is_runtime(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == _RUNTIME.keys() and all(_RUNTIME[n](v) for n, v in value.items())
+
+
+_RUNTIME: dict[str, Callable[[Any], bool]] = {
+    "milliseconds": lambda value: type(value) in (int, float) and 0 < value < math.inf,
+    "height": _is_count,
+    "width": _is_count,
+    "threads": _is_count,
+    "cpu": _is_text,
+    "onnxruntime": _is_text,
+    "logits_difference": _is_share,
+    "label_agreement": _is_share,
+}
+
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "format": (" or ".join(FORMATS), lambda value: value in FORMATS),
     "file": ("the name of a .safetensors or .pth file, without a folder", _is_file),
-    "urls": ("a list of https URLs, empty for a file in the package", _is_list(_is_url, range(100))),
+    "place": (" or ".join(PLACES), lambda value: value in PLACES),
+    "urls": ("a list of https URLs, empty unless the place is web", _is_list(_is_url, range(100))),
     "sha256": (
         "64 hexadecimal digits in lower case",
         lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
@@ -248,7 +308,10 @@ _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "params": ("a number of parameters", _is_count),
     "licence": ("a text", _is_text),
     "paper": ("a text", _is_text),
-    "recipe": ("a URL of how it was trained", _is_url),
+    "recipe": ("a URL of how it was trained, or the name of a recipe of segzoo's", lambda v: _is_url(v) or _is_name(v)),
     "date": ("a date such as 2020-04-09", lambda value: type(value) is datetime.date),
+    "unseen": ("a table of such metrics by a part of the data", _is_unseen),
+    "runtime": (f"a table of {', '.join(_RUNTIME)}", _is_runtime),
+    "storage_changes": ("a share of 1", _is_share),
 }
 """What each field holds, in words and as a check."""

@@ -25,6 +25,11 @@ class Located:
     entry: Entry | None = None
     """What the catalog says of it."""
 
+    @property
+    def name(self) -> str:
+        """What commands take for it: its key, or its path."""
+        return str(self.path) if self.entry is None else self.entry.key
+
 
 def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located:
     """The file that `source` names, fetched into the cache where it is not on this machine.
@@ -32,7 +37,8 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
     Args:
         source: a catalog key, the path of a file or of a folder that `segzoo.save` wrote, an https URL, or
             "hf://owner/repo[@revision][/file]". A path object is always a path, also where a key has the same letters.
-        sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
+        sha256: of the whole file, 64 hexadecimal digits; a URL needs it, here or as "URL#sha256=...", and anything else
+            is compared with it.
 
     Raises:
         OptionError: no sha256 for a URL, or one that cannot be; an unknown scheme.
@@ -49,6 +55,7 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
     # A path of Windows begins with a letter and a colon.
     scheme = source.partition("://")[0] if isinstance(source, str) and "://" in source else None
     if scheme in ("https", "http"):
+        source, sha256 = _split(str(source), sha256)
         return Located(_fetched(str(source), sha256))
     found = _find(source, scheme)
     if sha256 is not None and _sha256_of(found.path) != sha256:
@@ -77,22 +84,48 @@ def _path(path: Path) -> Path:
     return inside if inside.is_file() else path
 
 
+def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
+    """A URL without its fragment, and the sha256 that the fragment says, as pip and package indexes write it."""
+    bare, _, fragment = url.partition("#")
+    if not fragment:
+        return bare, sha256
+    found = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
+    if found is None:
+        raise OptionError(f"What follows # in {url} is sha256= and 64 hexadecimal digits, and nothing else.")
+    if sha256 not in (None, found[1].lower()):
+        raise OptionError(f"{url} says another sha256 than sha256={sha256}.")
+    return bare, found[1].lower()
+
+
 def _fetched(url: str, sha256: str | None) -> Path:
     if sha256 is None:
         raise OptionError(
-            f"{url} needs sha256=, the file's 64 digits, so that it can be told from another. Whoever publishes it "
-            "states them; for a file that you trust, `sha256sum FILE` prints them."
+            f"{url} needs sha256=, the file's 64 digits (or {url}#sha256=...), so that it can be told from another. "
+            "Whoever publishes it states them; for a file that you trust, `sha256sum FILE` prints them."
         )
     return fetching.fetch([url], sha256, name=unquote(urlsplit(url).path))
 
 
 def _of_entry(entry: Entry) -> Located:
-    path = entry.packaged
-    if path is None:
+    if entry.place == "web":
         path = fetching.fetch(entry.urls, entry.sha256, name=entry.file, size=entry.size)
-    elif not path.is_file() or cache.sha256_of(path) != entry.sha256:
-        raise DownloadError(f"{entry.file}, which ships with segzoo, is missing or damaged. Install segzoo again.")
-    return Located(path, entry.format, entry)
+        return Located(path, entry.format, entry)
+    here = entry.here
+    if here is None:
+        raise DownloadError(_missing(entry))
+    if cache.sha256_of(here) != entry.sha256:
+        how = "Install segzoo again." if entry.place == "package" else "Check it out, or copy it, again."
+        raise DownloadError(f"{here} is not the file that the catalog names: it is damaged, or another. {how}")
+    return Located(here, entry.format, entry)
+
+
+def _missing(entry: Entry) -> str:
+    if entry.place == "package":
+        return f"{entry.file}, which ships with segzoo, is missing. Install segzoo again."
+    return (
+        f"{entry.file} is in the folder weights/ of segzoo's repository, and not in what is installed; it has no URL "
+        f"yet. Copy it from a clone to {cache.place(entry.file, entry.sha256)}, or load it by its path there."
+    )
 
 
 def _sha256_of(path: Path) -> str:

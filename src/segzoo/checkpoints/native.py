@@ -17,6 +17,23 @@ from segzoo.aside import written_aside
 from segzoo.errors import CheckpointError
 
 
+def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with kernels as float16; what has one axis (biases, normalisation) is small and stays as it is.
+
+    Raises:
+        CheckpointError: a value that float16 cannot hold.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or tensor.ndim < 2:
+            found[name] = tensor
+            continue
+        found[name] = tensor.half()
+        if not found[name].isfinite().all():
+            raise CheckpointError(f"{name} holds values beyond float16's 65504. Save the model without half.")
+    return found
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Writes aside, then renames: a good file is never replaced by a broken one.
 

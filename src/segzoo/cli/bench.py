@@ -40,7 +40,10 @@ class Case:
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx file that segzoo wrote.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="An .onnx file that segzoo wrote, also by hf:// or https://...#sha256=."),
+    ],
     sizes: Annotated[
         str | None,
         typer.Option(
@@ -77,8 +80,8 @@ def bench(
     """
     asked = words.sizes(sizes, "--sizes") if sizes else None
     counts = words.numbers(batches, "--batches") if batches else None
-    files.require(model)
-    if model.suffix.lower() != ".onnx":
+    located = files.find(model)
+    if located.path.suffix.lower() != ".onnx":
         raise CheckpointError(f"{model} is no .onnx file. `segzoo export {model}` writes one.")
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
         raise SegzooError(f"{report} cannot be written: name a file in a folder that exists.")
@@ -88,7 +91,7 @@ def bench(
         step(f"loading {model}")
         from segzoo.runtime import Session
 
-        session = Session(model, device, threads=threads)
+        session = Session(located.path, device, threads=threads)
         shapes = _shapes(session, asked, counts)
         for number, (height, width, batch) in enumerate(shapes, 1):
             step(f"{number}/{len(shapes)}: {batch} x {height} x {width}")
@@ -101,7 +104,8 @@ def bench(
     _print(cases)
     console.note(_memory(session.device))
     if report is not None:
-        facts = _facts(session, model, threads) | {"cases": [asdict(case) for case in cases]}
+        which = {"model": model, "sha256": files.sha256(located.path)}
+        facts = which | _facts(session, threads) | {"cases": [asdict(case) for case in cases]}
         report.write_text(json.dumps(facts, indent=2) + "\n")
         console.note(f"Wrote {report}.")
     if failed:
@@ -174,14 +178,12 @@ def _memory(device: str) -> str:
     return f"{text}{gpu} p99 of fewer than 100 runs is near the slowest."
 
 
-def _facts(session: "Session", model: Path, threads: int | None) -> dict[str, Any]:
+def _facts(session: "Session", threads: int | None) -> dict[str, Any]:
     import onnxruntime
 
     from segzoo._version import __version__
 
     return {
-        "model": str(model),
-        "sha256": files.sha256(model),
         "io": session.record["io"],
         "precision": session.record.get("precision"),
         "device": session.device,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files
+from segzoo.cli import console, files, words
 from segzoo.cli.evaluate import Data, Device, Exclude, Select, Split, load, measured, open_for, percent, write_json
 from segzoo.errors import OptionError
 
@@ -21,7 +21,7 @@ _RUNS = 10
 
 
 def compare(
-    models: Annotated[list[Path], typer.Argument(metavar="MODELS...", help=".safetensors and .onnx files.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODELS...", help=f"{words.MODEL_OR_ONNX}; several.")],
     root: Annotated[Path, typer.Option("--root", metavar="FOLDER", help="The folder of the data set.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the comparison goes; made if need be.")
@@ -41,15 +41,14 @@ def compare(
       segzoo compare fcn.onnx deeplab.onnx unet.onnx --data camvid --root data/camvid
     """
     names = _names(models)
-    for model in models:
-        files.require(model)
+    located = [files.find(model) for model in models]
     from segzoo.training.pictures import Compared, draw_comparison
 
     rows = []
-    for model, name in zip(models, names, strict=True):
+    for model, name in zip(located, names, strict=True):
         console.note(f"{name}:")
         with console.Steps(lines=False) as step:
-            step(f"loading {model}")
+            step(f"loading {name}")
             predictor = load(model, device)
             found = open_for(predictor, root, data, split, select, exclude)
         result = measured(predictor, found)
@@ -84,11 +83,11 @@ def compare(
     console.note(f"Wrote {console.shown(output)}.")
 
 
-def _names(models: list[Path]) -> list[str]:
-    """File names without what all of them have; with their folders where the names are not enough."""
-    names = [model.stem for model in models]
+def _names(models: list[str]) -> list[str]:
+    """File names without what all of them have; all that was typed where the names are not enough."""
+    names = [model if files.placed(model) else Path(model).stem for model in models]
     if len(set(names)) < len(names):
-        names = [model.as_posix() for model in models]
+        names = list(models)
     if len(set(names)) < len(names):
         raise OptionError("A model is named twice. Compare different files.")
     return names

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from segzoo.catalog import default
 from segzoo.cli import console, files, words
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-_SEED = 7
-"""Random weights often give one class everywhere; these, with unet, mobilenet and 6 classes, show several regions."""
+_SEED, _CLASSES = 7, 6
+"""Random weights often give one class everywhere; these, with unet and mobilenet, show several regions."""
 
 _RUNS = 9
 _SECONDS = 5.0
@@ -39,16 +40,28 @@ def demo(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the files go; it is made if need be.")
     ] = Path("demo"),
-    decoder: Annotated[str, typer.Option(help="A decoder: `segzoo list`.")] = "unet",
-    encoder: Annotated[str, typer.Option(help="An encoder: `segzoo list --encoders '*'`.")] = "mobilenet",
-    classes: Annotated[int, typer.Option(min=2, max=256, help="Number of classes.")] = 6,
+    decoder: Annotated[
+        str | None,
+        typer.Option(help="A decoder, with random weights: `segzoo list`.", show_default="that of the trained model"),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="An encoder: `segzoo list --encoders '*'`.", show_default="that of the trained model"),
+    ] = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=2, max=256, help="Number of classes.", show_default="those of the trained model"),
+    ] = None,
     device: Annotated[str, typer.Option(metavar=words.DEVICES, help="Where the .onnx file runs.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the random weights.")] = _SEED,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the random weights.", show_default=f"{_SEED}, where they are random")
+    ] = None,
 ) -> None:
-    """Builds a model, exports it, segments a photograph with the .onnx file, and shows what came out.
+    """Takes a model, exports it, segments a photograph with the .onnx file, and shows what came out.
 
-    No trained weights ship yet: the weights are random, and the regions in the picture mean nothing. All else is the
-    real thing: the export and its proof, the runtime, the times. Files of an earlier demo are replaced.
+    The model is the trained one that ships with segzoo. Where none does, and where --decoder, --encoder, --classes or
+    --seed ask for another, the weights are random, and the regions in the picture mean nothing. All else is the real
+    thing: the export and its proof, the runtime, the times. Files of an earlier demo are replaced.
 
       segzoo demo
       segzoo demo street.jpg -o out
@@ -68,13 +81,20 @@ def demo(
         from segzoo import exporting, render
         from segzoo.runtime import Session
 
-        step(f"building {decoder} on {encoder}")
-        model = _build(decoder, encoder, classes, seed)
-        step.warn(
-            f"No trained weights ship yet. These are random (seed {seed}): the regions in the picture mean nothing."
-        )
+        entry = None if any(one is not None for one in (decoder, encoder, classes, seed)) else default()
+        if entry is not None:
+            from segzoo.sources import load
+
+            step(f"loading {entry.key}")
+            model, trained = load(entry.key), f"trained on {entry.data}"
+        else:
+            decoder, encoder, seed = decoder or "unet", encoder or "mobilenet", _SEED if seed is None else seed
+            step(f"building {decoder} on {encoder}")
+            model, trained = _build(decoder, encoder, classes or _CLASSES, seed), "random weights"
+            step.warn(f"The weights are random (seed {seed}): the regions in the picture mean nothing.")
         output.mkdir(parents=True, exist_ok=True)
-        done = exporting.export(model, output / f"{decoder}-{encoder}.onnx", progress=step)
+        target = output / f"{model.config.decoder}-{model.config.encoder}.onnx"
+        done = exporting.export(model, target, progress=step)
         step("loading the .onnx file")
         session = Session(done.path, device)
         step("segmenting the photograph")
@@ -87,7 +107,13 @@ def demo(
         save_picture(overlay, picture)
     if console.interactive():
         _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # its legend would be too small to read
-    _report(model, done, session, f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}")
+    _report(
+        model,
+        trained,
+        done,
+        session,
+        f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}",
+    )
     console.line()
     console.line("Wrote", "bold")
     for path, what in ((done.path, "the model"), (mask, "class ids, with a palette"), (picture, "overlay and legend")):
@@ -133,7 +159,7 @@ def _latency(session: "Session", pixels: "Pixels", step: console.Steps) -> tuple
     return 1000 * statistics.median(times), len(times)
 
 
-def _report(model: "SegmentationModel", done: "Export", session: "Session", latency: str) -> None:
+def _report(model: "SegmentationModel", trained: str, done: "Export", session: "Session", latency: str) -> None:
     from segzoo.factory import count
 
     proof = done.proof
@@ -142,7 +168,7 @@ def _report(model: "SegmentationModel", done: "Export", session: "Session", late
     judged = " (it unpools: near-ties may flip a switch)" if proof.unpooling else ""
     console.facts(
         [
-            ("model", f"{config.decoder} on {config.encoder}{options}, {config.num_classes} classes, random weights"),
+            ("model", f"{config.decoder} on {config.encoder}{options}, {config.num_classes} classes, {trained}"),
             ("parameters", f"{count(model):,}"),
             ("export time", f"{done.seconds:.1f} s, with {len(proof.cases)} comparisons against torch"),
             ("logits differ by", f"{files.difference(proof.logits_difference)} of the largest{judged}"),

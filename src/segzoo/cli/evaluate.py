@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segzoo.aside import written_aside
+from segzoo.catalog.places import Located
 from segzoo.cli import console, files, words
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
@@ -31,7 +32,7 @@ Device = Annotated[str, typer.Option(metavar=words.DEVICES, help="Where it runs.
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .safetensors or an .onnx file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{words.MODEL_OR_ONNX}.")],
     root: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of a data set.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the report goes; it is made if need be.")
@@ -52,18 +53,19 @@ def evaluate(
       segzoo evaluate street.safetensors data/camvid --data camvid
       segzoo evaluate street.onnx data/camvid --data camvid --split train --select '0001TP*' -o dusk/
       segzoo evaluate pets.onnx mydata -o report/ --worst 20
+      segzoo evaluate hf://jane/street data/camvid --data camvid
     """
-    files.require(model)
+    located = files.find(model)
     with console.Steps(lines=False) as step:
         step(f"loading {model}")
-        predictor = load(model, device)
+        predictor = load(located, device)
         found = open_for(predictor, root, data, split, select, exclude)
     console.note(predictor.why)
     result = measured(predictor, found)
     from segzoo.training.pictures import beside, draw_confusion
 
     output.mkdir(parents=True, exist_ok=True)
-    record = {"model": str(model), "sha256": files.sha256(model), **result.to_dict()}
+    record = {"model": model, "sha256": files.sha256(located.path), **result.to_dict()}
     write_json(record, output / "evaluation.json")
     draw_confusion(result.matrix, result.labels, output / "confusion.png")
     names = {item.name: index for index, item in enumerate(found.items)}
@@ -76,7 +78,7 @@ def evaluate(
     console.note(f"Wrote {console.shown(output)}.")
 
 
-def load(model: Path, device: str) -> "Predictor":
+def load(model: Located, device: str) -> "Predictor":
     """The model on its device.
 
     Raises:
@@ -86,7 +88,7 @@ def load(model: Path, device: str) -> "Predictor":
 
     predictor = open_model(model, device, How())
     if predictor.channels != 3:
-        raise SegzooError(f"{model} takes images of {predictor.channels} channels; data sets have RGB images.")
+        raise SegzooError(f"{model.name} takes images of {predictor.channels} channels; data sets have RGB images.")
     return predictor
 
 
@@ -108,7 +110,8 @@ def open_for(
     from segzoo.training.evaluation import check_classes
 
     if data is None:
-        data = predictor.record["info"].get("recipe", {}).get("data", {}).get("name", "folder")
+        recipe = predictor.record["info"].get("recipe")  # of a file of others, a URL
+        data = recipe["data"]["name"] if isinstance(recipe, dict) else "folder"
     if split is None:
         splits = READERS[data].splits if data in READERS else ()
         split = "val" if "val" in splits or (root / "val").is_dir() else None

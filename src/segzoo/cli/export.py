@@ -39,8 +39,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="DECODER_OR_FILE",
-            help="A decoder or a paper's network (`segzoo list`), a .safetensors file, a key or hf://...",
+            metavar="DECODER_OR_MODEL",
+            help=f"A decoder or a paper's network (`segzoo list`), or {words.MODEL}.",
         ),
     ],
     encoder: Annotated[
@@ -179,9 +179,9 @@ def export(
     """Writes a model as one .onnx file for images of any size, proved equal to the model.
 
     A decoder by name gives the architecture with random weights: of use to measure speed and to try a deployment. A
-    .safetensors file, as segzoo.save writes it, a key of the catalog (`segzoo list --weights`) or hf://owner/repo gives
-    a trained model. Either way the file is written only after onnxruntime has computed with it what torch computes, on
-    eight batches of images.
+    .safetensors file, as segzoo.save writes it, a key of the catalog (`segzoo list --weights`), hf://owner/repo or
+    https://...#sha256=... gives a trained model. Either way the file is written only after onnxruntime has computed
+    with it what torch computes, on eight batches of images.
 
       segzoo export street.safetensors
       segzoo export fcn/resnet101/coco-voc
@@ -213,8 +213,7 @@ def export(
     if from_file:
         _refuse_options(context, source)
     if placed:
-        words = source.removeprefix("hf://").removesuffix(".safetensors").partition("@")[0]
-        file = Path(_plain(words.replace("/", "-")) + ".safetensors")
+        file = Path(_plain(files.stem(source)) + ".safetensors")
     elif from_file:
         files.require(file)
         if file.suffix.lower() == ".onnx":

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from segzoo import metadata
 from segzoo.catalog import catalog
+from segzoo.catalog.hub import FILE
+from segzoo.catalog.places import Located, locate
 from segzoo.cli import console
 from segzoo.errors import CheckpointError
 from segzoo.labels import LabelSet
@@ -29,8 +32,41 @@ def meant(name: str) -> bool:
 
 
 def placed(name: str) -> bool:
-    """Whether a word names trained weights that are found: a key of the catalog, or a repository of the hub."""
-    return name in catalog() or name.partition("://")[0] == "hf"
+    """Whether a word names a file that is found for it: a key of the catalog, hf://owner/repo, https://..."""
+    return name in catalog() or "://" in name
+
+
+def names_model(name: str) -> bool:
+    """Whether a word can only be a model, and no image: by its ending, as a place, or as a folder of segzoo.save."""
+    return placed(name) or Path(name).suffix.lower() in KINDS or Path(name, FILE).is_file()
+
+
+def find(name: str) -> Located:
+    """The file of a model that a word of the command line names, fetched into the cache if need be.
+
+    Args:
+        name: the path of a .safetensors or .onnx file or of a folder of segzoo.save; a key of the catalog;
+            hf://owner/repo[@revision][/file]; or https://...#sha256=...
+
+    Raises:
+        CheckpointError: there is no such file, or it is of another kind.
+        UnknownNameError: neither a file nor a key; near keys are suggested.
+        DownloadError, OptionError: it cannot be fetched; a URL without its sha256.
+    """
+    located = locate(name)
+    if located.format == "segzoo":
+        require(located.path)
+    return located
+
+
+def stem(name: str) -> str:
+    """What files that are made of a model are called, without an ending."""
+    scheme, separator, rest = name.partition("://")
+    if separator and scheme != "hf":
+        return Path(unquote(urlsplit(name).path)).stem
+    if placed(name):
+        return (rest if separator else name).removesuffix(".safetensors").partition("@")[0].replace("/", "-")
+    return Path(name).stem
 
 
 def require(path: Path) -> Path:
@@ -137,13 +173,15 @@ def _of_tensors(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     try:
         with safe_open(path, framework="numpy") as file:
             record = metadata.decode(file.metadata() or {})
-            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a mapping
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            shapes = {name: one.get_shape() for name, one in slices.items()}
+            types = sorted({one.get_dtype() for one in slices.values()})
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a whole .safetensors file ({error}). Copy or download it again."
         ) from error
     trained = sum(math.prod(shape) for name, shape in shapes.items() if not name.endswith(_COUNTERS))
-    return record, [("parameters", f"{trained:,}"), ("tensors", f"{len(shapes):,}")]
+    return record, [("parameters", f"{trained:,}"), ("tensors", f"{len(shapes):,}, of {', '.join(types)}")]
 
 
 def read_graph(path: Path) -> "onnx.ModelProto":

@@ -3,12 +3,12 @@
 import inspect
 import re
 import sys
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.catalog import Entry, cache, find
+from segzoo.catalog import Entry, find
 from segzoo.cli import console, files
 from segzoo.errors import PairingError, unknown
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 def info(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A decoder, an encoder, weights, or a .safetensors or .onnx file."),
+        typer.Argument(metavar="NAME", help="A decoder, an encoder, or a model: a file, a key, a place."),
     ],
 ) -> None:
     """Shows all there is to know about a decoder, an encoder, trained weights, or a model in a file.
 
-    Parameters are counted without allocating them; nothing is downloaded.
+    Parameters are counted without allocating them; nothing is downloaded but a file that is named by hf:// or https://.
 
       segzoo info segnet              what it does, its options, what differs from the paper
       segzoo info resnet101           levels, channels, strides, mean and std
       segzoo info fcn/resnet101/coco-voc    metrics, data, licence and sha256
       segzoo info street.onnx         classes, normalisation, and the proof that it equals the model
     """
-    if files.meant(name):
-        files.describe(Path(name))
+    if files.meant(name) or "://" in name:
+        files.describe(files.find(name).path)
         return
     if "/" in name and not name.startswith("paper/"):
         _weights(find(name))
@@ -63,7 +63,6 @@ def info(
 
 
 def _weights(entry: Entry) -> None:
-    place = entry.packaged or cache.place(entry.file, entry.sha256)
     build = ", ".join(f"{name}={value!r}" for name, value in entry.build.items())
     console.title(f"Weights {entry.key}")
     rows = [
@@ -76,7 +75,9 @@ def _weights(entry: Entry) -> None:
         ("trained at", "{} x {} (any size goes in)".format(*entry.input_size)),
         ("trained on", entry.data),
         ("measured on", f"{entry.split}, by {entry.metrics_by}"),
-        *((name.replace("_", " "), f"{100 * value:.1f} %") for name, value in entry.metrics.items()),
+        *_metrics(entry.metrics),
+        *((f"without {part}", _unseen(found)) for part, found in entry.unseen.items()),
+        *_runtime(entry),
         ("licence", entry.licence),
         ("paper", entry.paper),
         ("recipe", entry.recipe),
@@ -84,9 +85,38 @@ def _weights(entry: Entry) -> None:
         ("file", f"{entry.file}, {console.megabytes(entry.size)} ({entry.size:,} bytes), read as {entry.format}"),
         *(("from", url) for url in entry.urls),
         ("sha256", f"{entry.sha256}\n(computed by {entry.sha256_by})"),
-        ("here", str(place) if place.is_file() else "not yet: segzoo.load fetches it"),
+        ("here", str(entry.here) if entry.here is not None else _ELSEWHERE[entry.place]),
     ]
     console.facts(rows)
+
+
+_ELSEWHERE = {
+    "web": "not yet: segzoo.load fetches it",
+    "package": "no: install segzoo again",
+    "repository": "no: it is in the folder weights/ of segzoo's repository",
+}
+
+
+def _metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), f"{100 * value:.1f} %") for name, value in metrics.items()]
+
+
+def _unseen(metrics: Mapping[str, float]) -> str:
+    figures = ", ".join(f"{name} {value}" for name, value in _metrics(metrics))
+    return f"{figures}: trained without it by the same recipe, and measured on it"
+
+
+def _runtime(entry: Entry) -> list[tuple[str, str]]:
+    run, changes = entry.runtime, entry.storage_changes
+    rows = [] if changes is None else [("as float16", f"the same label on {files.agreement(1 - changes)} of pixels")]
+    if run:
+        where = f"{run['width']} x {run['height']}, {run['threads']} threads of {run['cpu']}"
+        rows += [
+            ("onnxruntime", f"{run['milliseconds']:.1f} ms at {where} (version {run['onnxruntime']})"),
+            ("logits differ by", f"{files.difference(run['logits_difference'])} of the largest, exported"),
+            ("same label", f"{files.agreement(run['label_agreement'])} of pixels, exported"),
+        ]
+    return rows
 
 
 def _is_encoder(name: str) -> bool:

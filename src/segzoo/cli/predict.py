@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from segzoo.aside import written_aside
+from segzoo.catalog import catalog, default
 from segzoo.cli import console, files, video, words
 from segzoo.cli.plan import Job, plan
-from segzoo.errors import SegzooError
+from segzoo.errors import SegzooError, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="An .onnx file (needs no torch) or a .safetensors file.")
-    ],
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGES...", help="Images, folders with images in them and below, and videos."),
+    given: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] IMAGES...",
+            help=f"The model: {words.MODEL_OR_ONNX} (.onnx needs no torch); without one, the model that ships with "
+            "segzoo. Then images, folders with images in them and below, and videos.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the masks go; it is made if need be.")
@@ -79,6 +81,8 @@ def predict(
     An image that cannot be read is reported and the others go on; the exit code is then 1.
     The masks of a video are NAME/000000.png and so on, and its overlay is NAME.overlay.mp4.
 
+    MODEL is the first word if that can be no image: if it ends in .onnx or .safetensors, or is a key, hf:// or https://.
+
       segzoo predict street.onnx photo.jpg
       segzoo predict street.onnx photos/ -o masks/ --overlay
       segzoo predict street.onnx photos/ --device cuda --batch 16 --skip-existing
@@ -92,7 +96,8 @@ def predict(
         raise typer.BadParameter("--overlap is of tiles: pass --tile too.")
     sizes = words.size(tile, "--tile"), words.size(overlap, "--overlap")
     views = words.augment(tta)
-    files.require(model)
+    name, images = _model_and_images(given)
+    model = files.find(name)
     stills, films = video.split(images)
     jobs, skipped = plan(stills, output, overlay, force, skip_existing)
     clips = video.plan(films, jobs, output, overlay, force or skip_existing)
@@ -101,13 +106,13 @@ def predict(
     if not jobs and not clips:
         return
     with console.Steps(lines=False) as step:
-        step(f"loading {model}")
+        step(f"loading {name}")
         from segzoo.cli.predictors import How, open_model
 
         predictor = open_model(model, device, How(batch, *sizes, views))
         if predictor.channels not in (1, 3, 4):
             raise SegzooError(
-                f"{model} takes images of {predictor.channels} channels, which no image file has. "
+                f"{name} takes images of {predictor.channels} channels, which no image file has. "
                 "Pass arrays to segzoo.runtime.Session instead."
             )
     console.note(predictor.why)
@@ -119,6 +124,27 @@ def predict(
         for path in failed:
             console.note(f"  {path}")
         raise typer.Exit(1)
+
+
+def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
+    """The model, which is the first word if that can be no image, and the images.
+
+    Raises:
+        UnknownNameError: the first word is neither.
+        SegzooError: it is an image, and no model ships.
+    """
+    first, *rest = given
+    if files.names_model(first):
+        if not rest:
+            raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")
+        return first, [Path(word) for word in rest]
+    if not Path(first).exists() and not Path(first).suffix:
+        see = "It is no file, no folder and no key of `segzoo list --weights`."
+        raise unknown("model or image", first, catalog(), see)
+    entry = default()
+    if entry is None:
+        raise SegzooError(f"No model ships with this segzoo. Name one before {first}, such as street.onnx.")
+    return entry.key, [Path(word) for word in given]
 
 
 def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.cli import files
+from segzoo.catalog.places import Located
 from segzoo.errors import DeviceError, SegzooError
 from segzoo.labels import LabelSet
 from segzoo.preprocess import ImageLike, read_image
@@ -52,27 +52,28 @@ class Predictor(Protocol):
         """The class ids of each image, in order; an image that fails is a result with an error."""
 
 
-def open_model(path: Path, device: str, how: How) -> Predictor:
+def open_model(model: Located, device: str, how: How) -> Predictor:
     """Loads the model onto a device.
 
     Args:
+        model: what `files.find` found.
         device: "auto", "cpu", "cuda", "cuda:N", and for .onnx files "tensorrt" or "tensorrt:N".
 
     Raises:
-        CheckpointError: no file, or none that segzoo wrote.
+        CheckpointError: not a file that segzoo wrote.
         DeviceError: a device that was asked for and cannot be had.
         SegzooError: the file takes no photographs, or cannot do what `how` asks for.
     """
-    files.require(path)
-    if path.suffix.lower() == ".safetensors":
-        given = how.given()
-        if given:
-            logits = "" if given == ["--batch"] else " --logits"
-            raise SegzooError(
-                f"{' and '.join(given)} can be had with an .onnx file only. `segzoo export {path}{logits}` writes one."
-            )
-        return TorchPredictor(path, device)
-    return OnnxPredictor(path, device, how)
+    if model.path.suffix.lower() == ".onnx":
+        return OnnxPredictor(model.path, device, how)
+    given = how.given()
+    if given:
+        logits = "" if given == ["--batch"] else " --logits"
+        raise SegzooError(
+            f"{' and '.join(given)} can be had with an .onnx file only. "
+            f"`segzoo export {model.name}{logits}` writes one."
+        )
+    return TorchPredictor(model, device)
 
 
 class OnnxPredictor:
@@ -113,16 +114,17 @@ class OnnxPredictor:
 class TorchPredictor:
     """A checkpoint, run by torch."""
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, model: Located, device: str) -> None:
         from segzoo.runtime.device import parse
 
         kind, index = parse(device)
         if kind == "tensorrt":
             raise DeviceError(
-                f"device={device!r} runs .onnx files only. `segzoo export {path}` writes one; or use --device cuda."
+                f"device={device!r} runs .onnx files only. `segzoo export {model.name}` writes one; "
+                "or use --device cuda."
             )
         from segzoo.factory import record
-        from segzoo.sources import load
+        from segzoo.sources import load_located
 
         reason = None if kind == "cpu" else _obstacle(index)
         if kind == "cuda" and reason is not None:
@@ -135,7 +137,7 @@ class TorchPredictor:
             self.why = f"It runs on {self.device}, because device='auto' takes the first GPU that works."
         else:
             self.why = f"It runs on the CPU, because {reason}."
-        self._model = load(path).to(self.device)
+        self._model = load_located(model).to(self.device)
         self.labels = self._model.labels
         self.channels = self._model.config.in_channels
         self.record = record(self._model)

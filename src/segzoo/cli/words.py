@@ -9,6 +9,10 @@ if TYPE_CHECKING:
     from segzoo.runtime.session import Size
     from segzoo.runtime.tta import Augment
 
+MODEL = "a .safetensors file, a key of `segzoo list --weights`, hf://owner/repo or https://...#sha256=..."
+MODEL_OR_ONNX = f"An .onnx file, {MODEL}"
+"""What names a model, for the help of a command; `files.find` finds it."""
+
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
 DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"

@@ -60,7 +60,7 @@ def read(folder: Path, recipe: dict[str, Any]) -> tuple[Progress, dict[str, Any]
         raise TrainingError(f"{path} cannot be read ({error}). Start anew in another folder.") from error
     changed = [
         f"{name} = {after!r} instead of {was!r}"
-        for name, was, after in _differences(before, recipe)
+        for name, was, after in differences(before, recipe)
         if not name.startswith("hardware.") and name != "note"
     ]
     if changed:
@@ -71,12 +71,13 @@ def read(folder: Path, recipe: dict[str, Any]) -> tuple[Progress, dict[str, Any]
     return progress, states
 
 
-def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two records differ: dotted key, value before, value after."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = list(dict.fromkeys([*before, *after]))
         return [
             found
             for key in keys
-            for found in _differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
+            for found in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
         ]
     return [] if before == after else [(name, before, after)]

@@ -1,0 +1,127 @@
+"""What the page of results is made of: the catalog, curves and recipes of its models, pictures of a few images."""
+
+import io
+import os
+from pathlib import Path
+
+import segzoo
+from segzoo.catalog import Entry, catalog, default
+from segzoo.catalog.entries import METRICS
+from segzoo.cli.files import agreement, difference
+from segzoo.training import recipes
+from segzoo.training.datasets import open_data
+from segzoo.training.pictures import beside
+
+DOCS = Path(__file__).parent
+CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or DOCS.parents[1] / "shared" / "camvid")
+SHOWN = 4
+"""So many images of val, one in each part of the drive."""
+
+
+def trained() -> list[Entry]:
+    """The models that segzoo trained, and nobody else; the best first."""
+    ours = [entry for entry in catalog().values() if entry.format == "segzoo"]
+    return sorted(ours, key=lambda entry: -entry.metrics["mean_iou"])
+
+
+def figures() -> str:
+    """A row for each of them, and what the latencies were measured on."""
+    if not trained():
+        return "*None is released yet.*"
+    names = ("mean IU", "pixel acc.", "mean acc.", "f.w. IU")
+    head = ["Key", "Parameters", *(f"{name} %" for name in names), "Unseen drives: mean IU %", "ms", "Logits differ by"]
+    rows = [[*head, "Same label", "Size", "Recipe"]]
+    conditions = {}
+    for entry in trained():
+        run = entry.runtime
+        where = f"{run['width']} x {run['height']} pixels, {run['threads']} threads of {run['cpu']}" if run else ""
+        mark = chr(ord("a") + conditions.setdefault(where, len(conditions)))
+        rows.append(
+            [
+                f"`{entry.key}`",
+                f"{entry.params:,}",
+                *(f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in METRICS),
+                ", ".join(f"{part} {100 * found['mean_iou']:.1f}" for part, found in entry.unseen.items()) or "-",
+                f"{run['milliseconds']:.1f} ({mark})" if run else "-",
+                difference(run["logits_difference"]) if run else "-",
+                agreement(run["label_agreement"]) if run else "-",
+                f"{entry.size / 1e6:.1f} MB",
+                recipe_link(entry),
+            ]
+        )
+    notes = [f"({chr(ord('a') + number)}) {where}." for where, number in conditions.items() if where]
+    changes = [entry.storage_changes for entry in trained() if entry.storage_changes is not None]
+    if changes:
+        notes.append(f"Stored as float16, which changes the label of up to {100 * max(changes):.3f} % of the pixels.")
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:], "", *notes])
+
+
+def recipe_link(entry: Entry, page: str = "") -> str:
+    """To the web, or to the recipe on the page of results.
+
+    Args:
+        page: the page of results as the page of the link names it; none on itself.
+    """
+    url = entry.recipe if "://" in entry.recipe else f"{page}#recipe-{entry.recipe}"
+    return f"[recipe]({url})"
+
+
+def curves() -> str:
+    """The picture of each run."""
+    parts = [f"`{entry.key}`\n\n![Loss, mean IU and accuracy over epochs]({_curves(entry)})" for entry in trained()]
+    return "\n\n".join(parts) or "*There are none yet.*"
+
+
+def recipe_texts() -> str:
+    """Every recipe that a model was trained by."""
+    names = dict.fromkeys(entry.recipe for entry in trained() if entry.recipe in recipes.names())
+    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in names}
+    parts = [f"### {name} {{ #recipe-{name} }}\n\n```toml\n{text}```" for name, text in texts.items()]
+    return "\n\n".join(parts) or "*There are none yet.*"
+
+
+def pictures() -> str:
+    """Image, truth and prediction side by side; or why there are none."""
+    why = _obstacle()
+    if why:
+        return f"*{why}*"
+    return "\n\n".join(f"![{name}: image, truth, prediction]({_picture(name)})" for name in _names())
+
+
+def picture_files() -> dict[str, bytes]:
+    """Those pictures, as JPEG, by their paths in the site; none where there is an obstacle."""
+    entry = default()
+    if entry is None or _obstacle():
+        return {}
+    data, model = open_data("camvid", CAMVID, "val"), segzoo.load(entry.key)
+    files = {}
+    for name in _names():
+        image, mask, _ = data[data.names.index(name)]
+        drawn = io.BytesIO()
+        beside(image, mask, model.predict(image), data.labels).save(drawn, "JPEG", quality=88)
+        files[_picture(name)] = drawn.getvalue()
+    return files
+
+
+def _obstacle() -> str | None:
+    """Why there are no pictures, as a sentence."""
+    entry = default()
+    if entry is None or entry.labels != "camvid":
+        return "No model of CamVid's classes ships in the package yet."
+    if not CAMVID.is_dir():
+        return "CamVid was not at hand when this page was built: SEGZOO_CAMVID names its folder."
+    return None
+
+
+def _names() -> list[str]:
+    names = open_data("camvid", CAMVID, "val").names
+    return [names[(2 * number + 1) * len(names) // (2 * SHOWN)] for number in range(SHOWN)]
+
+
+def _picture(name: str) -> str:
+    return f"images/results/{name}.jpg"
+
+
+def _curves(entry: Entry) -> str:
+    return f"images/curves/{entry.key.replace('/', '-')}.png"

@@ -1,0 +1,102 @@
+"""The page of results: what is in the catalog is in it, and what is not is not."""
+
+import hashlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from small_data import random_ids, write_image, write_mask
+
+import results
+import segzoo
+from segzoo.catalog import entries, find
+from segzoo.training import recipes
+
+RUNTIME = {
+    "milliseconds": 41.23,
+    "height": 360,
+    "width": 480,
+    "threads": 2,
+    "cpu": "a processor",
+    "onnxruntime": "1.28.0",
+    "logits_difference": 2e-6,
+    "label_agreement": 0.99999,
+}
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
+    """A model of ours in the package, behind one of torchvision's."""
+    path = segzoo.save(segzoo.create("unet", "test_resnet", labels="camvid"), tmp_path / "small")
+    entry = replace(
+        find("fcn/resnet101/coco-voc"),
+        key="unet/test_resnet/camvid",
+        format="segzoo",
+        place="package",
+        urls=(),
+        file=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        labels="camvid",
+        metrics={"mean_iou": 0.5592, "pixel_accuracy": 0.9, "mean_accuracy": 0.7, "frequency_weighted_iou": 0.8},
+        recipe="unet_mobilenet_camvid",
+        unseen={"0001TP": {"mean_iou": 0.448}},
+        runtime=RUNTIME,
+        storage_changes=0.0002,
+    )
+    monkeypatch.setattr(entries, "WEIGHTS", tmp_path)
+    both = {one.key: one for one in (find("fcn/resnet50/coco-voc"), entry)}
+    monkeypatch.setattr(entries, "_packaged", lambda: both)
+    return entry
+
+
+@pytest.fixture
+def camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CamVid's layout with noise in it."""
+    for number in range(9):
+        write_image(tmp_path / "camvid/val/images" / f"{number}.png", number, (40, 48))
+        write_mask(tmp_path / "camvid/val/masks" / f"{number}.png", random_ids(11, number, (40, 48), ignored=11))
+    monkeypatch.setattr(results, "CAMVID", tmp_path / "camvid")
+    return tmp_path / "camvid"
+
+
+def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
+    head, rule, *rows, _, condition, storage = results.figures().splitlines()
+    (row,) = rows
+    assert row.count(" | ") == head.count(" | ") == rule.count(" | ")
+    for cell in ("`unet/test_resnet/camvid`", "55.9 | 90.0 | 70.0 | 80.0", "0001TP 44.8", "41.2 (a)", "2.0e-06"):
+        assert f"| {cell} |" in row
+    assert row.endswith("| [recipe](#recipe-unet_mobilenet_camvid) |")
+    assert condition == "(a) 480 x 360 pixels, 2 threads of a processor."
+    assert "0.020 %" in storage
+    assert results.curves().endswith("(images/curves/unet-test_resnet-camvid.png)")
+    assert recipes.path("unet_mobilenet_camvid").read_text(encoding="utf-8") in results.recipe_texts()
+    assert "{ #recipe-unet_mobilenet_camvid }" in results.recipe_texts()
+
+
+def test_pictures_are_of_the_model_that_ships(released: entries.Entry, camvid: Path) -> None:
+    files = results.picture_files()
+    assert list(files) == [f"images/results/{name}.jpg" for name in ("1", "3", "5", "7")]
+    assert all(path in results.pictures() for path in files)
+    for content in files.values():
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.width > 3 * 48
+
+
+def test_without_the_data_the_page_says_so(released: entries.Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "CAMVID", Path("absent"))
+    assert "CamVid was not at hand" in results.pictures() and results.picture_files() == {}
+
+
+def test_what_was_not_trained_is_not_in_it(monkeypatch: pytest.MonkeyPatch, camvid: Path) -> None:
+    others = {one.key: one for one in entries.catalog().values() if one.format != "segzoo"}
+    monkeypatch.setattr(entries, "_packaged", lambda: others)
+    assert results.figures() == "*None is released yet.*"
+    assert "fcn" not in results.curves() + results.recipe_texts() + results.pictures()
+    assert results.picture_files() == {}
+
+
+def test_every_model_of_ours_has_its_curves() -> None:
+    drawn = {f"images/curves/{path.name}" for path in (results.DOCS / "images" / "curves").glob("*.png")}
+    assert {results._curves(entry) for entry in results.trained()} == drawn

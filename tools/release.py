@@ -1,0 +1,393 @@
+"""Turns a finished run into a released model: `nox -s release -- runs/default --data ../shared/camvid`.
+
+It writes, in this tree:
+
+    src/segzoo/catalog/weights/NAME.safetensors   kernels as float16; with --to repository, weights/NAME.safetensors
+    src/segzoo/training/recipes/NAME.toml         the recipe of the run, unless one that does the same is there
+    docs/images/curves/NAME.png                   loss, mean IU and accuracy over epochs
+    src/segzoo/catalog/catalog.toml               the entry: figures, sha256, size; last, and only if all else is well
+
+All figures are those of the file that is released: of its float16, on all images of the split, and of the .onnx file
+that is exported from it. A file whose float16 changes the label of more than 0.1 % of the pixels is not released.
+"""
+
+import argparse
+import csv
+import datetime
+import hashlib
+import platform
+import statistics
+import tempfile
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import tomlkit
+import torch
+
+import segzoo
+from segzoo.aside import written_aside
+from segzoo.catalog import entries
+from segzoo.decoders import DECODERS
+from segzoo.errors import SegzooError, TrainingError
+from segzoo.factory import count
+from segzoo.labels import LABEL_SETS
+from segzoo.metrics import ConfusionMatrix
+from segzoo.model import SegmentationModel
+from segzoo.runtime import Session
+from segzoo.training import building
+from segzoo.training.curves import draw_curves
+from segzoo.training.data import SegmentationData
+from segzoo.training.datasets import open_data
+from segzoo.training.evaluation import evaluate
+from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.state import differences
+
+ROOT = Path(__file__).parents[1]
+GREATEST_CHANGE = 0.001
+"""The share of pixels whose label float16 may change."""
+
+GREATEST = {"package": 8_000_000, "repository": 60_000_000}
+"""Bytes: of the file in the package, and of all files in the repository."""
+
+RUNS = 30
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for.
+
+    Attributes:
+        run: the folder of a finished run.
+        data: the folder of its data set.
+        unseen: folders of runs by the same recipe without a part of the data, which they held out.
+        place: "package" or "repository".
+        checkpoint: "last" or "best". The held-out images chose the best one, so that figures on them flatter it.
+        tag: the last part of the key; None is the name of the data set.
+        split: what is measured on.
+        threads: of onnxruntime and torch.
+        force: replace an entry, and a recipe that differs.
+        root: the tree that is written to.
+    """
+
+    run: Path
+    data: Path
+    unseen: tuple[Path, ...] = ()
+    place: str = "package"
+    checkpoint: str = "last"
+    tag: str | None = None
+    split: str = "val"
+    licence: str = "Apache-2.0, as segzoo; terms of the training data may apply"
+    threads: int = 2
+    force: bool = False
+    root: Path = ROOT
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "src/segzoo/catalog/catalog.toml"
+
+    def weights(self, place: str) -> Path:
+        return self.root / ("src/segzoo/catalog/weights" if place == "package" else "weights")
+
+
+class Kept:
+    """A model that keeps what it predicts."""
+
+    def __init__(self, model: SegmentationModel) -> None:
+        self.labels = model.labels
+        self.predicted: list[np.ndarray] = []
+        self._model = model
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        self.predicted.append(self._model.predict(image))
+        return self.predicted[-1]
+
+
+def release(wish: Wish) -> entries.Entry:
+    """Measures, and writes all of it; gives the entry that the catalog then has.
+
+    Raises:
+        SegzooError: the run cannot be released, and why; the catalog is as it was.
+    """
+    torch.set_num_threads(wish.threads)
+    path = wish.run / f"{wish.checkpoint}.safetensors"
+    model, recipe = segzoo.load(path), published(read_recipe(path))
+    history = read_log(wish.run / "log.csv")
+    if history[-1]["epoch"] < recipe.run.epochs and not recipe.run.patience:
+        raise TrainingError(f"{wish.run} is at epoch {history[-1]['epoch']:.0f} of {recipe.run.epochs}. Let it finish.")
+    name = recipe.data.name
+    if name not in LABEL_SETS or model.labels != LABEL_SETS[name]:
+        raise SegzooError(f"The catalog knows label sets by name, and {wish.run} has none of {', '.join(LABEL_SETS)}.")
+    config = model.config
+    key = f"{config.decoder}/{config.encoder}/{wish.tag or name}"
+    slug = key.replace("/", "-")
+    document = tomlkit.parse(wish.catalog.read_text(encoding="utf-8"))
+    if key in document and not wish.force:
+        raise SegzooError(f"{key} is in the catalog already. --force replaces it, --tag names another.")
+    recipe_path = wish.root / "src/segzoo/training/recipes" / f"{slug.replace('-', '_').replace('.', '_').lower()}.toml"
+    new_recipe = check_recipe(recipe, recipe_path, wish.force)
+    data = open_data(name, wish.data, wish.split)
+    unseen = dict(without_a_part(run, recipe, wish) for run in wish.unseen)
+
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder, f"{slug}.safetensors")
+        stored = segzoo.load(segzoo.save(model, draft, half=True))
+        kept = Kept(stored)
+        metrics = shares(evaluate(kept, data).matrix)
+        changes = 1 - agreement(model, data, kept.predicted)
+        if changes > GREATEST_CHANGE:
+            raise SegzooError(f"float16 changes the label of {changes:.3%} of the pixels, more than 0.1 %.")
+        runtime = measured_runtime(stored, data, kept.predicted, Path(folder, f"{slug}.onnx"), wish.threads)
+        about = {
+            "licence": wish.licence,
+            "paper": DECODERS[config.decoder].paper,
+            "date": datetime.datetime.now(datetime.UTC).date(),
+            "data": trained_on(config.info["trained"], recipe),
+            "metrics": metrics,
+        }
+        split = f"{data.title}, {len(data)} images"
+        said = about | {"key": key, "date": str(about["date"]), "metrics_on": split, "metrics_by": "segzoo"}
+        stored.with_info(recipe=recipe.to_dict(), **said)
+        content = segzoo.save(stored, draft, half=True).read_bytes()
+
+    entry = {
+        "format": "segzoo",
+        "file": f"{slug}.safetensors",
+        "place": wish.place,
+        "urls": [],
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256_by": "segzoo",
+        "size": len(content),
+        "build": built(model),
+        "labels": name,
+        "mean": list(model.encoder.mean),
+        "std": list(model.encoder.std),
+        "input_size": input_size(recipe, data),
+        "split": split,
+        "metrics_by": "segzoo",
+        "params": count(model),
+        "recipe": recipe_path.stem,
+        **about,
+        "unseen": unseen,
+        "runtime": runtime,
+        "storage_changes": round(changes, 7),
+    }
+    document[key] = as_table(entry)
+    text = tomlkit.dumps(document)
+    catalog = entries.read(text)
+    check_sizes(catalog.values())
+
+    write(wish.weights(wish.place) / entry["file"], content)
+    curves = wish.root / "docs/images/curves" / f"{slug}.png"
+    curves.parent.mkdir(parents=True, exist_ok=True)
+    draw_curves(history, curves)
+    if new_recipe is not None:
+        write(recipe_path, new_recipe.encode())
+    write(wish.catalog, text.encode())
+    elsewhere = "repository" if wish.place == "package" else "package"
+    (wish.weights(elsewhere) / entry["file"]).unlink(missing_ok=True)
+    return catalog[key]
+
+
+def published(recipe: Recipe) -> Recipe:
+    """A recipe without the place where the data was on the machine that trained."""
+    return replace(recipe, data=replace(recipe.data, root=f"data/{recipe.data.name}"))
+
+
+def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
+    """The text of a recipe that is to be written; None where one that does the same is there.
+
+    Raises:
+        TrainingError: one that does something else is there.
+    """
+    if path.is_file():
+        changed = changes_between(read_recipe(path), recipe)
+        if not changed:
+            return None
+        if not force:
+            raise TrainingError(f"The run had another recipe than {path}: {'; '.join(changed)}. --force replaces it.")
+    text = tomlkit.dumps(without_defaults(recipe))
+    assert Recipe.from_dict(tomllib.loads(text)) == recipe
+    return text
+
+
+def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
+    """What decides other steps in two recipes, in words.
+
+    Args:
+        besides: parts that may differ, besides the note, the place of the data and the hardware.
+    """
+    free = ("note", "data.root", "hardware", *besides)
+    return [
+        f"{name} = {new!r} instead of {old!r}"
+        for name, old, new in differences(before.to_dict(), after.to_dict())
+        if not any(name == one or name.partition(".")[0] == one for one in free)
+    ]
+
+
+def without_defaults(record: Any) -> dict[str, Any]:
+    """What a recipe in TOML has to say."""
+    found: dict[str, Any] = {}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if is_dataclass(value):
+            value = without_defaults(value)
+            if value:
+                found[one.name] = value
+        elif value != (one.default_factory() if callable(one.default_factory) else one.default):
+            found[one.name] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def without_a_part(run: Path, recipe: Recipe, wish: Wish) -> tuple[str, dict[str, float]]:
+    """The name of the part that a run held out of the training data, and its figures there.
+
+    Raises:
+        TrainingError: it held none out, or had another recipe.
+    """
+    path = run / "last.safetensors"
+    other = read_recipe(path)
+    held = other.validation
+    if held is None or not held.select or (held.split or "train") != (other.data.split or "train"):
+        raise TrainingError(f"{run} holds no part of its training data out: [validation] has no select for it.")
+    changed = changes_between(recipe, other, ("data", "validation"))
+    if changed:
+        raise TrainingError(f"{run} had another recipe: {'; '.join(changed)}. Its figures are not those of this one.")
+    _, held_out = building.open_parts(replace(other, data=replace(other.data, root=str(wish.data))))
+    assert held_out is not None
+    part = ", ".join(one.rstrip("*") for one in held.select)
+    return part, shares(evaluate(segzoo.load(path), held_out).matrix)
+
+
+def shares(matrix: ConfusionMatrix) -> dict[str, float]:
+    """The catalog's metrics, to a hundredth of a percent."""
+    figures = (matrix.mean_iu, matrix.pixel_accuracy, matrix.mean_accuracy, matrix.frequency_weighted_iu)
+    return {name: round(value, 4) for name, value in zip(entries.METRICS, figures, strict=True)}
+
+
+def agreement(model: Any, data: SegmentationData, labels: Sequence[np.ndarray]) -> float:
+    """The share of pixels that a model gives these labels."""
+    same = sum(int((model.predict(sample.image) == one).sum()) for sample, one in zip(data, labels, strict=True))
+    return same / sum(one.size for one in labels)
+
+
+def measured_runtime(
+    model: SegmentationModel, data: SegmentationData, labels: Sequence[np.ndarray], path: Path, threads: int
+) -> dict[str, Any]:
+    """What `Entry.runtime` holds."""
+    exported = segzoo.export(model, path)
+    session = Session(path, "cpu", threads=threads)
+    image = data[0].image[None]
+    times = []
+    for number in range(-3, RUNS):
+        start = time.perf_counter()
+        session.run(image)
+        if number >= 0:
+            times.append(time.perf_counter() - start)
+    return {
+        "milliseconds": round(1e3 * statistics.median(times), 2),
+        "height": image.shape[1],
+        "width": image.shape[2],
+        "threads": threads,
+        "cpu": cpu(),
+        "onnxruntime": onnxruntime.__version__,
+        "logits_difference": float(f"{exported.proof.logits_difference:.2g}"),
+        "label_agreement": round(agreement(session, data, labels), 7),
+    }
+
+
+def cpu() -> str:
+    """What the processor calls itself."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def trained_on(trained: Mapping[str, Any], recipe: Recipe) -> str:
+    part = recipe.model
+    start = Path(part.start).name if part.start else part.encoder_weights
+    return f"{trained['data']}, {trained['images']} images, from {start or 'random weights'}"
+
+
+def built(model: SegmentationModel) -> dict[str, Any]:
+    """What `segzoo.create` is given besides decoder, encoder and labels."""
+    config = model.config
+    options = dict(config.options)
+    if config.output_stride != DECODERS[config.decoder].output_strides[0]:
+        options["output_stride"] = config.output_stride
+    return options
+
+
+def input_size(recipe: Recipe, data: SegmentationData) -> list[int]:
+    """Height and width that were trained at: of the crop, or of the images."""
+    crops = [step for step in recipe.augmentation if step["name"] == "crop"]
+    return [crops[-1]["height"], crops[-1]["width"]] if crops else list(data[0].mask.shape)
+
+
+def check_sizes(catalog: Any) -> None:
+    """Raises SegzooError where the wheel, or the repository, would become too large."""
+    sizes = {place: [one.size for one in catalog if one.place == place] for place in GREATEST}
+    if max(sizes["package"], default=0) > GREATEST["package"] or sum(sizes["repository"]) > GREATEST["repository"]:
+        raise SegzooError(
+            f"A file in the package has up to 8 MB, all in the repository up to 60 MB, not {sizes} bytes."
+        )
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of log.csv."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def as_table(entry: Mapping[str, Any]) -> Any:
+    """An entry as a table of TOML whose own tables stand in one line."""
+    table = tomlkit.table()
+    for name in (one.name for one in fields(entries.Entry) if one.name in entry):
+        table.add(name, _inline(entry[name]))
+    return table
+
+
+def _inline(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    found = tomlkit.inline_table()
+    for name, one in value.items():
+        found.append(name, _inline(one))
+    return found
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_aside(path) as draft:
+        draft.write_bytes(content)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="the folder of a finished run")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="of the data set")
+    parser.add_argument("--unseen", type=Path, nargs="+", default=(), metavar="RUN", help="runs that held a drive out")
+    parser.add_argument("--to", dest="place", choices=tuple(GREATEST), default=Wish.place, help="(%(default)s)")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default=Wish.checkpoint, help="(%(default)s)")
+    parser.add_argument("--tag", help="last part of the key (the name of the data set)")
+    parser.add_argument("--split", default=Wish.split, help="what is measured on (%(default)s)")
+    parser.add_argument("--licence", default=Wish.licence, help="of the weights (%(default)s)")
+    parser.add_argument("--threads", type=int, default=Wish.threads, help="of onnxruntime and torch (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace an entry, and a recipe that differs")
+    args = vars(parser.parse_args())
+    try:
+        entry = release(Wish(**args | {"unseen": tuple(args["unseen"])}))
+    except (SegzooError, OSError) as error:
+        parser.exit(1, f"Error: {error}\n")
+    for name, value in vars(entry).items():
+        print(f"{name:18} {value}")
+
+
+if __name__ == "__main__":
+    main()
