@@ -189,3 +189,10 @@ def bench_loading(session: nox.Session) -> None:
     """Loading weights from files, beside a peer's way and the bare minimum."""
     install(session, "bench")
     session.run("python", "benchmarks/loading.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+
+
+@nox.session(name="bench-crf")
+def bench_crf(session: nox.Session) -> None:
+    """The dense CRF on a photograph, stage by stage: `nox -s bench-crf -- --preset deeplab`."""
+    install(session, "bench")
+    session.run("python", "benchmarks/crf.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})

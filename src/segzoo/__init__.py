@@ -34,7 +34,7 @@ _HOMES = {
     "export": "segzoo.exporting",
     "LabelSet": "segzoo.labels",
 }
-_SUBMODULES = ("catalog", "errors", "runtime")
+_SUBMODULES = ("catalog", "crf", "errors", "runtime")
 
 __all__ = [
     "LabelSet",

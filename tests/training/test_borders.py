@@ -1,7 +1,5 @@
 """U-Net's weight map, against its formula worked out pixel by pixel."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -65,10 +63,3 @@ def test_cross_entropy_takes_the_map() -> None:
 def test_what_is_not_above_0_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(OptionError, match="w0 and sigma of the border weights are above 0"):
         BorderWeights(255, **options)  # type: ignore[arg-type]
-
-
-def test_without_scipy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "scipy", None)
-    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
-    with pytest.raises(OptionError, match=r"pip install segmentation-zoo\[train\]"):
-        BorderWeights(255)

@@ -18,7 +18,7 @@ class BorderWeights:
 
     d1 and d2 are the distances of a background pixel to the nearest and to the second nearest object; elsewhere, and in
     an image of fewer than two objects, the weight is w_c alone. Objects are areas of one class that hang together by
-    their pixels' sides. It needs scipy: `pip install segmentation-zoo[train]`.
+    their pixels' sides.
 
     TrainingSet(data, augment, weigh=BorderWeights(data.ignored)) gives each batch its "weights".
 
@@ -30,7 +30,7 @@ class BorderWeights:
         class_weights: w_c, one weight a class; None is 1 for each.
 
     Raises:
-        OptionError: w0 or sigma is not above 0, or scipy is not installed.
+        OptionError: w0 or sigma is not above 0.
     """
 
     def __init__(
@@ -44,10 +44,6 @@ class BorderWeights:
     ) -> None:
         if not (w0 > 0 and sigma > 0):
             raise OptionError(f"w0 and sigma of the border weights are above 0, not {w0} and {sigma}.")
-        try:
-            import scipy.ndimage  # noqa: F401 - here, and not where a worker would find out
-        except ImportError:
-            raise OptionError("Border weights need scipy: pip install segmentation-zoo[train]") from None
         self.ignored = ignored
         self.w0 = w0
         self.sigma = sigma
