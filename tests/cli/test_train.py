@@ -117,4 +117,4 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch):
 def test_a_recipe_that_there_is_not(segzoo_, tmp_path):
     done = segzoo_("train", "unet_mobilnet_camvid", "-o", tmp_path / "run")
     assert done.exit_code == 1
-    assert "Did you mean 'unet_mobilenet_camvid'" in done.stderr
+    assert "Did you mean 'unet_mobilenetv4_conv_small_camvid'" in done.stderr

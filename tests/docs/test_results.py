@@ -40,7 +40,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         labels="camvid",
         metrics={"mean_iou": 0.5592, "pixel_accuracy": 0.9, "mean_accuracy": 0.7, "frequency_weighted_iou": 0.8},
-        recipe="unet_mobilenet_camvid",
+        recipe="unet_mobilenetv4_conv_small_camvid",
         unseen={"0001TP": {"mean_iou": 0.448}},
         runtime=RUNTIME,
         storage_changes=0.0002,
@@ -67,12 +67,12 @@ def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
     assert row.count(" | ") == head.count(" | ") == rule.count(" | ")
     for cell in ("`unet/test_resnet/camvid`", "55.9 | 90.0 | 70.0 | 80.0", "0001TP 44.8", "41.2 (a)", "2.0e-06"):
         assert f"| {cell} |" in row
-    assert row.endswith("| [recipe](#recipe-unet_mobilenet_camvid) |")
+    assert row.endswith("| [recipe](#recipe-unet_mobilenetv4_conv_small_camvid) |")
     assert condition == "(a) 480 x 360 pixels, 2 threads of a processor."
     assert "0.020 %" in storage
     assert results.curves().endswith("(images/curves/unet-test_resnet-camvid.png)")
-    assert recipes.path("unet_mobilenet_camvid").read_text(encoding="utf-8") in results.recipe_texts()
-    assert "{ #recipe-unet_mobilenet_camvid }" in results.recipe_texts()
+    assert recipes.path("unet_mobilenetv4_conv_small_camvid").read_text(encoding="utf-8") in results.recipe_texts()
+    assert "{ #recipe-unet_mobilenetv4_conv_small_camvid }" in results.recipe_texts()
 
 
 def test_pictures_are_of_the_model_that_ships(released: entries.Entry, camvid: Path) -> None:

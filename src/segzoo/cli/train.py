@@ -48,7 +48,7 @@ def train(
 
       segzoo train recipe.toml -o runs/first
       segzoo train recipe.toml -o runs/first --resume
-      segzoo train unet_mobilenet_camvid -o runs/default --set data.root=../camvid --set run.epochs=3
+      segzoo train unet_mobilenetv4_conv_small_camvid -o runs/default --set data.root=../camvid --set run.epochs=3
     """
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,6 +1,6 @@
 """Recipes: all that decides how a model is trained, as frozen records, read from TOML and kept in each checkpoint.
 
-    recipe = read_recipe("unet_mobilenet_camvid.toml", {"run.epochs": 3})
+    recipe = read_recipe("unet_mobilenetv4_conv_small_camvid.toml", {"run.epochs": 3})
 
 A recipe is also read from a checkpoint that was trained by it. Nothing in a record is a default that code elsewhere
 changes: what a recipe says is what is done.
