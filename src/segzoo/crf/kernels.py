@@ -1,8 +1,8 @@
 """The two kernels of the dense CRF as filters over an image, each normalised symmetrically.
 
 A kernel k gives the filter D^-1/2 K D^-1/2, where K_ij = k(i, j) for all pixels i and j, i = j among them, and D holds
-the sums of K's rows. It is what the authors use from their second release on: it stays symmetric, which mean field
-needs to converge, while a pixel amid thousands of its like gets no larger messages than one with few.
+the sums of K's rows. It is what the authors use from their second release on: it stays symmetric, as what two pixels
+mean to each other is, while a pixel amid thousands of its like gets no larger messages than one with few.
 """
 
 import numpy as np

@@ -65,11 +65,11 @@ PRESETS = MappingProxyType(
             11,
             1,
             1,
-            "Kraehenbuehl and Koltun 2011, section 6, as others quote it; it prints no w1, which is their example's",
+            "Kraehenbuehl and Koltun 2011 on MSRC-21, not checked against its text; w1 is that of their code's example",
             secondary=True,
         ),
         "deconvnet": Parameters(5, 20, 3, 3, 3, "DeconvNet's inference code, as others quote it", secondary=True),
     }
 )
 """The parameters by name. Those of DeepLab were searched on 100 images of VOC's validation set: w1 in 5-10, theta_alpha
-in 50-100, theta_beta in 3-10, with w2 and theta_gamma held at 3 (arXiv 1412.7062, section 5.1)."""
+in 50-100, theta_beta in 3-10, with w2 and theta_gamma held at 3 (arXiv 1412.7062)."""
