@@ -24,8 +24,9 @@ class UNet(Decoder):
     """The expanding path. All options but the first two are there for the U-Nets of segmentation-models-pytorch.
 
     Args:
-        upsample: all five ways: "upconv" (the paper's learned 2x2 transposed convolution), "bilinear", "nearest",
-            "transposed" (4x4, starts bilinear) or "unpool" (the switches of the encoder's map, which each step needs).
+        upsample: the way up, all five: "upconv" (the paper's learned 2x2 transposed convolution), "bilinear",
+            "nearest", "transposed" (4x4, starts bilinear) or "unpool" (the switches of the encoder's map, which each
+            step needs).
         width: channels at full size, doubled at each level below, never more than the encoder's deepest map has. None
             takes those of the encoder's full-size map, 64 in the paper and VGG, and 16 where there is no such map.
             Or the channels after each step up, deep to shallow, such as (256, 128, 64, 32, 16): there are as many steps
