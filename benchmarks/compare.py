@@ -180,6 +180,16 @@ def run_session(session: onnxruntime.InferenceSession, feed: Any) -> Callable[[]
     return lambda: session.run(None, {name: feed})[0]
 
 
+def keep(record: dict[str, Any], output: Path | None, name: str) -> Path:
+    """Writes a benchmark's record and its date as JSON; where no file is named, into results/, never over another."""
+    started = datetime.now(UTC)
+    path = output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dated = {"date": started.isoformat(timespec="seconds"), **record}
+    path.write_text(json.dumps(dated, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
 def machine() -> dict[str, Any]:
     """What a figure means nothing without."""
     cpu = platform.processor() or platform.machine()
@@ -238,11 +248,7 @@ def main() -> None:
 
     facts = {**machine(), "threads": args.threads, "size": args.size}
     show(results, parameters, facts, console)
-    started = datetime.now(UTC)
-    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}{'-quick' if args.quick else ''}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "date": started.isoformat(timespec="seconds"),
         **facts,
         "versions": {
             "segzoo": segzoo.__version__,
@@ -252,8 +258,7 @@ def main() -> None:
         "parameters": parameters,
         "results": [{**asdict(result), "ratio": result.ratio} for result in results],
     }
-    output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    console.print(f"Every sample is in {output}")
+    console.print(f"Every sample is in {keep(record, args.output, 'compare-quick' if args.quick else 'compare')}")
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ piece's, multiplied by that square; the whole matrix, of 130 GiB, is never made.
 """
 
 import argparse
-import json
 import statistics
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,9 @@ from rich.progress import Progress
 from rich.table import Table
 from sklearn.datasets import load_sample_image
 
-from compare import machine
+from compare import keep, machine
 from segzoo.crf import PRESETS, Parameters, refine
 
-RESULTS = Path(__file__).parent / "results"
 WIDTH, HEIGHT, CLASSES = 500, 375, 21
 PIECE = 48
 
@@ -100,12 +97,7 @@ def main() -> None:
             found.append({"preset": name, "seconds": samples, "all_pairs_of_the_piece": pairs, "factor": factor})
     console.print(table)
     console.print(f"All pairs: measured on {PIECE} x {PIECE} pixels, and multiplied by {factor:.0f}.")
-    started = datetime.now(UTC)
-    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-crf.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    record = {"date": started.isoformat(timespec="seconds"), **machine(), "results": found}
-    output.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    console.print(f"Every sample is in {output}")
+    console.print(f"Every sample is in {keep({**machine(), 'results': found}, args.output, 'crf')}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ fp16 as well, and compares its labels with the CPU's; that has not been run yet.
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 import segzoo
-from compare import CLASSES, RESULTS, export_peer, machine
+from compare import CLASSES, export_peer, keep, machine
 from segzoo.model import SegmentationModel
 from segzoo.runtime import Session
 
@@ -142,14 +140,10 @@ def main() -> None:
                     )
                     found.append({"model": name, "batch": batch, "who": who, "seconds": seconds, "same_label": same})
                 console.print(table)
-    started = datetime.now(UTC)
-    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-deploy.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
     facts = {**machine(), "threads": args.threads, "size": args.size, "device": args.device}
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "smp": smp.__version__}
-    record = {"date": started.isoformat(timespec="seconds"), **facts, "versions": versions, "results": found}
-    output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    console.print(f"Every sample is in {output}")
+    record = {**facts, "versions": versions, "results": found}
+    console.print(f"Every sample is in {keep(record, args.output, 'deploy')}")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,10 @@ The three take turns in one process, the files are in the page cache, and median
 """
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
@@ -26,7 +24,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import segzoo
-from compare import CLASSES, RESULTS, machine
+from compare import CLASSES, keep, machine
 from segzoo import factory
 
 Load = Callable[[], nn.Module]
@@ -81,12 +79,7 @@ def main() -> None:
             table.add_row(who, f"{1000 * median:.0f} ms", f"{median / base:.2f}")
             found.append({"model": name, "who": who, "seconds": seconds})
         console.print(table)
-    started = datetime.now(UTC)
-    output = args.output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-loading.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    record = {"date": started.isoformat(timespec="seconds"), **machine(), "results": found}
-    output.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    console.print(f"Every sample is in {output}")
+    console.print(f"Every sample is in {keep({**machine(), 'results': found}, args.output, 'loading')}")
 
 
 if __name__ == "__main__":

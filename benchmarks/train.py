@@ -19,7 +19,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import segzoo
-from compare import RESULTS, alternate, machine
+from compare import alternate, keep, machine
 from segzoo.factory import count
 from segzoo.training import building
 from segzoo.training.listeners import Silent
@@ -181,11 +180,7 @@ def main() -> None:
     table.add_row(f"loader alone, {args.workers} workers", f"{loop['loader_images_per_second']:.2f}")
     console.print(table)
 
-    started = datetime.now(UTC)
-    output = args.output or RESULTS / f"train-{started:%Y-%m-%dT%H%M%S}{'-quick' if args.quick else ''}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
     record = {
-        "date": started.isoformat(timespec="seconds"),
         **facts,
         "device": where,
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()},
@@ -196,8 +191,7 @@ def main() -> None:
         "ratio": speeds[0] / speeds[1],
         "loop": loop,
     }
-    output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    console.print(f"Every sample is in {output}")
+    console.print(f"Every sample is in {keep(record, args.output, 'train-quick' if args.quick else 'train')}")
 
 
 if __name__ == "__main__":
