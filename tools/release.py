@@ -19,9 +19,8 @@ import platform
 import statistics
 import tempfile
 import time
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import tomlkit
 import torch
 
 import segzoo
+from published_recipe import changes_between, check_recipe, published
 from segzoo.aside import written_aside
 from segzoo.catalog import entries
 from segzoo.decoders import DECODERS
@@ -41,12 +41,13 @@ from segzoo.metrics import ConfusionMatrix
 from segzoo.model import SegmentationModel
 from segzoo.runtime import Session
 from segzoo.training import building
+from segzoo.training.balance import unweigh
+from segzoo.training.criterion import class_weights_of
 from segzoo.training.curves import draw_curves
 from segzoo.training.data import SegmentationData
 from segzoo.training.datasets import open_data
 from segzoo.training.evaluation import evaluate
 from segzoo.training.recipe import Recipe, read_recipe
-from segzoo.training.state import differences
 
 ROOT = Path(__file__).parents[1]
 GREATEST_CHANGE = 0.001
@@ -71,6 +72,7 @@ class Wish:
         tag: the last part of the key; None is the name of the data set.
         split: what is measured on.
         threads: of onnxruntime and torch.
+        unweigh: the part of the loss's class weights, 0-1, that is taken back from the scores (`balance.unweigh`).
         force: replace an entry, and a recipe that differs.
         root: the tree that is written to.
     """
@@ -84,6 +86,7 @@ class Wish:
     split: str = "val"
     licence: str = "Apache-2.0, as segzoo; terms of the training data may apply"
     threads: int = 2
+    unweigh: float = 0.0
     force: bool = False
     root: Path = ROOT
 
@@ -132,6 +135,7 @@ def release(wish: Wish) -> entries.Entry:
     recipe_path = wish.root / "src/segzoo/training/recipes" / f"{slug.replace('-', '_').replace('.', '_').lower()}.toml"
     new_recipe = check_recipe(recipe, recipe_path, wish.force)
     data = open_data(name, wish.data, wish.split)
+    taken_back = unweighed(model, recipe, wish)
     unseen = dict(without_a_part(run, recipe, wish) for run in wish.unseen)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +151,7 @@ def release(wish: Wish) -> entries.Entry:
             "licence": wish.licence,
             "paper": DECODERS[config.decoder].paper,
             "date": datetime.datetime.now(datetime.UTC).date(),
-            "data": trained_on(config.info["trained"], recipe),
+            "data": trained_on(config.info["trained"], recipe) + taken_back,
             "metrics": metrics,
         }
         split = f"{data.title}, {len(data)} images"
@@ -194,54 +198,14 @@ def release(wish: Wish) -> entries.Entry:
     return catalog[key]
 
 
-def published(recipe: Recipe) -> Recipe:
-    """A recipe without the place where the data was on the machine that trained."""
-    return replace(recipe, data=replace(recipe.data, root=f"data/{recipe.data.name}"))
-
-
-def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
-    """The text of a recipe that is to be written; None where one that does the same is there.
-
-    Raises:
-        TrainingError: one that does something else is there.
-    """
-    if path.is_file():
-        changed = changes_between(read_recipe(path), recipe)
-        if not changed:
-            return None
-        if not force:
-            raise TrainingError(f"The run had another recipe than {path}: {'; '.join(changed)}. --force replaces it.")
-    text = tomlkit.dumps(without_defaults(recipe))
-    assert Recipe.from_dict(tomllib.loads(text)) == recipe
-    return text
-
-
-def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
-    """What decides other steps in two recipes, in words.
-
-    Args:
-        besides: parts that may differ, besides the note, the place of the data and the hardware.
-    """
-    free = ("note", "data.root", "hardware", *besides)
-    return [
-        f"{name} = {new!r} instead of {old!r}"
-        for name, old, new in differences(before.to_dict(), after.to_dict())
-        if not any(name == one or name.partition(".")[0] == one for one in free)
-    ]
-
-
-def without_defaults(record: Any) -> dict[str, Any]:
-    """What a recipe in TOML has to say."""
-    found: dict[str, Any] = {}
-    for one in fields(record):
-        value = getattr(record, one.name)
-        if is_dataclass(value):
-            value = without_defaults(value)
-            if value:
-                found[one.name] = value
-        elif value != (one.default_factory() if callable(one.default_factory) else one.default):
-            found[one.name] = list(value) if isinstance(value, tuple) else value
-    return found
+def unweighed(model: SegmentationModel, recipe: Recipe, wish: Wish) -> str:
+    """Takes back what is asked for of the class weights that the model was trained with; says so."""
+    if not wish.unweigh:
+        return ""
+    part = recipe.data
+    seen = open_data(part.name, wish.data, part.split, select=part.select, exclude=part.exclude)
+    unweigh(model, class_weights_of(recipe.loss, seen), wish.unweigh)
+    return f"; {wish.unweigh:g} of the class weights taken back from the scores"
 
 
 def without_a_part(run: Path, recipe: Recipe, wish: Wish) -> tuple[str, dict[str, float]]:
@@ -261,7 +225,9 @@ def without_a_part(run: Path, recipe: Recipe, wish: Wish) -> tuple[str, dict[str
     _, held_out = building.open_parts(replace(other, data=replace(other.data, root=str(wish.data))))
     assert held_out is not None
     part = ", ".join(one.rstrip("*") for one in held.select)
-    return part, shares(evaluate(segzoo.load(path), held_out).matrix)
+    model = segzoo.load(path)
+    unweighed(model, other, wish)
+    return part, shares(evaluate(model, held_out).matrix)
 
 
 def shares(matrix: ConfusionMatrix) -> dict[str, float]:
@@ -379,6 +345,7 @@ def main() -> None:
     parser.add_argument("--split", default=Wish.split, help="what is measured on (%(default)s)")
     parser.add_argument("--licence", default=Wish.licence, help="of the weights (%(default)s)")
     parser.add_argument("--threads", type=int, default=Wish.threads, help="of onnxruntime and torch (%(default)s)")
+    parser.add_argument("--unweigh", type=float, default=Wish.unweigh, help="part of the class weights to take back")
     parser.add_argument("--force", action="store_true", help="replace an entry, and a recipe that differs")
     args = vars(parser.parse_args())
     try:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import segzoo
 from segzoo.errors import OptionError
-from segzoo.training.balance import ClassStatistics, count_classes
+from segzoo.training.balance import ClassStatistics, count_classes, unweigh
 from segzoo.training.data import SegmentationData
 from segzoo.training.datasets import open_data
 
@@ -58,3 +60,26 @@ def test_camvids_road_is_common_and_its_poles_are_rare(camvid: Path) -> None:
     data = open_data("camvid", camvid)
     weights = dict(zip(data.labels.names, count_classes(data[::20]).median_frequency, strict=True))
     assert weights["Road"] < weights["Building"] < 1 < weights["Pole"]
+
+
+def test_weights_taken_back_leave_the_probabilities_of_the_data() -> None:
+    model = segzoo.create("unet", "test_resnet", num_classes=3, upsample="bilinear").eval()
+    weights = (0.5, 1.0, 4.0)
+    image = torch.randn(1, 3, 33, 40)
+    with torch.inference_mode():
+        weighted = model(image).softmax(1)
+        unweigh(model, weights)
+        unweighted = model(image).softmax(1)
+    expected = weighted / torch.tensor(weights).view(1, 3, 1, 1)
+    torch.testing.assert_close(unweighted, expected / expected.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize(("weights", "part"), [((1.0, 1.0), 1.0), ((0.0, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 1.1)])
+def test_weights_that_cannot_be_taken_back(weights: tuple[float, ...], part: float) -> None:
+    with pytest.raises(OptionError, match="3 weights above 0 and a part of 0-1"):
+        unweigh(segzoo.create("unet", "test_resnet", num_classes=3), weights, part)
+
+
+def test_a_decoder_without_a_last_bias_is_refused() -> None:
+    with pytest.raises(OptionError, match="such as U-Net"):
+        unweigh(segzoo.create("segnet", "test_resnet", num_classes=3), (1.0, 1.0, 1.0))

@@ -2,13 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from segzoo.errors import OptionError
+from segzoo.model import SegmentationModel
 from segzoo.training.data import SegmentationData
 
 
@@ -85,3 +88,29 @@ def count_classes(data: SegmentationData, progress: Callable[[int, int], None] |
         if progress is not None:
             progress(index + 1, len(data))
     return ClassStatistics(tuple(pixels.tolist()), tuple(around.tolist()))
+
+
+def unweigh(model: SegmentationModel, weights: Sequence[float], part: float = 1.0) -> None:
+    """Takes class weights of the loss back from a trained model's scores, in place: score - part * log(weight).
+
+    A network that has learned with weighted cross-entropy gives class probabilities times the weights, and so finds too
+    much of what is rare. With all of them taken back it gives the probabilities in the data; a part between keeps some
+    of what the weights have won for rare classes. Menon et al., arXiv 2007.07314, section 4, the other way round.
+
+    Args:
+        model: one whose decoder has a convolution `score`, with a bias, as its last layer (U-Net).
+        weights: one a class, above 0.
+        part: 0-1.
+
+    Raises:
+        OptionError: another model, another number of weights, or one that is not above 0.
+    """
+    score = getattr(getattr(model, "decoder", None), "score", None)
+    if not isinstance(score, nn.Conv2d) or score.bias is None:
+        raise OptionError(
+            "unweigh needs a decoder whose last layer is a convolution `score` with a bias, such as U-Net."
+        )
+    if len(weights) != model.config.num_classes or min(weights) <= 0 or not 0 <= part <= 1:
+        raise OptionError(f"unweigh takes {model.config.num_classes} weights above 0 and a part of 0-1.")
+    with torch.no_grad():
+        score.bias -= part * torch.tensor(weights, dtype=score.bias.dtype, device=score.bias.device).log()

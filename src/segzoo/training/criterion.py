@@ -11,6 +11,15 @@ from segzoo.training.recipe import LossPart
 _WEIGHTED = ("ce", "focal")
 
 
+def class_weights_of(part: LossPart, data: SegmentationData) -> list[float]:
+    """The class weights that a recipe names, of this data, cut off where it says; "none" gives ones."""
+    if part.class_weights == "none":
+        return [1.0] * len(data.labels)
+    found = count_classes(data)
+    weights = found.enet if part.class_weights == "enet" else found.median_frequency
+    return [min(one, part.greatest_weight or math.inf) for one in weights]
+
+
 def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
     """The sum of losses that a recipe names.
 
@@ -23,8 +32,7 @@ def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
         weighted = [name for name in named if name in _WEIGHTED]
         if not weighted:
             raise OptionError(f"loss.class_weights are for {' and '.join(_WEIGHTED)}, and the loss is {part.terms!r}.")
-        found = count_classes(data)
-        weights = found.enet if part.class_weights == "enet" else found.median_frequency
+        weights = class_weights_of(part, data)
         for name in weighted:
-            options.setdefault(name, {})["weights"] = [min(one, part.greatest_weight or math.inf) for one in weights]
+            options.setdefault(name, {})["weights"] = weights
     return create_loss(part.terms, data.ignored, options)

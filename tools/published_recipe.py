@@ -1,0 +1,62 @@
+"""The recipe of a run as segzoo publishes it: without this machine's paths, in TOML, and never in place of another."""
+
+import tomllib
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from segzoo.errors import TrainingError
+from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.state import differences
+
+
+def published(recipe: Recipe) -> Recipe:
+    """A recipe without the place where the data was on the machine that trained."""
+    return replace(recipe, data=replace(recipe.data, root=f"data/{recipe.data.name}"))
+
+
+def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
+    """The text of a recipe that is to be written; None where one that does the same is there.
+
+    Raises:
+        TrainingError: one that does something else is there.
+    """
+    if path.is_file():
+        changed = changes_between(read_recipe(path), recipe)
+        if not changed:
+            return None
+        if not force:
+            raise TrainingError(f"The run had another recipe than {path}: {'; '.join(changed)}. --force replaces it.")
+    text = tomlkit.dumps(without_defaults(recipe))
+    assert Recipe.from_dict(tomllib.loads(text)) == recipe
+    return text
+
+
+def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
+    """What decides other steps in two recipes, in words.
+
+    Args:
+        besides: parts that may differ, besides the note, the place of the data and the hardware.
+    """
+    free = ("note", "data.root", "hardware", *besides)
+    return [
+        f"{name} = {new!r} instead of {old!r}"
+        for name, old, new in differences(before.to_dict(), after.to_dict())
+        if not any(name == one or name.partition(".")[0] == one for one in free)
+    ]
+
+
+def without_defaults(record: Any) -> dict[str, Any]:
+    """What a recipe in TOML has to say."""
+    found: dict[str, Any] = {}
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if is_dataclass(value):
+            value = without_defaults(value)
+            if value:
+                found[one.name] = value
+        elif value != (one.default_factory() if callable(one.default_factory) else one.default):
+            found[one.name] = list(value) if isinstance(value, tuple) else value
+    return found
