@@ -57,6 +57,8 @@ def test_a_folder_is_of_smp_alone(original, tmp_path: Path) -> None:
         (torch.nn.Linear(1, 1), OptionError, r"not Linear; model\.state_dict\(\)"),
         (None, OptionError, "a path or a state_dict"),
         ("absent.pth", CheckpointError, "No file absent"),
+        ("", CheckpointError, "path of the weights is empty"),
+        ("absent.caffemodel", CheckpointError, r"No file absent\.caffemodel\. Pass the path"),
     ],
 )
 def test_what_is_no_checkpoint(weights: object, error: type[Exception], message: str) -> None:

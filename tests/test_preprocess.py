@@ -281,3 +281,8 @@ def test_no_images_is_an_error(tmp_path: Path) -> None:
 
 def test_pillow_knows_every_suffix() -> None:
     assert set(Image.registered_extensions()) >= IMAGE_SUFFIXES
+
+
+def test_an_empty_path_is_said_to_be_empty() -> None:
+    with pytest.raises(ImageError, match="path of the image is empty"):
+        read_image("")

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import segzoo
+from segzoo.errors import SegzooError
 from segzoo.training.datasets import open_data
 from segzoo.training.evaluation import evaluate
 from segzoo.training.listeners import Silent
@@ -57,7 +58,7 @@ def recipe(camvid: Path, epochs: int | None) -> Recipe:
         loss=LossPart("ce", options={"ce": {"normalise": "pixels"}}, class_weights="median_frequency"),
         optimiser=OptimiserPart("momentum", lr=0.1, momentum=0.9, weight_decay=5e-4),
         schedule=SchedulePart("constant"),
-        run=RunPart(epochs=epochs or 333, batch=12),
+        run=RunPart(epochs=333 if epochs is None else epochs, batch=12),
     )
 
 
@@ -67,7 +68,7 @@ def small(whole: Recipe, epochs: int | None, images: str) -> Recipe:
         whole,
         data=replace(whole.data, select=(images,)),
         augmentation=({"name": "crop", "height": 120, "width": 160},),
-        run=replace(whole.run, epochs=epochs or 4, batch=4),
+        run=replace(whole.run, epochs=4 if epochs is None else epochs, batch=4),
         hardware=HardwarePart(accelerator="cpu", workers=0, threads=torch.get_num_threads()),
     )
 
@@ -83,6 +84,13 @@ class Lines(Silent):
         self.console.print(f"epoch {row['epoch']:.0f}: loss {row['train_loss']:.3f}, {row['seconds']:.0f} s in all")
 
 
+def at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is below 1")
+    return number
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -91,12 +99,19 @@ def main() -> None:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--small", action="store_true", help="a few images and epochs (what a CPU does)")
     size.add_argument("--full", action="store_true", help="the paper's run, on a CPU too")
-    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--epochs", type=at_least_one, help="passes over the images: 333, or 4 of a small run")
     parser.add_argument("--images", default="0001TP_006*", help="what --small trains on")
     parser.add_argument("--held-out", default="*", help="pattern of the images that are measured")
     parser.add_argument("--output", type=Path, default=Path("runs/segnet_basic"), help="a new folder for the run")
     args = parser.parse_args()
-    console = Console()
+    try:
+        measure(args, Console())
+    except SegzooError as error:
+        parser.exit(1, f"{error}\n")
+
+
+def measure(args: argparse.Namespace, console: Console) -> None:
+    """Trains, evaluates, prints the table, and keeps it beside the run."""
     is_small = args.small or not (args.full or torch.cuda.is_available())
     plan = recipe(args.camvid, args.epochs)
     if is_small:

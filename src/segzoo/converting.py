@@ -66,6 +66,8 @@ def convert(
     """
     if source is not None and source not in SOURCES:
         raise unknown("source", str(source), SOURCES, f"Sources are {', '.join(SOURCES)}.")
+    if isinstance(weights, str | os.PathLike) and not os.fspath(weights):
+        raise CheckpointError("The path of the weights is empty. Pass that of a file, or of smp's folder.")
     if isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".caffemodel":
         chosen = {"source": source, "encoder": encoder, "upsample": upsample}
         given = [f"{name}=" for name, value in chosen.items() if value is not None]

@@ -63,6 +63,8 @@ def read_image(image: ImageLike, channels: int = 3) -> Pixels:
     if isinstance(image, Image.Image):
         return _from_pil(image, channels, _describe(image))
     if isinstance(image, str | os.PathLike):
+        if not os.fspath(image):
+            raise ImageError("The path of the image is empty. Pass a file's.")
         return _from_file(Path(image), channels)
     raise ImageError(
         f"An image is a path, a PIL image or a numpy array, got {type(image).__name__}."

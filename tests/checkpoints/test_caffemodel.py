@@ -113,7 +113,7 @@ def test_what_is_wrong_is_said(content: bytes, message: str, folder: Path) -> No
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No file"):
         read_caffemodel(tmp_path / "there.caffemodel")
-    with pytest.raises(CheckpointError, match="No file"):
+    with pytest.raises(CheckpointError, match="is a folder"):
         read_caffemodel(tmp_path)
 
 

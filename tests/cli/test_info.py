@@ -31,6 +31,12 @@ def test_a_papers_network_shows_its_input(segzoo_, name):
     assert PAPERS[name].paper.partition(":")[0] in done.stdout
 
 
+def test_what_a_network_takes_and_chooses_stands_line_by_line(segzoo_):
+    shown = segzoo_("info", "paper/conv_deconv").stdout
+    assert "with 2 classes, 1 channel in" in shown
+    assert re.findall(r"^- (\w+ \w+)", shown, re.MULTILINE) == ["Class scores", "No batch", "The original"]
+
+
 def test_counts_are_those_of_the_papers(segzoo_):
     assert "251,805,653 on vgg16_bn, 21 classes" in segzoo_("info", "deconvnet").stdout
 

@@ -204,6 +204,10 @@ def test_labels_become_logits() -> None:
         (np.zeros(4, np.uint8), {}, ImageError, "Labels are integers"),
         (np.full((2, 2), 9), {}, ImageError, r"hold the id 9; the classes are 0-2.*ignored="),
         (np.zeros((2, 2), np.uint8), {"num_classes": 1}, OptionError, "num_classes is 2 or more"),
+        (np.zeros((2, 2), np.uint8), {"num_classes": "3"}, OptionError, "num_classes is a whole number, not '3'"),
+        (np.zeros((2, 2), np.uint8), {"num_classes": 3.0}, OptionError, "num_classes is a whole number"),
+        (np.zeros((2, 2), np.uint8), {"num_classes": True}, OptionError, "num_classes is a whole number"),
+        (np.zeros((2, 2), np.uint8), {"confidence": "0.5"}, OptionError, "confidence lies between .* not '0.5'"),
         (np.zeros((2, 2), np.uint8), {"confidence": 1.0}, OptionError, "confidence lies between"),
         (np.zeros((2, 2), np.uint8), {"confidence": 0.3}, OptionError, "confidence lies between"),
         (np.zeros((2, 2), np.uint8), {"ignored": 1}, OptionError, "ignored id 1 is a class"),
@@ -242,6 +246,7 @@ def with_value(value: float) -> np.ndarray:
         (GOOD, IMAGE.transpose(2, 0, 1), "channels first"),
         (GOOD, IMAGE / 255, "Floats have no fixed range"),
         (GOOD, [IMAGE], "several images"),
+        (GOOD, torch.from_numpy(IMAGE)[None], "several images"),
         (GOOD[None], [IMAGE, IMAGE], "those of 1 images.* images are 2"),
         (np.stack([GOOD, GOOD]), IMAGE, "those of 2 images.* images are 1"),
         (GOOD, "nowhere.jpg", "no image file"),
@@ -259,6 +264,7 @@ def test_what_does_not_fit_is_refused(logits: np.ndarray, image: Any, message: s
         ({"preset": None}, OptionError, "A preset is a name or"),
         ({"iterations": -1}, OptionError, "iterations is 0 or more"),
         ({"iterations": 2.5}, OptionError, "iterations is a whole number"),
+        ({"iterations": True}, OptionError, "iterations is a whole number"),
         ({"preset": Parameters(1, 1, 1e-5, 0, 1)}, OptionError, "larger values of theta"),
     ],
 )
@@ -268,7 +274,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], error: type
 
 
 @pytest.mark.parametrize("field", ["w1", "theta_alpha", "theta_beta", "w2", "theta_gamma"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", None, True])
 def test_parameters_have_ranges(field: str, value: float) -> None:
     with pytest.raises(OptionError, match=f"{field} is a "):
         Parameters(**{"w1": 1, "theta_alpha": 1, "theta_beta": 1, "w2": 1, "theta_gamma": 1, field: value})

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from segzoo import create
 from segzoo.decoders import DECODERS
-from segzoo.errors import UnknownNameError
+from segzoo.errors import OptionError, UnknownNameError
 from segzoo.layers.unpooling import Unpool
 from segzoo.layers.upsampling import WAYS, Interpolate, Transposed, UpConv
 
@@ -97,6 +97,15 @@ WAYS_UP = {
     "deeplab_largefov": set(),
 }
 """What each decoder's docstring promises."""
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"narrow": False}, "needs narrow=True"), ({"join_full_size": False}, "map beside each step, at level 0 too")],
+)
+def test_unet_says_what_its_unpooling_lacks(options: dict[str, bool], why: str) -> None:
+    with pytest.raises(OptionError, match=why), torch.device("meta"):
+        create("unet", encoder="vgg11_bn", num_classes=2, upsample="unpool", **options)
 
 
 @pytest.mark.parametrize("upsample", WAYS)

@@ -147,14 +147,19 @@ def segnet(widths: Sequence[int] = PUBLISHED, classes: int = 11) -> Network:
     return net
 
 
-def segnet_basic(width: int = 64, classes: int = 11) -> Network:
+def segnet_basic(width: int = 64, classes: int = 11, last: str = "conv_classifier") -> Network:
     net = Network()
     for number in (1, 2, 3, 4):
         net.norm(f"{net.conv(f'conv{number}', '', 3 if number == 1 else width, width, 7)}_bn", width)
     for number in (4, 3, 2, 1):
         net.norm(f"{net.conv(f'conv_decode{number}', '', width, width, 7)}_bn", width)
-    net.conv("conv_classifier", "", width, classes)
+    net.conv(last, "", width, classes)
     return net
+
+
+def bayesian_segnet_basic(classes: int = 11) -> Network:
+    """Dropout has no weights; the last layer has another name."""
+    return segnet_basic(classes=classes, last="dense_softmax_inner_prod")
 
 
 def deconvnet(widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classes: int = 21) -> Network:
@@ -190,6 +195,7 @@ PUBLISHED_KINDS: dict[str, Callable[[], Network]] = {
     "fcn8s_atonce": lambda: fcn("fcn8s_atonce"),
     "segnet": segnet,
     "segnet_basic": segnet_basic,
+    "bayesian_segnet_basic": bayesian_segnet_basic,
     "deconvnet": deconvnet,
     "deeplab_largefov": deeplab_largefov,
 }
@@ -203,6 +209,7 @@ def narrow(kind: str) -> Network:
     made = {
         "segnet": lambda: segnet(NARROW, 4),
         "segnet_basic": lambda: segnet_basic(classes=4),
+        "bayesian_segnet_basic": lambda: bayesian_segnet_basic(4),
         "deconvnet": lambda: deconvnet(NARROW, HIDDEN, 4),
         "deeplab_largefov": lambda: deeplab_largefov(NARROW, HIDDEN, 4),
     }

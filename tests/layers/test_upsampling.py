@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from segzoo.errors import UnknownNameError
 from segzoo.layers.upsampling import WAYS, Transposed, bilinear_kernel, upsampling
 
 
@@ -51,3 +52,18 @@ def test_nearest_repeats() -> None:
 def test_only_what_must_learn_has_weights() -> None:
     count = {way: sum(p.numel() for p in upsampling(way, 4, 4).parameters()) for way in WAYS}
     assert count == {"bilinear": 0, "nearest": 0, "unpool": 0, "transposed": 4 * 4 * 16, "upconv": 4 * 4 * 4 + 4}
+
+
+@pytest.mark.parametrize(
+    ("way", "said"),
+    [
+        ("nearset", "'nearset'. Did you mean 'nearest'"),
+        ("", "Unknown upsample ''. The ways up are bilinear"),
+        (None, "Unknown upsample 'None'"),
+    ],
+)
+@pytest.mark.parametrize("channels_out", [32, 16])
+def test_a_way_that_is_not_there_is_refused(way: str, said: str, channels_out: int) -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        upsampling(way, 32, channels_out)
+    assert said in str(raised.value)

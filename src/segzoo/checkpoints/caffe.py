@@ -11,6 +11,7 @@ VGG16's convolutions are `conv1_1` to `conv5_3` throughout, and `fc6` and `fc7` 
     fcn8s_atonce      as fcn8s, and scale_pool4, scale_pool3
     segnet            VGG16, conv5_3_D to conv1_2_D, conv1_1_D; each but the last with its _bn
     segnet_basic      conv1 to conv4, conv_decode4 to conv_decode1, each with its _bn; conv_classifier
+    bayesian_segnet_basic  as segnet_basic, with dense_softmax_inner_prod in place of conv_classifier
     deconvnet         VGG16 with bn1_1 to bn5_3, fc6 with bnfc6, fc7 with bnfc7, fc6_deconv with fc6_deconv_bn,
                       deconv5_1 to deconv1_2 with debn5_1 to debn1_2, seg_score
     deeplab_largefov  VGG16, fc6, fc7, fc8
@@ -221,14 +222,14 @@ def _segnet() -> _Network:
     return _Network(tuple(layers), "conv1_1_D", (_SEGNET, *_FOLDED))
 
 
-def _segnet_basic() -> _Network:
+def _segnet_basic(last: str = "conv_classifier") -> _Network:
     layers: list[_Layer] = []
     before = ""
     for name in [*(f"conv{n}" for n in (1, 2, 3, 4)), *(f"conv_decode{n}" for n in (4, 3, 2, 1))]:
         layers += [_Layer(name, before, kernel=7), _Layer(f"{name}_bn", name, "affine")]
         before = name
-    layers.append(_Layer("conv_classifier", before))
-    return _Network(tuple(layers), "conv_classifier", (_SEGNET, *_FOLDED))
+    layers.append(_Layer(last, before))
+    return _Network(tuple(layers), last, (_SEGNET, *_FOLDED))
 
 
 def _deconvnet() -> _Network:
@@ -263,6 +264,7 @@ NETWORKS = {
     "fcn8s_atonce": _fcn(_SKIPS, _UPSCORES, scaled=True),
     "segnet": _segnet(),
     "segnet_basic": _segnet_basic(),
+    "bayesian_segnet_basic": _segnet_basic("dense_softmax_inner_prod"),
     "deconvnet": _deconvnet(),
     "deeplab_largefov": _deeplab_largefov(),
 }

@@ -76,8 +76,10 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
             just between two layers is whole as far as the format goes: `convert_caffe` names the layers it then misses.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder. Pass the path of a .caffemodel file.")
     if not path.is_file():
-        raise CheckpointError(f"No file {path}. read_caffemodel takes the path of a .caffemodel.")
+        raise CheckpointError(f"No file {path}. Pass the path of a .caffemodel file.")
     try:
         with path.open("rb") as file:
             return _read_net(file)

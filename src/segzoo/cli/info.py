@@ -160,12 +160,13 @@ def _paper(name: str, kind: "type[Paper]") -> None:
     with torch.device("meta"):
         model = create(name)
     console.title(f"Paper network {name}")
+    channels = f"{kind.channels} {'channel' if kind.channels == 1 else 'channels'}"
     _about(kind)
     about = (kind.__doc__ or "").partition("Args:")[0]
     rows = [
         ("in short", " ".join(about.split()).replace("`", "")),
         ("paper", kind.paper),
-        ("parameters", f"{count(model):,} with {kind.classes} classes, {kind.channels} channels in"),
+        ("parameters", f"{count(model):,} with {kind.classes} classes, {channels} in"),
         ("input", f"{model.channel_order if kind.channels == 3 else 'gray'}, (x - mean) / scale of 0-255"),
         ("mean", _numbers(kind.pixel_mean[: kind.channels])),
         ("scale", f"{kind.pixel_scale:g}"),
@@ -177,7 +178,8 @@ def _paper(name: str, kind: "type[Paper]") -> None:
 def _about(kind: type[Any]) -> None:
     """What the file of a decoder or a paper says at its head."""
     for paragraph in (inspect.getdoc(sys.modules[kind.__module__]) or "").split("\n\n"):
-        console.prose(paragraph.replace("`", ""))
+        for item in re.split(r"\n(?=- )", paragraph):
+            console.prose(item.replace("`", ""))
         console.line()
 
 

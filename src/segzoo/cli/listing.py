@@ -66,7 +66,7 @@ def list_models(
     for name, kind in DECODERS.items():
         papers.setdefault(kind.paper, []).append(name)
     console.line()
-    console.title("Papers")
+    console.title("Papers of the decoders")
     console.table(("name", "paper"), [(_join(names), paper) for paper, names in papers.items()])
     console.line()
     console.title("Whole networks, as published")

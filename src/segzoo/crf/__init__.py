@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from segzoo.crf.kernels import Appearance, Smoothness
 from segzoo.crf.lattice import Floats
-from segzoo.crf.presets import PRESETS, Parameters
+from segzoo.crf.presets import PRESETS, Parameters, number
 from segzoo.errors import ImageError, OptionError, unknown
 from segzoo.preprocess import ImageLike, read_image
 
@@ -77,11 +77,11 @@ def refine(
     Source: algorithm 1 of arXiv 1210.5644.
     """
     parameters = _parameters(preset)
-    steps = _steps(iterations)
+    steps = _whole("iterations", iterations, 0)
     values = _logits(logits)
     several = values.ndim == 4
     if not several:
-        if _is_batch(image):
+        if _is_batch(image) or len(getattr(image, "shape", ())) == 4:
             raise ImageError("These are the logits of one image, (C, H, W), and several images. Pass one image.")
         values, images = values[None], [image]
     else:
@@ -128,10 +128,9 @@ def logits_from_labels(labels: Any, num_classes: int, *, confidence: float = 0.7
         OptionError: fewer than 2 classes, a confidence outside its range, or an ignored id that is a class.
         ImageError: `labels` has another shape, is no integers, or holds an id that is neither a class nor ignored.
     """
-    if num_classes < 2:
-        raise OptionError(f"num_classes is 2 or more, not {num_classes}.")
-    if not 1 / num_classes < confidence < 1:
-        raise OptionError(f"confidence lies between 1 / num_classes = {1 / num_classes:.3g} and 1, not {confidence}.")
+    num_classes = _whole("num_classes", num_classes, 2)
+    if not (number(confidence) and 1 / num_classes < confidence < 1):
+        raise OptionError(f"confidence lies between 1 / num_classes = {1 / num_classes:.3g} and 1, not {confidence!r}.")
     if ignored is not None and 0 <= ignored < num_classes:
         raise OptionError(f"The ignored id {ignored} is a class; ignore an id outside 0-{num_classes - 1}.")
     ids = _array(labels)
@@ -206,14 +205,16 @@ def _parameters(preset: str | Parameters) -> Parameters:
     return PRESETS[preset]
 
 
-def _steps(iterations: int) -> int:
+def _whole(name: str, value: Any, least: int) -> int:
     try:
-        steps = operator.index(iterations)
+        whole = operator.index(value)
     except TypeError:
-        raise OptionError(f"iterations is a whole number, not {iterations!r}.") from None
-    if steps < 0:
-        raise OptionError(f"iterations is 0 or more, not {iterations}.")
-    return steps
+        raise OptionError(f"{name} is a whole number, not {value!r}.") from None
+    if isinstance(value, bool):
+        raise OptionError(f"{name} is a whole number, not {value}.")
+    if whole < least:
+        raise OptionError(f"{name} is {least} or more, not {value}.")
+    return whole
 
 
 def _array(values: Any) -> npt.NDArray[Any]:

@@ -57,6 +57,8 @@ class UNet(Decoder):
         super().__init__(features, num_classes)
         if kernel < 1 or kernel % 2 == 0:
             raise OptionError(f"kernel is odd and at least 1, not {kernel}.")
+        if upsample == "unpool" and not narrow:
+            raise OptionError("upsample='unpool' needs narrow=True: switches belong to the channels of the map beside.")
         self.bridge, channels = _bridge(bridge, features.channels[-1])
         self.ups = nn.ModuleList()
         self.blocks = nn.ModuleList()
@@ -64,9 +66,8 @@ class UNet(Decoder):
         for level, wide in _steps(features, width):
             beside = level in features.levels and (level > 0 or join_full_size)
             skip = features.width(level) if beside else 0
-            if upsample == "unpool" and not (beside and narrow):
+            if upsample == "unpool" and not beside:
                 raise OptionError(f"upsample='unpool' needs a map beside each step, at level {level} too.")
-            # Switches belong to the channels of the map that they were taken from.
             raised = skip if upsample == "unpool" else wide if narrow else channels
             self.steps.append((level, features.index(level) if beside else None))
             self.ups.append(upsampling(upsample, channels, raised))

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from segzoo.errors import unknown
 from segzoo.layers.unpooling import Unpool
 
 Upsample = Literal["bilinear", "nearest", "transposed", "upconv", "unpool"]
@@ -92,6 +93,9 @@ def upsampling(how: Upsample, channels_in: int, channels_out: int) -> nn.Module:
 
     "unpool" needs channels_out to be the channels of `like`, whose switches it follows. All but "upconv" change the
     number of channels, where it changes, by a 1x1 convolution in front.
+
+    Raises:
+        UnknownNameError: there is no such way.
     """
     if how == "upconv":
         return UpConv(channels_in, channels_out)
@@ -103,6 +107,8 @@ def upsampling(how: Upsample, channels_in: int, channels_out: int) -> nn.Module:
             up = Transposed(channels_out)
         case "unpool":
             up = Unpool()
+        case _:
+            raise unknown("upsample", str(how), WAYS, f"The ways up are {', '.join(WAYS)}.")
     return up if channels_in == channels_out else Narrow(channels_in, channels_out, up)
 
 

@@ -12,7 +12,10 @@ from typing import NoReturn
 from segzoo.errors import OptionError
 
 GREATEST = 4096
-"""What a number may be: a typo is not to ask for a terabyte."""
+"""What a number may be."""
+
+MOST_WEIGHTS = 10**9
+"""Of all convolutions on the way down: a typo is not to ask for a terabyte."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,16 @@ def parse(spec: str) -> list[Conv | Pool]:
     """The layers that a string names.
 
     Raises:
-        OptionError: it does not follow the grammar, a number is not 1 to 4096, it has no convolution, or its strides
-            multiply to more than 1024. The message points at the character.
+        OptionError: it is no string, does not follow the grammar, a number is not 1 to 4096, it has no convolution, its
+            strides multiply to more than 1024, or its convolutions have more than 1e9 weights. The message points at
+            the character.
     """
+    if not isinstance(spec, str):
+        raise OptionError(f"An architecture is a string such as 'C5,64,2C5,64,1M2', not {spec!r}.")
     layers: list[Conv | Pool] = []
-    place = 0
+    place = before = weights = 0
     while place < len(spec):
+        begin = place
         kind = spec[place]
         names = {"C": ("kernel", "channels", "stride"), "M": ("size",)}.get(kind)
         if names is None:
@@ -60,12 +67,18 @@ def parse(spec: str) -> list[Conv | Pool]:
             while spec[end : end + 1] in tuple("0123456789"):
                 end += 1
             if end == place:
-                _refuse(spec, place, f"the {name} of {kind} is a number")
+                _refuse(spec, place, f"the {name} of {kind} {_is(name)} a number")
             if end - place > 4 or not 1 <= int(spec[place:end]) <= GREATEST:
-                _refuse(spec, place, f"the {name} of {kind} is 1 to {GREATEST}")
+                _refuse(spec, place, f"the {name} of {kind} {_is(name)} 1 to {GREATEST}")
             numbers.append(int(spec[place:end]))
             place = end
-        layers.append(Conv(*numbers) if kind == "C" else Pool(*numbers))
+        layers.append(layer := Conv(*numbers) if kind == "C" else Pool(*numbers))
+        if isinstance(layer, Conv):
+            # The first takes the image, whose few channels are not known here.
+            weights += layer.kernel**2 * layer.channels * (before or 1)
+            before = layer.channels
+            if weights > MOST_WEIGHTS:
+                _refuse(spec, begin, f"convolutions have {MOST_WEIGHTS:,} weights at most, and up to here {weights:,}")
     if not any(isinstance(layer, Conv) for layer in layers):
         _refuse(spec, place, "there is at least one convolution, such as C5,64,2")
     if (total := math.prod(layer.stride for layer in layers)) > 1024:
@@ -73,7 +86,17 @@ def parse(spec: str) -> list[Conv | Pool]:
     return layers
 
 
+def _is(name: str) -> str:
+    return "are" if name == "channels" else "is"
+
+
+def _shown(spec: str) -> str:
+    """With escapes for characters that take another place than one, such as a tab or a line's end."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in spec)
+
+
 def _refuse(spec: str, place: int, rule: str) -> NoReturn:
     raise OptionError(
-        f"The architecture cannot be read at character {place + 1}: {rule}.\n    {spec}\n    {' ' * place}^"
+        f"The architecture cannot be read at character {place + 1}: {rule}.\n"
+        f"    {_shown(spec)}\n    {' ' * len(_shown(spec[:place]))}^"
     )

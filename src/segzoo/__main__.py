@@ -1,0 +1,6 @@
+"""`python -m segzoo`, where the `segzoo` command is not on the path."""
+
+from segzoo.cli import main
+
+if __name__ == "__main__":
+    main()
