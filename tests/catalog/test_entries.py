@@ -16,7 +16,7 @@ from segzoo.labels import label_set
 from segzoo.training import recipes
 
 TOML = (Path(entries.__file__).parent / "catalog.toml").read_text(encoding="utf-8")
-ONE = TOML[TOML.index('["fcn/resnet101') :]
+ONE = TOML[TOML.index('["fcn/resnet101') :].partition('\n["')[0]
 """The text of one entry."""
 
 NAMES = [field.name for field in fields(Entry) if field.name != "key"]

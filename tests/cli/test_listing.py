@@ -41,7 +41,7 @@ def test_every_entry_of_the_catalog_is_listed_whole(segzoo_, monkeypatch):
     assert max(map(len, text.splitlines())) <= 80
     for key, entry in catalog().items():
         (line,) = (line for line in text.splitlines() if line.startswith(f"{key} "))
-        assert f"{100 * entry.metrics['mean_iou']:.1f}" in line and entry.labels in line
+        assert f"{100 * entry.metrics['mean_iou']:.1f}" in line
 
 
 def test_the_catalog_needs_no_torch(imports):

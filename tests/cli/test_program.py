@@ -87,10 +87,10 @@ def test_wrong_usage_exits_with_2(segzoo_, words):
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(segzoo_, monkeypatch, raised, code, said):
-    def fail(path):
+    def fail(name):
         raise raised
 
-    monkeypatch.setattr(files, "describe", fail)
+    monkeypatch.setattr(files, "find", fail)
     done = segzoo_("info", "x.onnx")
     assert (done.exit_code, done.stdout, done.stderr) == (code, "", said)
 

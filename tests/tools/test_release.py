@@ -102,7 +102,7 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
     assert entries.read(text)[KEY] == entry
     assert str(data) not in text
 
-    # The file: float16, as the entry says, with what it is inside; it loads as the default, without a network.
+    # The file: float16, as the entry says, with what it is inside; it loads without a network.
     path = asked.weights("package") / entry.file
     content = path.read_bytes()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.size, entry.sha256)
@@ -111,7 +111,7 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
     monkeypatch.setattr(entries, "WEIGHTS", path.parent)
     monkeypatch.setattr(entries, "_packaged", lambda: entries.read(text))
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
-    assert segzoo.catalog.default() == entry
+    assert segzoo.catalog.find(KEY).here == path
     model = segzoo.load(KEY)
     assert model.config.info["key"] == KEY and model.config.info["trained"]["epoch"] == 2
     assert sum(p.numel() for p in model.parameters()) == entry.params

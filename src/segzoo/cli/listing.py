@@ -85,15 +85,14 @@ def _print_weights() -> None:
     rows = [
         (
             entry.key,
-            entry.labels,
             *(f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in _SHOWN),
             f"{entry.params / 1e6:.1f} M",
             console.megabytes(entry.size),
         )
         for entry in catalog().values()
     ]
-    head = ("key", "labels", "mIoU %", "pixel acc. %", "params", "size")
-    console.table(head, rows, right=(2, 3, 4, 5))
+    head = ("key", "mIoU %", "pixel acc. %", "params", "size")
+    console.table(head, rows, right=(1, 2, 3, 4))
     console.line()
     console.prose("segzoo info KEY tells all of one; segzoo.load(KEY) loads it.")
 
