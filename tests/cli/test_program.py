@@ -96,5 +96,5 @@ def test_errors_are_one_line_and_an_exit_code(segzoo_, monkeypatch, raised, code
 
 
 def test_a_bug_keeps_its_traceback(segzoo_, monkeypatch):
-    monkeypatch.setattr(files, "describe", lambda path: 1 / 0)
+    monkeypatch.setattr(files, "find", lambda name: 1 / 0)
     assert isinstance(segzoo_("info", "x.onnx").exception, ZeroDivisionError)
