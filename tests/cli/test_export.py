@@ -157,3 +157,8 @@ def test_an_option_that_a_file_would_ignore_is_refused(segzoo_, checkpoint):
 
 def test_an_exported_file_is_not_exported_again(segzoo_, exported):
     assert "is an exported file already" in segzoo_("export", exported[1]).stderr
+
+
+def test_a_mistyped_key_gets_near_ones(segzoo_):
+    done = segzoo_("export", "unet/mobilenetv4_conv_smal/camvid")
+    assert done.exit_code == 1 and "Did you mean 'unet/mobilenetv4_conv_small/camvid'" in done.stderr

@@ -154,6 +154,7 @@ def test_without_a_model_it_takes_the_one_that_ships(segzoo_, shipped, photos, t
     for words in ((photos,), (shipped.key, photos)):
         done = segzoo_("predict", *words, "-o", tmp_path / "masks", "--device", "cpu", "--force")
         assert done.exit_code == 0, done.stderr
+        assert (f"No model is named: {shipped.key}, which ships" in done.stderr) == (len(words) == 1)
         assert np.array_equal(
             pixels(tmp_path / "masks" / "one.png"), segzoo.load(shipped.key).predict(photos / "one.jpg")
         )

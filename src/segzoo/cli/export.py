@@ -208,7 +208,8 @@ def export(
     size = _size(fixed)
     images = _images(calibration) if calibration else None
     file = Path(source)
-    placed = files.placed(source)
+    # One slash more than a paper's name has: a key, if a mistyped one, to which near ones are suggested.
+    placed = files.placed(source) or (source.count("/") == 2 and not files.meant(source))
     from_file = placed or files.meant(source)
     if from_file:
         _refuse_options(context, source)

@@ -115,6 +115,8 @@ def predict(
                 f"{name} takes images of {predictor.channels} channels, which no image file has. "
                 "Pass arrays to segzoo.runtime.Session instead."
             )
+    if name not in given:
+        console.note(f"No model is named: {name}, which ships with segzoo, finds {_some(predictor.labels.names)}.")
     console.note(predictor.why)
     failed = _segment(predictor, jobs, output) if jobs else []
     failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing)]
@@ -124,6 +126,10 @@ def predict(
         for path in failed:
             console.note(f"  {path}")
         raise typer.Exit(1)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return f"{len(names)} classes, {', '.join(names[:3])} and so on"
 
 
 def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
