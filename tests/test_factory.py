@@ -65,7 +65,7 @@ def test_names_that_are_not_known(arguments: dict[str, object], message: str) ->
         ({"width": (8, 0)}, "each at least 1"),
         ({"kernel": 2}, "odd"),
         ({"bridge": "conv"}, "Did you mean 'convs'"),
-        ({"upsample": "unpool", "narrow": False}, "needs a map beside each step"),
+        ({"upsample": "unpool", "narrow": False}, "needs narrow=True"),
         ({"upsample": "unpool", "join_full_size": False}, "at level 0 too"),
         ({"output_stride": 0}, "not 0"),
         ({"output_stride": "16"}, "whole number, not '16'"),

@@ -226,12 +226,13 @@ def test_what_fails_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, phot
 
 def test_frames_wait_neither_before_the_model_nor_behind_it(exported, tmp_path, monkeypatch):
     """With masks for the second half, which are read faster than the first half is segmented."""
+    from segzoo.cli import files
     from segzoo.cli.predictors import How, open_model
 
     path = film(tmp_path / "clip.mp4", scene(60, (16, 16)))
     clip = video.Clip(path, tmp_path / "clip", None)
     clip.folder.mkdir()
-    predictor = open_model(exported[1], "cpu", How(batch=2))
+    predictor = open_model(files.find(str(exported[1])), "cpu", How(batch=2))
     for number in range(30, 60):
         render.save_mask(clip.mask(number), np.zeros((16, 16), np.uint8), predictor.labels)
     taken = 0
