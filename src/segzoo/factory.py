@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from segzoo._version import __version__
 from segzoo.aside import written_aside
 from segzoo.card import model_card
+from segzoo.catalog.entries import catalog
 from segzoo.catalog.hub import FILE
+from segzoo.catalog.places import locate
 from segzoo.checkpoints import native
 from segzoo.decoders import DECODERS, Decoder
 from segzoo.encoders import Encoder, create_encoder
@@ -49,9 +51,10 @@ def create(
         num_classes: at least 2, background counted. None takes the number of `labels`, or without these the paper
             network's own, and 21 of anything else.
         in_channels: channels of the image, 1 to 16; None is 3, or the paper network's own.
-        encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), or the path of a timm or
-            torchvision file. With VGG they also fill the decoder's fc6 and fc7, where it has them. They fill the VGG16
-            of a paper's network too, which then takes images as these weights want them.
+        encoder_weights: None, "imagenet" (timm's weights, fetched), a timm tag ("a1_in1k"), the path of a timm or
+            torchvision file, or a segzoo model with this encoder: its path, or its key in the catalog. With VGG they
+            also fill the decoder's fc6 and fc7, where it has them. They fill the VGG16 of a paper's network too, which
+            then takes images as these weights want them.
         output_stride: stride of the encoder's deepest map, 8, 16 or 32; None takes the decoder's own.
         labels: a `LabelSet` or the name of one, such as "camvid" or "voc"; None names the classes "class 0" and so on.
         options: the decoder's own, such as upsample="bilinear", auxiliary=True; a name that it lacks is an error.
@@ -70,6 +73,8 @@ def create(
         raise OptionError(
             f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
         )
+    if encoder_weights is not None and (encoder_weights in catalog() or Path(encoder_weights).is_dir()):
+        encoder_weights = locate(encoder_weights).path
     encoder_weights = None if encoder_weights is None else os.fspath(encoder_weights)
     if encoder is not None and not isinstance(encoder, str):
         raise OptionError(

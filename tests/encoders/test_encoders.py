@@ -8,6 +8,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+import segzoo
 from segzoo.encoders import create_encoder, list_encoders
 from segzoo.errors import CheckpointError, DownloadError, OptionError, PairingError, UnknownNameError
 
@@ -222,3 +223,26 @@ def test_offline_holds_for_encoder_weights_too(monkeypatch: pytest.MonkeyPatch) 
 def test_unets_own_path_has_no_pretrained_weights() -> None:
     with pytest.raises(UnknownNameError, match="no pretrained weights"):
         create_encoder("unet", weights="imagenet")
+
+
+def test_the_encoder_of_a_segzoo_model_starts_another_decoder(tmp_path: Path) -> None:
+    trained = segzoo.create("unet", "test_resnet", num_classes=3)
+    trained.mean, trained.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    path = segzoo.save(trained, tmp_path / "trained")
+    model = segzoo.create("fcn", "test_resnet", num_classes=5, encoder_weights=path)
+    for name, tensor in trained.encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], tensor), name
+    assert (model.mean, model.std) == (trained.mean, trained.std)
+
+
+def test_the_encoder_of_a_model_in_the_catalog_starts_another_decoder() -> None:
+    model = segzoo.create("fcn32s", "mobilenetv4_conv_small", encoder_weights="unet/mobilenetv4_conv_small/camvid")
+    trained = segzoo.load("unet/mobilenetv4_conv_small/camvid")
+    for name, tensor in trained.encoder.state_dict().items():
+        assert torch.equal(model.encoder.state_dict()[name], tensor), name
+
+
+def test_another_encoder_than_the_models_says_what_is_missing(tmp_path: Path) -> None:
+    path = segzoo.save(segzoo.create("unet", "test_resnet", num_classes=3), tmp_path / "trained.safetensors")
+    with pytest.raises(CheckpointError, match=r"(?s)does not hold the weights of this encoder.*a segzoo model with"):
+        create_encoder("test_efficientnet", weights=str(path))

@@ -88,7 +88,9 @@ class TimmEncoder(Encoder):
         self.features = self._check(output_stride, dilated, measure)
         self.features = replace(self.features, before_pool=family.before_pool, classifier=family.classifier)
         if weights not in (None, "imagenet"):
-            load_weights(self.net, weights)
+            record = load_weights(self.net, weights)
+            if record:
+                self.mean, self.std = (_per_channel(tuple(record[key]), in_channels) for key in ("mean", "std"))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.net(image)

@@ -1,4 +1,4 @@
-"""Pretrained weights for timm encoders: timm's own, or a file in timm's or torchvision's naming."""
+"""Pretrained weights for timm encoders: timm's own, a file in timm's or torchvision's naming, or a segzoo model's."""
 
 import contextlib
 import os
@@ -12,8 +12,12 @@ from timm.models import adapt_input_conv
 from torch import Tensor
 
 from segzoo.catalog.cache import offline
+from segzoo.checkpoints import native
 from segzoo.checkpoints.reading import read, some
 from segzoo.errors import CheckpointError, DownloadError
+
+_IN_A_MODEL = "encoder.net."
+"""What a segzoo model puts before the names of its encoder's weights."""
 
 
 @contextlib.contextmanager
@@ -44,13 +48,18 @@ def is_path(weights: str) -> bool:
     return path.exists() or len(path.parts) > 1 or path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
-def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
+def load_weights(net: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     """Fills a timm feature network from a file of the full classifier's weights; its classifier is left out.
+
+    Of a whole segzoo model it takes the encoder, so that one decoder can go on from what another has learned.
 
     A first convolution for another number of image channels is summed (one channel) or repeated and scaled.
 
     Args:
         path: .safetensors, or a .pth/.pt/.bin that torch.load(weights_only=True) reads: no pickled code is run.
+
+    Returns:
+        what a segzoo model's file says of itself, its "mean" and "std" among that; nothing of any other file.
 
     Raises:
         CheckpointError: no such file, not readable, or it lacks weights of this network (named).
@@ -60,6 +69,10 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
             f"No file {path}. encoder_weights takes None, 'imagenet', a timm tag, or the path of a weights file."
         )
     source = read(Path(path))
+    record: dict[str, Any] = {}
+    if any(name.startswith(_IN_A_MODEL) for name in source):
+        source = {name.removeprefix(_IN_A_MODEL): value for name, value in source.items()}
+        record, _ = native.read(Path(path))
     state: dict[str, Tensor] = {}
     missing, misfits = [], []
     first = net.pretrained_cfg["first_conv"]
@@ -76,15 +89,13 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> None:
         if value.shape != own.shape:
             misfits.append(f"{found} {tuple(value.shape)}, not {tuple(own.shape)}")
         state[name] = value
-    if any(key.startswith("encoder.net.") for key in source):
-        raise CheckpointError(
-            f"{path} holds a whole segzoo model, not an encoder: segzoo.load({str(path)!r}) loads it."
-        )
     if missing or misfits:
         raise CheckpointError(
             f"{path} does not hold the weights of this encoder. "
             + (f"Missing: {some(missing)}. " if missing else "")
             + (f"Other shapes: {some(misfits)}. " if misfits else "")
-            + "It must be the file of the same timm or torchvision network; nothing was loaded."
+            + "It must be the file of the same timm or torchvision network, or of a segzoo model with this encoder; "
+            "nothing was loaded."
         )
     net.load_state_dict(state, strict=False)
+    return record

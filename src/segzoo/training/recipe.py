@@ -29,7 +29,8 @@ class ModelPart:
     Attributes:
         decoder: a name of `segzoo list`.
         encoder: a name of `segzoo list --encoders`; None takes the decoder's own.
-        encoder_weights: "imagenet", a timm tag or a file; None starts from random weights.
+        encoder_weights: "imagenet", a timm tag, a file, or a segzoo model with this encoder (a path, or a key of the
+            catalog); None starts from random weights.
         output_stride: of the encoder, 8, 16 or 32; None takes the decoder's own.
         options: the decoder's own.
         start: a checkpoint of segzoo to go on from instead of random weights; a head for other classes is exchanged.
