@@ -74,9 +74,8 @@ def curves() -> str:
 
 
 def recipe_texts() -> str:
-    """Every recipe that a model was trained by."""
-    names = dict.fromkeys(entry.recipe for entry in trained() if entry.recipe in recipes.names())
-    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in names}
+    """Every recipe that comes with segzoo; each of them trained a model."""
+    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in recipes.names()}
     parts = [f"### {name} {{ #recipe-{name} }}\n\n```toml\n{text}```" for name, text in texts.items()]
     return "\n\n".join(parts) or "*There are none yet.*"
 

@@ -11,10 +11,18 @@ from segzoo.errors import TrainingError
 from segzoo.training.recipe import Recipe, read_recipe
 from segzoo.training.state import differences
 
+FIRST = "runs/first/last.safetensors"
+"""Where a published recipe looks for the run that it goes on from."""
+
 
 def published(recipe: Recipe) -> Recipe:
-    """A recipe without the place where the data was on the machine that trained."""
-    return replace(recipe, data=replace(recipe.data, root=f"data/{recipe.data.name}"))
+    """A recipe without the places where data and runs were on the machine that trained."""
+    start = None if recipe.model.start is None else FIRST
+    return replace(
+        recipe,
+        model=replace(recipe.model, start=start),
+        data=replace(recipe.data, root=f"data/{recipe.data.name}"),
+    )
 
 
 def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:

@@ -66,6 +66,7 @@ class Wish:
     Attributes:
         run: the folder of a finished run.
         data: the folder of its data set.
+        after: the folder of the run whose last checkpoint this one started from; its recipe and curves belong to it.
         unseen: folders of runs by the same recipe without a part of the data, which they held out.
         place: "package" or "repository".
         checkpoint: "last" or "best". The held-out images chose the best one, so that figures on them flatter it.
@@ -79,6 +80,7 @@ class Wish:
 
     run: Path
     data: Path
+    after: Path | None = None
     unseen: tuple[Path, ...] = ()
     place: str = "package"
     checkpoint: str = "last"
@@ -132,8 +134,16 @@ def release(wish: Wish) -> entries.Entry:
     document = tomlkit.parse(wish.catalog.read_text(encoding="utf-8"))
     if key in document and not wish.force:
         raise SegzooError(f"{key} is in the catalog already. --force replaces it, --tag names another.")
-    recipe_path = wish.root / "src/segzoo/training/recipes" / f"{slug.replace('-', '_').replace('.', '_').lower()}.toml"
-    new_recipe = check_recipe(recipe, recipe_path, wish.force)
+    stem = slug.replace("-", "_").replace(".", "_").lower()
+    recipes = {stem: recipe}
+    if wish.after is not None:
+        recipes[f"{stem}_first"] = published(read_recipe(wish.after / "last.safetensors"))
+        before = read_log(wish.after / "log.csv")
+        history = before + [row | {"epoch": row["epoch"] + before[-1]["epoch"]} for row in history]
+    elif recipe.model.start is not None:
+        raise TrainingError(f"{wish.run} went on from {recipe.model.start}. Name that run's folder with --after.")
+    paths = {one: wish.root / "src/segzoo/training/recipes" / f"{one}.toml" for one in recipes}
+    new_recipes = {paths[one]: check_recipe(recipes[one], paths[one], wish.force) for one in recipes}
     data = open_data(name, wish.data, wish.split)
     taken_back = unweighed(model, recipe, wish)
     unseen = dict(without_a_part(run, recipe, wish) for run in wish.unseen)
@@ -151,7 +161,7 @@ def release(wish: Wish) -> entries.Entry:
             "licence": wish.licence,
             "paper": DECODERS[config.decoder].paper,
             "date": datetime.datetime.now(datetime.UTC).date(),
-            "data": trained_on(config.info["trained"], recipe) + taken_back,
+            "data": trained_on(config.info["trained"], list(recipes.values())) + taken_back,
             "metrics": metrics,
         }
         split = f"{data.title}, {len(data)} images"
@@ -175,7 +185,7 @@ def release(wish: Wish) -> entries.Entry:
         "split": split,
         "metrics_by": "segzoo",
         "params": count(model),
-        "recipe": recipe_path.stem,
+        "recipe": stem,
         **about,
         "unseen": unseen,
         "runtime": runtime,
@@ -190,8 +200,9 @@ def release(wish: Wish) -> entries.Entry:
     curves = wish.root / "docs/images/curves" / f"{slug}.png"
     curves.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(history, curves)
-    if new_recipe is not None:
-        write(recipe_path, new_recipe.encode())
+    for path, new_recipe in new_recipes.items():
+        if new_recipe is not None:
+            write(path, new_recipe.encode())
     write(wish.catalog, text.encode())
     elsewhere = "repository" if wish.place == "package" else "package"
     (wish.weights(elsewhere) / entry["file"]).unlink(missing_ok=True)
@@ -275,10 +286,12 @@ def cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def trained_on(trained: Mapping[str, Any], recipe: Recipe) -> str:
-    part = recipe.model
-    start = Path(part.start).name if part.start else part.encoder_weights
-    return f"{trained['data']}, {trained['images']} images, from {start or 'random weights'}"
+def trained_on(trained: Mapping[str, Any], recipes: Sequence[Recipe]) -> str:
+    """The data and what the weights were before; the recipes of a model's runs, the last one first."""
+    start = recipes[-1].model.encoder_weights
+    began = f"from an encoder of {start}" if start else "from random weights"
+    runs = f" in {len(recipes)} runs" if len(recipes) > 1 else ""
+    return f"{trained['data']}, {trained['images']} images, {began}{runs}"
 
 
 def built(model: SegmentationModel) -> dict[str, Any]:
@@ -338,6 +351,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="of the data set")
+    parser.add_argument("--after", type=Path, metavar="RUN", help="the run that this one went on from")
     parser.add_argument("--unseen", type=Path, nargs="+", default=(), metavar="RUN", help="runs that held a drive out")
     parser.add_argument("--to", dest="place", choices=tuple(GREATEST), default=Wish.place, help="(%(default)s)")
     parser.add_argument("--checkpoint", choices=("last", "best"), default=Wish.checkpoint, help="(%(default)s)")

@@ -140,6 +140,23 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
         release.release(asked)
 
 
+def test_a_run_in_two_parts_brings_both_recipes_and_says_what_came_first(wish, runs, recipe, tmp_path):
+    first = runs / "whole"
+    second = dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, start=str(first / "last.safetensors")),
+        run=dataclasses.replace(recipe.run, epochs=1),
+    )
+    train(second, tmp_path / "second")
+    with pytest.raises(TrainingError, match=r"went on from .*--after"):
+        release.release(wish(run=tmp_path / "second"))
+    asked = wish(run=tmp_path / "second", after=first)
+    assert release.release(asked).data == "camvid train, 4 images, from random weights in 2 runs"
+    folder = asked.root / "src/segzoo/training/recipes"
+    assert read_recipe(folder / "unet_test_resnet_camvid_first.toml") == release.published(recipe)
+    assert read_recipe(folder / "unet_test_resnet_camvid.toml").model.start == "runs/first/last.safetensors"
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "said"),
     [
