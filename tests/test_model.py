@@ -45,6 +45,16 @@ def test_any_size(decoder: str, encoder: str) -> None:
         assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("encoder", ["inception_v3", "inception_v4", "halonet26t"])
+def test_any_size_where_an_encoder_needs_a_least_one(encoder: str, mode: bool) -> None:
+    """Shapes alone: these encoders are large."""
+    with torch.device("meta"):
+        model = create("unet", encoder, 5, width=8).train(mode)
+        for height, width in [*SIZES, *LARGER]:
+            assert model(torch.empty(1, 3, height, width)).shape == (1, 5, height, width)
+
+
 @pytest.mark.parametrize(("decoder", "encoder"), pairs())
 def test_training_reaches_every_parameter(decoder: str, encoder: str) -> None:
     model = small(decoder, encoder, **({"auxiliary": True} if decoder == "fcn" else {})).train()

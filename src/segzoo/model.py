@@ -189,7 +189,7 @@ class EncoderDecoder(SegmentationModel):
         super().__init__(config, encoder.mean, encoder.std)
         self.encoder = encoder
         self.decoder = decoder
-        self.multiple = encoder.multiple
+        self.multiple, self.smallest = encoder.multiple, encoder.smallest
 
     def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
         padded = self._pad(image)

@@ -17,6 +17,9 @@ class Encoder(nn.Module):
     multiple: int
     """Height and width must be multiples of this; the model pads to it."""
 
+    smallest: int = 1
+    """And this at least: more where convolutions without padding leave nothing of a smaller image."""
+
     mean: tuple[float, ...]
     std: tuple[float, ...]
     """Of each image channel, on a scale of 0 to 1: how the weights in use want their input normalised."""

@@ -30,13 +30,18 @@ class Family:
 
     pads_to_own_size: bool = False
     """`multiple` is the size it was designed for (window x 32): its windows then never need padding inside, which the
-    exporter cannot follow."""
+    exporter cannot follow. Of HaloNet's module some have no windows, and pad without need."""
 
+    smallest: int = 1
     before_pool: bool = False
     classifier: tuple[int, int] | None = None
 
 
 _FAMILIES = {
+    "byoanet": Family(pads_to_own_size=True),
+    "inception_resnet_v2": Family(smallest=96),
+    "inception_v3": Family(smallest=96),
+    "inception_v4": Family(smallest=96),
     "vgg": Family(before_pool=True, classifier=(7, 4096)),
     "swin_transformer": Family({"strict_img_size": False}, pads_to_own_size=True),
     "swin_transformer_v2": Family({"strict_img_size": False}, pads_to_own_size=True),
@@ -81,6 +86,7 @@ class TimmEncoder(Encoder):
         deepest = self.net.feature_info.reduction()[-1]
         # At an output stride of 8 no map is smaller than 1/8: more padding would only add borders that are not there.
         needed = output_stride or max(32, deepest)
+        self.smallest = family.smallest
         self.multiple = config["input_size"][-1] if family.pads_to_own_size else needed
         self.mean, self.std = (_per_channel(config[key], in_channels) for key in ("mean", "std"))
         # EfficientNet's wrapper has no such attribute, and is NCHW.
@@ -146,7 +152,8 @@ class TimmEncoder(Encoder):
     @property
     def _probe_size(self) -> int:
         """Of the image for dry runs: large enough that rounding does not blur the strides, and not the own size."""
-        return max(256, 2 * self.multiple)
+        size = max(256, 2 * self.multiple)
+        return size + self.multiple if size == self.net.pretrained_cfg["input_size"][-1] else size
 
     def _own_size(self) -> str:
         return "x".join(map(str, self.net.pretrained_cfg["input_size"][1:]))
