@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from segzoo import create, list_models, load, save
+from segzoo import create, export, list_models, load, save
 from segzoo.decoders import DECODERS
-from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, UnknownNameError
+from segzoo.errors import CheckpointError, ExportError, OptionError, PairingError, SegzooError, UnknownNameError
+from segzoo.factory import with_classes
 from segzoo.labels import LABEL_SETS, LabelSet
 from segzoo.papers import PAPERS
 
@@ -230,6 +231,37 @@ def test_another_number_of_classes_keeps_everything_but_the_head(decoder: str, t
     assert again(torch.randn(1, 3, 33, 47)).shape == (1, 3, 33, 47)
     rewritten = load(save(again, tmp_path / "n"))
     assert (rewritten.config.num_classes, rewritten.config.info) == (3, again.config.info)
+
+
+PHOTO = np.zeros((33, 47, 3), np.uint8)
+
+
+def test_a_new_head_warns_once_unless_it_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tiny(num_classes=5), tmp_path / "m")
+    load(path, num_classes=5).predict(PHOTO)  # the file's own head: a warning would fail the test
+    model = load(path, num_classes=3)
+    with pytest.warns(UserWarning, match="head for 3 classes is new, and its weights are random") as said:
+        model.predict([PHOTO, PHOTO])
+        model.predict(PHOTO)
+    assert len(said) == 1
+    trained = load(path, num_classes=3).train()
+    trained(torch.randn(2, 3, 33, 47)).square().mean().backward()
+    torch.optim.SGD(trained.parameters(), 0.1).step()
+    trained.predict(PHOTO)
+
+    def stop(*_: object) -> None:
+        raise ExportError("Enough.")
+
+    monkeypatch.setattr("segzoo.exporting._prove_graph", stop)
+    with pytest.warns(UserWarning, match="its weights are random"), pytest.raises(ExportError, match="Enough"):
+        export(load(path, num_classes=3), tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize("name", ["paper/conv_deconv", "paper/segnet_basic"])
+def test_a_new_head_of_a_papers_network_is_known_too(name: str) -> None:
+    model = with_classes(create(name), 3)
+    with pytest.warns(UserWarning, match="head for 3 classes is new"):
+        model.warn_of_new_head()
 
 
 def test_the_same_number_of_classes_keeps_the_head(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from segzoo.errors import OptionError
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
@@ -29,3 +31,19 @@ def written_aside(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def with_ending(path: Path, ending: str) -> Path:
+    """The path with an ending such as ".onnx", which is added where there is none.
+
+    Raises:
+        OptionError: it has another, so that something else was meant.
+    """
+    if path.suffix == ending:
+        return path
+    if path.suffix:
+        raise OptionError(
+            f"{path} ends in {path.suffix}, and the file to write is {ending}. Name it {path.with_suffix(ending)}, or "
+            f"{path.name}{ending}."
+        )
+    return path.with_name(f"{path.name}{ending}")

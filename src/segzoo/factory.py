@@ -23,9 +23,10 @@ from segzoo.checkpoints import native
 from segzoo.decoders import DECODERS, Decoder
 from segzoo.encoders import Encoder, create_encoder
 from segzoo.encoders.classifier import hidden_weights
-from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError, unknown
+from segzoo.errors import CheckpointError, OptionError, PairingError, SegzooError
 from segzoo.labels import LabelSet, label_set
 from segzoo.model import EncoderDecoder, ModelConfig, SegmentationModel
+from segzoo.names import unknown_decoder
 from segzoo.options import check_options
 from segzoo.papers import PAPERS, Paper
 
@@ -225,6 +226,7 @@ def with_classes(
     kept = {name: tensor for name, tensor in model.state_dict().items() if tensor.shape == own[name].shape}
     fresh.load_state_dict(kept, strict=False, assign=True)
     fresh.mean, fresh.std = model.mean, model.std
+    fresh.remember_new_head(own.keys() - kept.keys())
     return fresh.train(model.training)
 
 
@@ -355,8 +357,7 @@ def _kind(name: str) -> type[Decoder] | type[Paper]:
         raise OptionError(f"The decoder is a name such as 'unet', not {name!r}.")
     kinds: dict[str, type[Decoder] | type[Paper]] = {**DECODERS, **PAPERS}
     if name not in kinds:
-        known = f"Decoders are {', '.join(DECODERS)}; papers' networks {', '.join(PAPERS)}."
-        raise unknown("decoder", name, kinds, known)
+        raise unknown_decoder(name)
     return kinds[name]
 
 

@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, overload
 
@@ -16,6 +17,7 @@ from segzoo.decoders import Decoder
 from segzoo.encoders import Encoder
 from segzoo.errors import ImageError, OptionError
 from segzoo.labels import LabelSet
+from segzoo.names import check_predict_options
 from segzoo.preprocess import ImageLike, read_image
 
 
@@ -61,6 +63,7 @@ class SegmentationModel(nn.Module):
         self.config = config
         self.mean = mean
         self.std = std
+        self._new_head: tuple[str, Tensor] | None = None
 
     @property
     def labels(self) -> LabelSet:
@@ -144,10 +147,11 @@ class SegmentationModel(nn.Module):
     def predict(self, image: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, image: Sequence[ImageLike]) -> list[NDArray[Any]]: ...
-    def predict(self, image: ImageLike | Sequence[ImageLike]) -> NDArray[Any] | list[NDArray[Any]]:
+    def predict(self, image: ImageLike | Sequence[ImageLike], **others: Any) -> NDArray[Any] | list[NDArray[Any]]:
         """Labels of an image, or of each image of a list (sizes may differ).
 
-        The model is in eval mode while it predicts, on the device where its weights are.
+        The model is in eval mode while it predicts, on the device where its weights are. It warns (UserWarning), once,
+        where `segzoo.load` gave it a new head that has not been trained.
 
         Args:
             image: the path of an image file, a PIL image, or an uint8 array (H, W, in_channels), RGB, 0-255; or a list
@@ -158,15 +162,41 @@ class SegmentationModel(nn.Module):
 
         Raises:
             ImageError: an image cannot be read, or has not the model's channels.
+            OptionError: an option; some papers' networks take one.
         """
+        check_predict_options(self.config.decoder, others)
         if isinstance(image, list | tuple):
             return [self.predict(one) for one in image]
+        self.warn_of_new_head()
         # A copy: torch will not share memory that it must not write to.
         pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
         with evaluating(self), torch.inference_mode():
             labels, _ = self.classify(pixels[None].to(next(self.parameters()).device))
         result: NDArray[np.uint8 | np.int32] = labels[0].cpu().numpy()
         return result
+
+    def remember_new_head(self, names: Iterable[str]) -> None:
+        """Notes that these parameters have just got random weights, for `warn_of_new_head`."""
+        own = dict(self.named_parameters(remove_duplicate=False))
+        # One is enough, a kernel that training changes: biases often stay, and some upsampling is fixed.
+        name = min(
+            (name for name in names if name in own),
+            key=lambda name: (not own[name].requires_grad, own[name].ndim < 2, own[name].numel()),
+        )
+        self._new_head = name, own[name].detach().clone()
+
+    def warn_of_new_head(self) -> None:
+        """Warns (UserWarning), once, where a new head still has the random weights that it began with."""
+        if self._new_head is None:
+            return
+        (name, random), self._new_head = self._new_head, None
+        now = dict(self.named_parameters(remove_duplicate=False)).get(name)
+        if now is not None and torch.equal(now.detach().cpu(), random.cpu()):
+            warnings.warn(
+                f"The head for {self.config.num_classes} classes is new, and its weights are random: the labels mean "
+                "nothing until the model is trained.",
+                stacklevel=3,
+            )
 
     def with_info(self, **info: Any) -> "SegmentationModel":
         """Adds to what the file says of the weights (training data, metrics, licence). Returns itself.

@@ -28,7 +28,7 @@ def load(
             URL; or `hf://owner/repo[@revision][/file]`. A `Path` is always a file, a key always a string.
         sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
         num_classes: another number than the file has drops its head for one with random weights, to be trained;
-            everything else is kept.
+            everything else is kept. `predict` and `segzoo.export` warn (UserWarning) where they get it untrained.
         labels: other labels, as many as there are classes; None keeps the file's, or names new classes "class 0" and
             so on.
 

@@ -38,7 +38,7 @@ def segzoo_once() -> Run:
     return run_command
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Runs a script in a process of its own."""
 

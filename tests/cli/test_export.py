@@ -1,11 +1,13 @@
 """`segzoo export`."""
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import segzoo
+from segzoo.catalog.places import Located
 from segzoo.runtime import Session
 
 
@@ -95,13 +97,28 @@ def test_a_folder_gets_the_default_name(segzoo_, quick, checkpoint, tmp_path):
     ],
 )
 def test_weights_by_name_are_exported(segzoo_, quick, checkpoint, tmp_path, monkeypatch, source, written):
-    model = segzoo.load(checkpoint)
     asked = []
-    monkeypatch.setattr("segzoo.sources.load", lambda place: asked.append(place) or model)
+    monkeypatch.setattr("segzoo.cli.files.find", lambda place: asked.append(place) or Located(checkpoint))
     done = segzoo_("export", source, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert asked == [source] and (tmp_path / written).is_file()
     assert segzoo_("export", source, "--classes", 21).exit_code == 2
+
+
+def test_a_folder_of_save_is_exported(segzoo_, quick, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    segzoo.save(segzoo.load(checkpoint), "street/")
+    done = segzoo_("export", "street")
+    assert done.exit_code == 0, done.stderr
+    assert Path("street.onnx").is_file() and quick[0][0].labels.names[0] == "Sky"
+
+
+def test_a_name_without_an_ending_gets_one_and_another_ending_is_refused(segzoo_, quick, checkpoint, tmp_path):
+    done = segzoo_("export", checkpoint, "-o", tmp_path / "street")
+    assert done.exit_code == 0 and f"Wrote {tmp_path / 'street.onnx'}" in done.stdout
+    done = segzoo_("export", checkpoint, "-o", tmp_path / "street.txt")
+    assert done.exit_code == 1 and "street.txt ends in .txt, and the file to write is .onnx. Name it" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["street.onnx"]
 
 
 def test_options_reach_the_model(segzoo_, quick, tmp_path):

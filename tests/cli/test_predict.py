@@ -180,7 +180,60 @@ def test_a_folder_of_save_is_a_model(segzoo_, checkpoint, photos, tmp_path):
 
 
 def test_a_folder_without_images_is_an_error(segzoo_, exported, tmp_path):
-    assert "holds no images" in segzoo_("predict", exported[1], tmp_path).stderr
+    done = segzoo_("predict", exported[1], tmp_path)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "holds no images" in done.stderr
+
+
+def test_a_folder_without_images_does_not_stop_the_rest(segzoo_, exported, photos, tmp_path):
+    empty, masks = tmp_path / "empty", tmp_path / "masks"
+    empty.mkdir()
+    words = ("predict", exported[1], empty, photos, "-o", masks, "--device", "cpu")
+    done = segzoo_(*words)
+    assert done.exit_code == 1
+    assert "Wrote 3 masks to" in done.stdout and len(files(masks)) == 3
+    assert f"Failed: {empty}: The folder '{empty}' holds no images" in done.stderr
+    assert done.stderr.splitlines()[-2:] == ["Error: 1 of 4 images and folders failed:", f"  {empty}"]
+    again = segzoo_(*words, "--skip-existing")
+    assert again.exit_code == 1
+    assert again.stderr.splitlines()[-2:] == ["Error: 1 of 4 images and folders failed:", f"  {empty}"]
+
+
+@pytest.mark.parametrize("model", ["fcn8s/test_resnet/camvid", "hf://jane/street", "street.onnx"])
+def test_a_model_after_the_images_is_an_error_with_the_right_line(segzoo_, shipped, photos, model):
+    done = segzoo_("predict", photos / "one.jpg", model, photos / "two.png", "--overlay")
+    assert done.exit_code == 1
+    right = f"segzoo predict {model} {photos / 'one.jpg'} {photos / 'two.png'}"
+    assert done.stderr == f"Error: {model} is a model, and the model comes before the images: {right}\n"
+    two = segzoo_("predict", photos / "one.jpg", model, "other.onnx")
+    assert two.stderr.endswith(f"{photos / 'one.jpg'} One model a run, so leave out other.onnx.\n")
+
+
+@pytest.mark.parametrize(
+    ("asked", "which", "more"),
+    [
+        ("--tile 32 --tta flip", "--tile and --tta", " --logits"),
+        ("--batch 2", "--batch", ""),
+    ],
+)
+def test_what_only_onnx_can_do_is_shown_as_two_commands(
+    segzoo_, shipped, checkpoint, photos, tmp_path, monkeypatch, asked, which, more
+):
+    monkeypatch.chdir(tmp_path)
+    photo = photos / "one.jpg"
+    for model, name, exported in (
+        ((), shipped.key, "fcn8s-test_resnet-camvid.onnx"),
+        ((shipped.key,), shipped.key, "fcn8s-test_resnet-camvid.onnx"),
+        ((checkpoint,), checkpoint, "small.onnx"),
+    ):
+        done = segzoo_("predict", *model, photo, "-o", "out", "--overlay", *asked.split())
+        assert done.exit_code == 1
+        assert done.stderr.splitlines() == [
+            f"Error: {which} can be had with an .onnx file only. These two lines write one and use it:",
+            f"  segzoo export {name}{more}",
+            f"  segzoo predict {exported} {photo} -o out --overlay {asked}",
+        ]
+        assert not Path("out").exists()
 
 
 def test_out_of_memory_in_torch_is_a_failed_image(segzoo_, checkpoint, photos, tmp_path, monkeypatch):
@@ -302,8 +355,6 @@ def test_options_that_mean_nothing_are_wrong_usage(segzoo_, exported, photos, tm
         ("exported", "--tile 32 --tta flip", "--tile and --tta cannot be had"),
         ("blending", "--tile 32 --overlap 31", "overlap"),
         ("blending", "--tta 99", "a scale is a number from 0.1 to 10"),
-        ("checkpoint", "--tile 32", "--tile can be had with an .onnx file only. `segzoo export {path} --logits`"),
-        ("checkpoint", "--batch 2", "--batch can be had with an .onnx file only. `segzoo export {path}`"),
         ("checkpoint", "--device tensorrt", "device='tensorrt' runs .onnx files only. `segzoo export {path}`"),
         ("checkpoint", "--device tensorrt:1", "device='tensorrt:1' runs .onnx files only."),
     ],

@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from segzoo.catalog import catalog
 from segzoo.errors import CheckpointError, ImageError, SegzooError
 from segzoo.labels import LabelSet
 from segzoo.runtime import Session
@@ -147,7 +148,11 @@ def test_each_kind_of_file_has_its_verbs(make_file: MakeFile) -> None:
         ("gone.onnx", None, "There is no file"),
         ("empty.onnx", b"", "is empty"),
         ("notes.onnx", b"Dear diary, " * 9, "cannot be loaded as ONNX.*truncated"),
-        ("weights.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", "looks like weights: segzoo.export"),
+        (
+            "weights.safetensors",
+            b"\x08\0\0\0\0\0\0\0{}      ",
+            "holds weights, and a Session runs .onnx files. `segzoo export ",
+        ),
         ("weights.pth", b"PK\x03\x04 and so on", "looks like a torch checkpoint"),
     ],
 )
@@ -157,6 +162,12 @@ def test_other_files_are_refused(name: str, content: bytes | None, message: str,
     with pytest.raises(CheckpointError, match=message) as caught:
         Session(tmp_path / name, "cpu")
     assert name in str(caught.value)
+
+
+def test_a_key_of_the_catalog_is_refused_with_the_command_that_exports_it() -> None:
+    key = next(iter(catalog()))
+    with pytest.raises(CheckpointError, match=f"'{key}' is a key of the catalog.*`segzoo export {key}` makes one"):
+        Session(key)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, words
+from segzoo.cli import console, early, words
 from segzoo.cli.evaluate import Exclude, Select
 from segzoo.errors import OptionError, SegzooError
 
@@ -58,6 +58,9 @@ def augment(
         raise OptionError(f"--preview takes a .png or a .jpg, not {preview}.")
     if recipe is not None and size is not None:
         raise OptionError("--size is for the recipe that needs no file; the one in the file says what it crops to.")
+    if not preview.parent.is_dir():
+        raise OptionError(f"There is no folder {preview.parent} to write {preview.name} into. Create it first.")
+    early.check_data(root, data)
     window = words.size(size, "--size")
     steps = None if recipe is None else read_recipe(recipe)
     with console.Steps() as step:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files, words
+from segzoo.cli import console, early, files, words
 from segzoo.cli.evaluate import Data, Device, Exclude, Select, Split, load, measured, open_for, percent, write_json
 from segzoo.errors import OptionError
 
@@ -41,6 +41,8 @@ def compare(
       segzoo compare fcn.onnx deeplab.onnx unet.onnx --data camvid --root data/camvid
     """
     names = _names(models)
+    early.check_data(root, data)
+    early.check_folder(output)
     located = [files.find(model) for model in models]
     from segzoo.training.pictures import Compared, draw_comparison
 

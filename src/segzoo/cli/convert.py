@@ -6,8 +6,11 @@ from typing import Annotated
 
 import typer
 
+from segzoo.aside import with_ending
 from segzoo.cli import console
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, unknown
+from segzoo.labels import label_set
+from segzoo.names import SOURCES
 
 
 def convert(
@@ -67,8 +70,14 @@ def convert(
       segzoo convert unet-folder/ -o street.safetensors --labels camvid
       segzoo convert unet.pth -o street.safetensors --encoder tu-resnet34
     """
-    target = output if output.suffix == ".safetensors" else output.with_name(f"{output.name}.safetensors")
+    target = with_ending(output, ".safetensors")
     # Checked before anything that takes long.
+    if not weights.exists():
+        raise CheckpointError(f"There is no file or folder {weights}. Check the path.")
+    if source is not None and source not in SOURCES:
+        raise unknown("source", source, SOURCES, f"Sources are {', '.join(SOURCES)}.")
+    if labels is not None:
+        label_set(labels)
     if not target.parent.is_dir():
         raise CheckpointError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     if target.exists() and not force:

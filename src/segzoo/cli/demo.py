@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from segzoo.catalog import default
-from segzoo.cli import console, files, words
+from segzoo.cli import console, early, files, words
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
 
@@ -71,8 +71,9 @@ def demo(
 
     if photograph is not None:
         pixels, name = read_image(photograph), photograph.stem
-    if output.exists() and not output.is_dir():
-        raise SegzooError(f"{output} is a file. Name a folder with -o.")
+    early.check_folder(output)
+    if decoder is not None:
+        early.check_decoder(decoder)
     with console.Steps() as step:
         if photograph is None:
             step("reading scikit-learn's photograph")

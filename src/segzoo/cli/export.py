@@ -1,15 +1,17 @@
 """`segzoo export`: a decoder by name, or a trained model in a file, as one .onnx file."""
 
 import enum
-import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files, triton, words
+from segzoo.aside import with_ending
+from segzoo.catalog.places import Located
+from segzoo.cli import console, early, files, triton, words
 from segzoo.errors import ExportError
+from segzoo.names import DECODERS
 
 if TYPE_CHECKING:
     from segzoo.exporting import Export
@@ -205,40 +207,40 @@ def export(
         "upsample": upsample,
         "auxiliary": auxiliary,
     }
+    if (precision is Precision.INT8) != (calibration is not None):
+        raise typer.BadParameter("--precision int8 and --calibration FOLDER, images like those to come, go together.")
+    if scores and io is Io.TENSOR:
+        raise typer.BadParameter("--scores is of --io image: a file of --io tensor gives logits.")
     size = _size(fixed)
     images = _images(calibration) if calibration else None
     file = Path(source)
     # One slash more than a paper's name has: a key, if a mistyped one, to which near ones are suggested.
-    placed = files.placed(source) or (source.count("/") == 2 and not files.meant(source))
-    from_file = placed or files.meant(source)
+    from_file = files.names_model(source) or files.meant(source) or source.count("/") == 2
+    # All of it is checked before anything that takes long, which loading torch is.
     if from_file:
         _refuse_options(context, source)
-    if placed:
-        file = Path(_plain(files.stem(source)) + ".safetensors")
-    elif from_file:
-        files.require(file)
-        if file.suffix.lower() == ".onnx":
-            raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
-    if from_file:
-        name = name or _plain(file.stem)
-    # Checked before anything that takes long; the encoder's part of a name is known only once the decoder is.
+        default = files.exported(source)
+        if files.meant(source) and not files.placed(source):
+            files.require(file)
+            if file.suffix.lower() == ".onnx":
+                raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
+    else:
+        early.check_model(source, labels, encoder_weights, output_stride, upsample)
+        default = files.plain("-".join(filter(None, (source, encoder or DECODERS.get(source))))) + ".onnx"
+    name = name or files.plain(default.removesuffix(".onnx"))
+    place: AbstractContextManager[Path]
     if repository is not None:
-        triton.check(repository, name or "checked-below", force or name is None)
-    elif from_file or (output is not None and not output.is_dir()):
-        _target(output, f"{file.stem}.onnx", force)
+        triton.check(repository, name, force)
+        place = triton.written(repository, name, force)
+    else:
+        place = nullcontext(_target(output, default, force))
+    located = files.find(source) if from_file else None
     with console.Steps() as step:
         step("loading torch")
         from segzoo import exporting
         from segzoo.factory import count
 
-        model = _load(source, step) if from_file else _create(source, given, step)
-        name = name or _plain("-".join(filter(None, (model.config.decoder, model.config.encoder))))
-        place: AbstractContextManager[Path]
-        if repository is not None:
-            place = triton.written(repository, name, force)
-        else:
-            default = f"{file.stem}.onnx" if from_file else f"{name}.onnx"
-            place = nullcontext(_target(output, default, force))
+        model = _create(source, given, step) if located is None else _load(located, source, step)
         with place as target:
             done = exporting.export(
                 model,
@@ -267,11 +269,6 @@ def _images(folder: Path) -> list[Path]:
     return list_images(folder)[:100]
 
 
-def _plain(name: str) -> str:
-    """A name that a folder of Triton can bear."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("-.") or "model"
-
-
 def _refuse_options(context: typer.Context, file: str) -> None:
     """A file says what model it holds; an option that would be ignored is a mistake."""
     building = ("encoder", "classes", "labels", "channels", "encoder_weights", "output_stride", "upsample", "auxiliary")
@@ -295,9 +292,8 @@ def _size(text: str | None) -> tuple[int, int, int] | None:
 
 def _target(output: Path | None, default: str, force: bool) -> Path:
     """The file to write, checked before anything that takes long."""
-    target = Path(default) if output is None else output / default if output.is_dir() else output
-    if target.suffix != ".onnx":
-        target = target.with_name(f"{target.name}.onnx")
+    named = output is not None and not output.is_dir()
+    target = with_ending(output, ".onnx") if output and named else (output or Path()) / default
     if not target.parent.is_dir():
         raise ExportError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     if target.exists() and not force:
@@ -305,11 +301,11 @@ def _target(output: Path | None, default: str, force: bool) -> Path:
     return target
 
 
-def _load(source: str, step: console.Steps) -> "SegmentationModel":
-    from segzoo.sources import load
+def _load(located: Located, source: str, step: console.Steps) -> "SegmentationModel":
+    from segzoo.sources import load_located
 
     step(f"loading {source}")
-    return load(source)
+    return load_located(located)
 
 
 def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "SegmentationModel":

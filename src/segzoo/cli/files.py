@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -67,6 +68,16 @@ def stem(name: str) -> str:
     if placed(name):
         return (rest if separator else name).removesuffix(".safetensors").partition("@")[0].replace("/", "-")
     return Path(name).stem
+
+
+def plain(name: str) -> str:
+    """A name that a file of any system can bear, and a folder of Triton."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name).lstrip("-.") or "model"
+
+
+def exported(name: str) -> str:
+    """What `segzoo export` calls the .onnx file of a model, unless it is told otherwise."""
+    return f"{Path(name).stem if meant(name) and not placed(name) else plain(stem(name))}.onnx"
 
 
 def require(path: Path) -> Path:

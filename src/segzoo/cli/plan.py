@@ -21,10 +21,18 @@ class Job:
         return (self.mask,) if self.overlay is None else (self.mask, self.overlay)
 
 
-def plan(
-    images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_existing: bool = False
-) -> tuple[list[Job], int]:
-    """The jobs for files and folders, in order, and how many were left out since their mask exists.
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do, how many images were left out since their mask exists, and the folders without an image."""
+
+    jobs: list[Job]
+    skipped: int
+    empty: dict[Path, ImageError]
+    """Each with what is to be said of it."""
+
+
+def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_existing: bool = False) -> Plan:
+    """The jobs for files and folders, in order.
 
     The structure of a folder of images is kept below `folder`.
 
@@ -39,14 +47,14 @@ def plan(
             without a mask is of an image that was interrupted, and is replaced.
 
     Raises:
-        ImageError: nothing is at a path, a folder without images, two images with one mask, a mask on an image, a
-            mask that exists.
+        ImageError: nothing is at a path, two images with one mask, a mask on an image, a mask that exists.
     """
     if folder.exists() and not folder.is_dir():
         raise ImageError(f"{folder} is a file. Name a folder to write the masks into.")
     jobs: dict[str, Job] = {}
     taken: dict[str, Path] = {}
-    for image, name in _found(images, folder):
+    empty: dict[Path, ImageError] = {}
+    for image, name in _found(images, folder, empty):
         mask = folder / name.with_suffix(".png")
         job = Job(image, mask, folder / name.with_name(f"{name.stem}-overlay.jpg") if overlay else None)
         other = jobs.get(key(mask))
@@ -59,17 +67,24 @@ def plan(
         taken[key(image)] = image
     _protect(list(jobs.values()), taken, force or skip_existing)
     left = [job for job in jobs.values() if not (skip_existing and job.mask.exists())]
-    return left, len(jobs) - len(left)
+    return Plan(left, len(jobs) - len(left), empty)
 
 
-def _found(images: Sequence[Path], folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Each image and its name below the output folder."""
+def _found(images: Sequence[Path], folder: Path, empty: dict[Path, ImageError]) -> Iterator[tuple[Path, Path]]:
+    """Each image and its name below the output folder; folders without one go to `empty`."""
     from segzoo.preprocess import list_images
 
     output = folder.resolve()
     for path in images:
         inside = path.is_dir() and path.resolve() in output.parents
-        found = [image for image in list_images(path) if not (inside and output in image.resolve().parents)]
+        try:
+            everything = list_images(path)
+        except ImageError as error:
+            if not path.is_dir():
+                raise
+            empty[path] = error
+            continue
+        found = [image for image in everything if not (inside and output in image.resolve().parents)]
         if not found:
             raise ImageError(f"All images in {path} lie in the output folder {folder}. Choose another with -o.")
         for image in found:

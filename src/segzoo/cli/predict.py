@@ -1,5 +1,6 @@
 """`segzoo predict`: a label map for each photograph of a folder."""
 
+import shlex
 import time
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 def predict(
+    context: typer.Context,
     given: Annotated[
         list[str],
         typer.Argument(
@@ -78,7 +80,7 @@ def predict(
     """Writes a label map for each photograph: NAME.png, of the photograph's own size; and for each frame of a video.
 
     The value of a pixel is its class id; the palette shows it in the class's colour. Folders keep their structure.
-    An image that cannot be read is reported and the others go on; the exit code is then 1.
+    An image that cannot be read, or a folder without images, is reported and the others go on; the exit code is then 1.
     The masks of a video are NAME/000000.png and so on, and its overlay is NAME.overlay.mp4.
 
     MODEL is the first word if that can be no image: if it ends in .onnx or .safetensors, or is a key, hf:// or https://.
@@ -97,19 +99,29 @@ def predict(
     sizes = words.size(tile, "--tile"), words.size(overlap, "--overlap")
     views = words.augment(tta)
     name, images = _model_and_images(given)
-    model = files.find(name)
     stills, films = video.split(images)
-    jobs, skipped = plan(stills, output, overlay, force, skip_existing)
+    planned = plan(stills, output, overlay, force, skip_existing)
+    jobs, skipped = planned.jobs, planned.skipped
     clips = video.plan(films, jobs, output, overlay, force or skip_existing)
     if skipped:
         console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, whose masks exist.")
+    if not jobs and not clips and not skipped and len(planned.empty) == 1:
+        raise next(iter(planned.empty.values()))
+    for folder, error in planned.empty.items():
+        console.note(console.failed(folder, error))
     if not jobs and not clips:
+        _report_failed([*planned.empty], len(planned.empty) + skipped)
         return
+    model = files.find(name)
+    from segzoo.cli.predictors import How, open_model
+
+    how = How(batch, *sizes, views)
+    if how.given() and model.path.suffix.lower() != ".onnx":
+        _show_export(how.given(), name, [word for word in given if word != name], words.typed(context))
+        raise typer.Exit(1)
     with console.Steps(lines=False) as step:
         step(f"loading {name}")
-        from segzoo.cli.predictors import How, open_model
-
-        predictor = open_model(model, device, How(batch, *sizes, views))
+        predictor = open_model(model, device, how)
         if predictor.channels not in (1, 3, 4):
             raise SegzooError(
                 f"{name} takes images of {predictor.channels} channels, which no image file has. "
@@ -118,14 +130,28 @@ def predict(
     if name not in given:
         console.note(f"No model is named: {name}, which ships with segzoo, finds {_some(predictor.labels.names)}.")
     console.note(predictor.why)
-    failed = _segment(predictor, jobs, output) if jobs else []
+    failed = [*planned.empty, *(_segment(predictor, jobs, output) if jobs else [])]
     failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing)]
+    kinds = ["images", *(["videos"] if clips else []), *(["folders"] if planned.empty else [])]
+    _report_failed(failed, len(jobs) + len(clips) + len(planned.empty), " and ".join(kinds))
+
+
+def _report_failed(failed: list[Path], total: int, what: str = "images and folders") -> None:
+    """Ends the command with exit code 1 where something failed."""
     if failed:
-        what = f"{len(jobs)} images" if not clips else f"{len(jobs) + len(clips)} images and videos"
-        console.error(f"{len(failed)} of {what} failed:")
+        console.error(f"{len(failed)} of {total} {what} failed:")
         for path in failed:
             console.note(f"  {path}")
         raise typer.Exit(1)
+
+
+def _show_export(asked: list[str], name: str, images: list[str], options: list[str]) -> None:
+    """Says what only an .onnx file can do, and the two commands that do it, each on a line of its own to be copied."""
+    blends = [option for option in asked if option != "--batch"]
+    exported = files.exported(name)
+    console.error(f"{' and '.join(asked)} can be had with an .onnx file only. These two lines write one and use it:")
+    console.note("  " + shlex.join(["segzoo", "export", name, *(["--logits"] if blends else [])]))
+    console.note("  " + shlex.join(["segzoo", "predict", exported, *images, *options]))
 
 
 def _some(names: tuple[str, ...]) -> str:
@@ -137,13 +163,18 @@ def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
 
     Raises:
         UnknownNameError: the first word is neither.
-        SegzooError: it is an image, and no model ships.
+        SegzooError: it is an image, and a model comes after it, or no model ships.
     """
     first, *rest = given
     if files.names_model(first):
         if not rest:
             raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")
         return first, [Path(word) for word in rest]
+    later = [word for word in rest if files.names_model(word)]
+    if later:
+        right = shlex.join(["segzoo", "predict", later[0], *(word for word in given if word not in later)])
+        more = f" One model a run, so leave out {' and '.join(later[1:])}." if later[1:] else ""
+        raise SegzooError(f"{later[0]} is a model, and the model comes before the images: {right}{more}")
     if not Path(first).exists() and not Path(first).suffix:
         see = "It is no file, no folder and no key of `segzoo list --weights`."
         raise unknown("model or image", first, catalog(), see)

@@ -23,7 +23,7 @@ Source = TypeVar("Source", bound=ImageLike)
 
 @dataclass(frozen=True)
 class How:
-    """What only an .onnx file can be asked for; None leaves each to the session."""
+    """What only an .onnx file can be asked for, any other ignores it; None leaves each to the session."""
 
     batch: int | None = None
     tile: "Size | None" = None
@@ -66,13 +66,6 @@ def open_model(model: Located, device: str, how: How) -> Predictor:
     """
     if model.path.suffix.lower() == ".onnx":
         return OnnxPredictor(model.path, device, how)
-    given = how.given()
-    if given:
-        logits = "" if given == ["--batch"] else " --logits"
-        raise SegzooError(
-            f"{' and '.join(given)} can be had with an .onnx file only. "
-            f"`segzoo export {model.name}{logits}` writes one."
-        )
     return TorchPredictor(model, device)
 
 

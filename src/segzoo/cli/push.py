@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from segzoo.cli import console
+from segzoo.catalog import hub
+from segzoo.cli import console, files
+from segzoo.errors import UploadError
 
 
 def push(
@@ -28,6 +30,10 @@ def push(
       segzoo push street.safetensors jane/street
       segzoo push street.safetensors jane/street --private --onnx street.onnx
     """
+    hub.check_repo(repo)
+    files.find(model)
+    if onnx is not None and not onnx.is_file():
+        raise UploadError(f"There is no file {onnx}. `segzoo export {model}` writes one.")
     with console.Steps() as step:
         step("loading torch")
         from segzoo.sharing import push as send

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from segzoo.cli import console
+from segzoo.cli import console, early
 
 if TYPE_CHECKING:
     from segzoo.training.listeners import Row
@@ -52,15 +52,20 @@ def train(
     """
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with console.Steps(lines=False) as step:
-        step("loading torch")
-        from segzoo.training import recipes
-        from segzoo.training.loop import train as run
-        from segzoo.training.recipe import parse_override, read_recipe
+    from segzoo.training import recipes
+    from segzoo.training.recipe import parse_override, read_recipe
+    from segzoo.training.run_folder import check_free
+
     overrides = dict(parse_override(text) for text in set_ or ())
     if devices is not None:
         overrides["hardware.devices"] = devices
     wanted = read_recipe(recipe if Path(recipe).suffix else recipes.path(recipe), overrides)
+    early.check_decoder(wanted.model.decoder)
+    early.check_data(wanted.data.root, wanted.data.name)
+    check_free(output, resume)
+    with console.Steps(lines=False) as step:
+        step("loading torch")
+        from segzoo.training.loop import train as run
     bar = RunBar()
     path = run(wanted, output, resume=resume, listeners=[bar])
     if bar.told:  # Only the first of several processes is.

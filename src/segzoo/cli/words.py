@@ -19,6 +19,17 @@ DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"
 LABEL_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
 
 
+def typed(context: typer.Context) -> list[str]:
+    """The options of a command that were typed, as they can be typed again."""
+    given: list[str] = []
+    for parameter in context.command.params:
+        source = context.get_parameter_source(str(parameter.name))
+        if parameter.param_type_name == "option" and source is not None and source.name == "COMMANDLINE":
+            value = context.params[str(parameter.name)]
+            given += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return given
+
+
 def size(text: str | None, option: str) -> "Size | None":
     """The pixels of --tile and --overlap: "512" for both sides, "512,1024" for height and width."""
     if text is None:

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from segzoo import metadata
-from segzoo.aside import written_aside
+from segzoo.aside import with_ending, written_aside
 from segzoo.errors import ExportError
 from segzoo.exporting.graph import IO, Form, Precision, build_graph, drop_last_output
 from segzoo.exporting.int8 import Quantisation, quantise
@@ -69,6 +69,7 @@ def export(
     rounds differently flips a switch and moves a value by a pixel.
 
     Args:
+        path: the file; ".onnx" is added where it has no ending.
         io: "image": input `image`, uint8 (batch, height, width, channels), RGB, 0-255; output `labels`, uint8 (batch,
             height, width), int32 for more than 256 classes. Normalisation, padding, cropping and argmax are inside.
             "tensor": input `image`, float32 (batch, channels, height, width), normalised; output `logits`.
@@ -86,14 +87,14 @@ def export(
     Raises:
         ExportError: the exporter failed, an axis came out fixed, the proof failed, or the folder cannot be written to.
             Nothing is left behind, and a file that was there stays.
+        OptionError: `path` has another ending.
         ImageError: an image of `calibration` cannot be read.
     """
     if not isinstance(model, SegmentationModel):
         raise ExportError(f"segzoo.export takes a model of segzoo.create or segzoo.load, not {type(model).__name__}.")
-    target = Path(path)
-    if target.suffix != ".onnx":
-        target = target.with_name(f"{target.name}.onnx")
+    target = with_ending(Path(path), ".onnx")
     _check(target, io, precision, scores, fixed, opset, calibration)
+    model.warn_of_new_head()
     tell = progress or (lambda _: None)
     start = time.perf_counter()
     ours = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()

@@ -16,6 +16,7 @@ from torch import Tensor
 from segzoo.errors import ImageError, OptionError
 from segzoo.layers.reflection import mirrored_border, reflection
 from segzoo.model import evaluating
+from segzoo.names import check_predict_options
 from segzoo.papers.base import Paper
 from segzoo.preprocess import ImageLike, read_image
 
@@ -35,7 +36,7 @@ class OverlapTile(Paper):
     @overload
     def predict(self, image: Sequence[ImageLike], *, tile: int | None = None) -> list[NDArray[Any]]: ...
     def predict(
-        self, image: ImageLike | Sequence[ImageLike], *, tile: int | None = None
+        self, image: ImageLike | Sequence[ImageLike], *, tile: int | None = None, **others: Any
     ) -> NDArray[Any] | list[NDArray[Any]]:
         """As `SegmentationModel.predict`, and in tiles where the image is too large for the memory.
 
@@ -44,15 +45,17 @@ class OverlapTile(Paper):
                 takes the whole image. The labels are the same, but for rounding.
 
         Raises:
-            OptionError: another size of tile.
+            OptionError: another size of tile, or another option.
             ImageError: as `SegmentationModel.predict`.
         """
+        check_predict_options(self.config.decoder, others)
         if tile is None:
             return super().predict(image)
         if type(tile) is not int or tile < 204 or (tile - 60) % 16:
             raise OptionError(f"tile is 16k + 60 pixels and at least 204, such as 204, 380 or 572, not {tile!r}.")
         if isinstance(image, list | tuple):
             return [self.predict(one, tile=tile) for one in image]
+        self.warn_of_new_head()
         pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
         with evaluating(self), torch.inference_mode():
             result: NDArray[Any] = self._tiled(pixels, tile - 2 * BORDER - 4).numpy()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segzoo.errors import OptionError
 from segzoo.model import evaluating
+from segzoo.names import check_predict_options
 from segzoo.papers.base import Paper
 from segzoo.preprocess import ImageLike, read_image
 
@@ -47,7 +48,7 @@ class Sampling(Paper):
     @overload
     def predict(self, image: Sequence[ImageLike], *, samples: int) -> list[Sampled]: ...
     def predict(
-        self, image: ImageLike | Sequence[ImageLike], *, samples: int | None = None
+        self, image: ImageLike | Sequence[ImageLike], *, samples: int | None = None, **others: Any
     ) -> NDArray[Any] | list[NDArray[Any]] | Sampled | list[Sampled]:
         """As `SegmentationModel.predict`, and with `samples` the mean and the variance of so many random answers.
 
@@ -60,15 +61,17 @@ class Sampling(Paper):
             class ids without samples, a `Sampled` with them; for a list, a list.
 
         Raises:
-            OptionError: fewer than one sample.
+            OptionError: fewer than one sample, or another option.
             ImageError: as `SegmentationModel.predict`.
         """
+        check_predict_options(self.config.decoder, others)
         if samples is None:
             return super().predict(image)
         if type(samples) is not int or samples < 1:
             raise OptionError(f"samples is a whole number from 1 up, or None for one answer, not {samples!r}.")
         if isinstance(image, list | tuple):
             return [self.predict(one, samples=samples) for one in image]
+        self.warn_of_new_head()
         pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
         with evaluating(self), torch.inference_mode():
             for module in self.modules():

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from segzoo.catalog import catalog
 from segzoo.errors import CheckpointError, DeviceError, SegzooError
 from segzoo.labels import LabelSet
 from segzoo.runtime import device as devices
@@ -88,6 +89,17 @@ def open_file(path: Path, device: str, options: Options) -> Opened:
 
 
 def _check_file(path: Path) -> None:
+    if not path.exists() and path.as_posix() in catalog():
+        name = path.as_posix()
+        raise CheckpointError(
+            f"{name!r} is a key of the catalog, and a Session runs .onnx files. `segzoo export {name}` makes one of "
+            f"it; segzoo.load({name!r}) is the model in torch."
+        )
+    if path.is_file() and path.suffix.lower() == ".safetensors":
+        raise CheckpointError(
+            f"{str(path)!r} holds weights, and a Session runs .onnx files. `segzoo export {path}` makes one of it; "
+            f"segzoo.load({str(path)!r}) is the model in torch."
+        )
     if path.is_dir():
         raise CheckpointError(f"{str(path)!r} is a folder. Pass the .onnx file that segzoo.export wrote.")
     if not path.is_file():
@@ -119,7 +131,6 @@ def _on_cpu(path: Path, options: Options) -> ort.InferenceSession:
         return ort.InferenceSession(str(path), _settings(options), providers=[devices.CPU])
     except Exception as error:  # onnxruntime's exceptions share no base but Exception.
         advice = {
-            ".safetensors": "It looks like weights: segzoo.export(segzoo.load(path), 'model.onnx') makes an ONNX file.",
             ".pt": "It looks like a torch checkpoint: export the model with segzoo.export.",
             ".pth": "It looks like a torch checkpoint: export the model with segzoo.export.",
         }.get(path.suffix.lower(), "If it was downloaded or copied, it may be truncated; do that, or export it, again.")

@@ -30,6 +30,7 @@ from segzoo.training.divergence import cause_of
 from segzoo.training.ema import averaged
 from segzoo.training.listeners import Listener, logs
 from segzoo.training.recipe import Recipe
+from segzoo.training.run_folder import RESUME, check_free
 from segzoo.training.schedule import factor
 
 if TYPE_CHECKING:
@@ -69,10 +70,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, listeners: Sequence[Listener]) -> None:
         self.recipe, self.folder = recipe, folder
-        if (folder / state.RESUME).exists() and not resume:
-            raise TrainingError(
-                f"{folder} holds a run already. Go on with it (resume=True, --resume), or choose another folder."
-            )
+        check_free(folder, resume)
         data, held_out = building.open_parts(recipe)
         self.steps_an_epoch = len(data) // recipe.run.batch
         self.fabric: Fabric = engine.launch(recipe.hardware)
@@ -95,7 +93,7 @@ class Run:
             building.loaders_of(recipe, data, held_out, self.fabric.global_rank, self.fabric.world_size),
         )
         self.progress = state.Progress()
-        if resume and (folder / state.RESUME).exists():
+        if resume and (folder / RESUME).exists():
             self.progress, states = state.read(folder, recipe.to_dict())
             for name, thing in self._stateful().items():
                 thing.load_state_dict(states[name])

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from segzoo.checkpoints import native
 from segzoo.errors import OptionError, unknown
 
 
@@ -288,6 +287,9 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """
     file = Path(path)
     if file.suffix == ".safetensors":
+        # Only here, since this imports torch: a mistake in a .toml file is told at once.
+        from segzoo.checkpoints import native
+
         record = native.read(file)[0].get("info", {}).get("recipe")
         if not isinstance(record, dict):
             raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")

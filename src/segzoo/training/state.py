@@ -9,8 +9,7 @@ import torch
 
 from segzoo.aside import written_aside
 from segzoo.errors import TrainingError
-
-RESUME = "resume.pt"
+from segzoo.training.run_folder import RESUME
 
 
 @dataclass
