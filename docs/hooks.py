@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 
 import results
 import segzoo
+from segzoo import figures
 from segzoo.catalog import catalog
 from segzoo.cli import app
 from segzoo.decoders import DECODERS
@@ -130,7 +131,7 @@ def weights() -> str:
     """Every entry of the catalog."""
     rows = []
     for entry in catalog().values():
-        measured = ", ".join(f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in entry.metrics.items())
+        measured = ", ".join(f"{name} {value}" for name, value in figures.rows(entry.metrics))
         place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the {entry.place}"
         rows.append(
             [

@@ -8,6 +8,8 @@ import segzoo
 from segzoo.catalog import Entry, catalog, default
 from segzoo.catalog.entries import METRICS
 from segzoo.cli.files import agreement, difference
+from segzoo.figures import name as name_of
+from segzoo.figures import points
 from segzoo.training import recipes
 from segzoo.training.datasets import open_data
 from segzoo.training.pictures import beside
@@ -28,7 +30,7 @@ def figures() -> str:
     """A row for each of them, and what the latencies were measured on."""
     if not trained():
         return "*None is released yet.*"
-    names = ("mean IU", "pixel acc.", "mean acc.", "f.w. IU")
+    names = map(name_of, METRICS)
     head = ["Key", "Parameters", *(f"{name} %" for name in names), "Unseen drives: mean IU %", "ms", "Logits differ by"]
     rows = [[*head, "Same label", "Size", "Recipe"]]
     conditions = {}
@@ -40,8 +42,8 @@ def figures() -> str:
             [
                 f"`{entry.key}`",
                 f"{entry.params:,}",
-                *(f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in METRICS),
-                ", ".join(f"{part} {100 * found['mean_iou']:.1f}" for part, found in entry.unseen.items()) or "-",
+                *(points(entry.metrics.get(name)) for name in METRICS),
+                ", ".join(f"{part} {points(found['mean_iou'])}" for part, found in entry.unseen.items()) or "-",
                 f"{run['milliseconds']:.1f} ({mark})" if run else "-",
                 difference(run["logits_difference"]) if run else "-",
                 agreement(run["label_agreement"]) if run else "-",

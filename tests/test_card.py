@@ -51,7 +51,8 @@ def test_nothing_an_author_wrote_is_markup() -> None:
 @pytest.mark.parametrize(
     ("metrics", "said"),
     [
-        ({"mean_iou": 0.61}, "| mean\\_iou | 0.61 |"),
+        ({"mean_iou": 0.61}, "| mean IU | 61.00 % |"),
+        ({"miou of mine": 0.61}, "| miou of mine | 0.61 |"),
         ("about 60 %", "about 60 %"),
         (None, "None were stated."),
         ({}, "None"),
@@ -65,3 +66,21 @@ def test_what_is_told() -> None:
     text = card().text
     for said in ("12,345", 'segzoo.load("hf://jane/street")', "255 marks pixels", "0.25, 0.25, 0.25", "#010203"):
         assert said.replace("#", "\\#") in text
+
+
+def test_training_and_recipe_are_tables_in_words() -> None:
+    text = card(
+        metrics={"mean_iou": 0.623},
+        trained={"val_mean_iu": 0.601, "seconds": 5716.4},
+        recipe={"run": {"epochs": 150}, "augmentation": [{"name": "flip"}]},
+    ).text
+    for said in ("## Metrics of these weights", "## At the end of training", "## Recipe", "Two measurements"):
+        assert said in text
+    for row in (
+        "| mean IU | 62.30 % |",
+        "| val mean IU | 60.10 % |",
+        "| trained in | 95.3 min |",
+        "| run | epochs = 150 |",
+    ):
+        assert row in text
+    assert "val_mean" not in text.replace("\\", "") and "{" not in text

@@ -149,6 +149,21 @@ def test_every_public_name_is_on_an_api_page() -> None:
     assert {f"segzoo.errors.{kind.__name__}" for kind in kinds} <= named
 
 
+def test_a_page_with_tables_that_are_built_says_so() -> None:
+    """On GitHub there is nothing where they belong."""
+    pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
+    built = [page for page, text in pages.items() if re.search(r"^<!-- table: ", text, re.MULTILINE)]
+    assert len(built) >= 9
+    assert [page for page in built if "when the documentation is built, `nox -s docs`" not in pages[page]] == []
+
+
+def test_the_floors_name_every_module() -> None:
+    table = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("## Floors")[2].partition("\n## ")[0]
+    source = Path(segzoo.__file__).parent
+    modules = {path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert modules - set(re.findall(r"`(\w+)`", table)) == {"__init__", "_version"}
+
+
 def test_blocks_that_are_not_run_are_counted() -> None:
     counts = {page: sum(block.mark == "not run" for block in blocks(page)) for page in PAGES}
     assert {page: n for page, n in counts.items() if n} == NOT_RUN

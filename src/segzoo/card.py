@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from segzoo import figures
 from segzoo.metadata import title
 
 _LICENCES = (
@@ -18,7 +19,7 @@ _LICENCES = (
 )
 """What the hub calls licences; it refuses a card with any other but "other"."""
 
-_TOLD = ("licence", "license", "metrics")
+_TOLD = {"licence", "license", "metrics"}
 """What stands in a section of its own."""
 
 
@@ -33,6 +34,8 @@ def model_card(record: Mapping[str, Any], params: int, source: str, onnx: Mappin
     """
     info = record["info"]
     licence = info.get("licence", info.get("license"))
+    sections = figures.sections(info)
+    told = _TOLD.union(*(section.keys for section in sections))
     parts = [
         f"---\n{_front_matter(record, licence, onnx is not None)}\n---",
         f"# {title(record)}",
@@ -57,11 +60,11 @@ def model_card(record: Mapping[str, Any], params: int, source: str, onnx: Mappin
                 ("mean", _numbers(record["mean"])),
                 ("standard deviation", f"{_numbers(record['std'])} (of each channel, on a scale of 0 to 1)"),
                 ("written by", f"segzoo {record['version']}"),
-                *((name, value) for name, value in info.items() if name not in _TOLD),
+                *((figures.name(key), figures.text(value)) for key, value in info.items() if key not in told),
             ],
         ),
-        "## Metrics",
-        _metrics(info.get("metrics")),
+        *([] if any("metrics" in section.keys for section in sections) else ["## Metrics", _metrics(info)]),
+        *(part for section in sections for part in _section(section)),
         "## Classes",
         _classes(record["labels"]),
         "## Licence",
@@ -117,12 +120,12 @@ def _options(record: Mapping[str, Any]) -> str:
     return f"{record['decoder']} ({options})" if options else str(record["decoder"])
 
 
-def _metrics(metrics: Any) -> str:
-    if not metrics:
-        return "None were stated."
-    if isinstance(metrics, Mapping):
-        return _table(("metric", "value"), list(metrics.items()))
-    return _cell(metrics)
+def _metrics(info: Mapping[str, Any]) -> str:
+    return _cell(info["metrics"]) if info.get("metrics") else "None were stated."
+
+
+def _section(section: figures.Section) -> list[str]:
+    return [f"## {section.title}", _table(("", ""), section.rows), *([section.note] if section.note else [])]
 
 
 def _classes(labels: Mapping[str, Any]) -> str:

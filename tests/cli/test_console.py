@@ -26,6 +26,13 @@ def test_a_bar_tells_rate_and_time_left_where_there_is_no_terminal(capsys, monke
     assert all(re.fullmatch(pattern, line) for pattern, line in zip(lines, said, strict=True))
 
 
+def test_a_terminal_gets_tables_as_rich_draws_them(capsys, monkeypatch):
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "60"), ("TERM", "xterm-256color")):
+        monkeypatch.setenv(name, value)
+    console.facts([("name", "value")])
+    assert "\x1b[36mname" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("total", [3, None])
 def test_a_bar_is_drawn_in_a_terminal(capsys, monkeypatch, total):
     for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "120"), ("TERM", "xterm-256color")):

@@ -56,6 +56,66 @@ def test_a_checkpoint_and_its_export_have_the_same_figures(segzoo_, both, root, 
         assert np.asarray(picture).std() > 10
 
 
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def again(segzoo_, both, root, tmp_path):
+    """Evaluates into the same folder each time."""
+    folder = tmp_path / "report"
+    return folder, lambda *words: segzoo_("evaluate", both[0], root, "-o", folder, "--device", "cpu", *words)
+
+
+def test_a_report_is_not_replaced_unasked(again):
+    folder, evaluate = again
+    assert evaluate("--worst", 1).exit_code == 0
+    before = files_in(folder)
+    done = evaluate("--worst", 2)
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert f"{folder / 'evaluation.json'} exists. Pass --force" in done.stderr
+    assert files_in(folder) == before
+
+
+def test_a_report_holds_one_run_and_what_the_user_put_there(again):
+    folder, evaluate = again
+    assert evaluate("--worst", 3).exit_code == 0
+    assert len(list((folder / "worst").iterdir())) == 3
+    (folder / "notes.txt").write_text("mine")
+    (folder / "worst" / "sketch.jpg").write_text("mine")
+    assert evaluate("--worst", 1, "--force").exit_code == 0
+    left = sorted(files_in(folder))
+    assert left[:3] == ["confusion.png", "evaluation.json", "notes.txt"]
+    assert left[3].startswith("worst/01-") and left[4:] == ["worst/sketch.jpg"]
+
+
+def test_a_picture_of_nobody_knows_which_run_is_not_deleted(again):
+    folder, evaluate = again
+    (folder / "worst").mkdir(parents=True)
+    picture = folder / "worst" / "01-mine.jpg"
+    picture.write_text("mine")
+    assert "01-mine.jpg exists. Pass --force" in evaluate().stderr
+    done = evaluate("--force")
+    assert done.exit_code == 1 and "does not name" in done.stderr and "Move it away" in done.stderr
+    assert files_in(folder) == {"worst/01-mine.jpg": b"mine"}
+
+
+def test_a_report_that_fails_leaves_the_earlier_one(again, monkeypatch):
+    folder, evaluate = again
+    assert evaluate("--worst", 2).exit_code == 0
+    before = files_in(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr("segzoo.cli.evaluate.save_picture", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        assert "disk full" in evaluate("--worst", 1, "--force").stderr
+    assert files_in(folder) == before and [path.name for path in folder.glob(".*")] == []
+
+
+def test_a_report_goes_into_no_file(again):
+    folder, evaluate = again
+    folder.touch()
+    assert "is a file. Name a folder with -o." in evaluate("--force").stderr
+
+
 def test_models_are_compared_in_one_table(segzoo_, both, root, tmp_path):
     done = segzoo_("compare", *both, "--root", root, "-o", tmp_path / "out", "--device", "cpu")
     assert done.exit_code == 0, done.stderr
@@ -67,6 +127,8 @@ def test_models_are_compared_in_one_table(segzoo_, both, root, tmp_path):
     assert first["training_seconds"] == 90.0 and first["milliseconds"] > 0
     assert f"{parameters:,}" in done.stdout and "1.5 min" in done.stdout
     assert (tmp_path / "out" / "comparison.png").is_file()
+    again = segzoo_("compare", *both, "--root", root, "-o", tmp_path / "out", "--device", "cpu")
+    assert again.exit_code == 1 and "comparison.json exists. Pass --force" in again.stderr
 
 
 @pytest.mark.parametrize(

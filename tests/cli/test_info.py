@@ -111,6 +111,49 @@ def test_a_checkpoint_tells_all(segzoo_, checkpoint):
     assert re.search(r"parameters +[\d,]{6,}", text)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A checkpoint with all that a released one says of itself."""
+    import segzoo
+    from segzoo.training import recipes
+    from segzoo.training.recipe import read_recipe
+
+    info = {
+        "recipe": read_recipe(recipes.path("unet_mobilenetv4_conv_small_camvid")).to_dict(),
+        "trained": {"data": "camvid train", "val_mean_iu": 0.6010133, "seconds": 5716.4},
+        "metrics": {"mean_iou": 0.623, "frequency_weighted_iou": 0.8465},
+        "metrics_on": "camvid val, 101 images",
+        "metrics_by": "segzoo",
+        "left_out": ["loss.weight", "loss.bias"],
+        "started_from": {"converted_from": "torchvision fcn_resnet50", "num_classes": 21},
+    }
+    model = segzoo.create("unet", "test_resnet", 2).with_info(**info)
+    return segzoo.save(model, tmp_path_factory.mktemp("trained") / "small.safetensors")
+
+
+def test_a_record_is_read_without_knowing_python(segzoo_, trained):
+    text = segzoo_("info", trained).stdout
+    assert "{'" not in text and "None" not in text and "_iou" not in text and "val_" not in text
+    for row in (
+        "measured on +camvid val, 101 images, by segzoo",
+        "mean IU +62.30 %",
+        "fw IU +84.65 %",
+        "val mean IU +60.10 %",
+        "trained in +95.3 min",
+        "left out +loss.weight, loss.bias",
+        'started from +converted_from = "torchvision fcn_resnet50", num_classes = 21',
+        "run +epochs = 150, batch = 8, .*",
+        'augmentation +name = "flip"',
+    ):
+        assert re.search(rf"^{row}$", text, re.MULTILINE), row
+
+
+def test_figures_of_the_run_and_of_the_release_are_told_apart(segzoo_, trained):
+    text = " ".join(segzoo_("info", trained).stdout.split())
+    released, run = text.index("Metrics of these weights"), text.index("At the end of training")
+    assert released < text.index("62.30 %") < run < text.index("60.10 %") < text.index("Two measurements")
+
+
 def test_parameters_of_a_checkpoint_are_those_of_the_model(segzoo_, checkpoint):
     import segzoo
 

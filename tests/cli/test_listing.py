@@ -1,10 +1,11 @@
 """`segzoo list`."""
 
+import dataclasses
 import re
 
 import pytest
 
-from segzoo.catalog import catalog
+from segzoo.catalog import catalog, entries
 from segzoo.decoders import DECODERS
 from segzoo.encoders import list_encoders
 
@@ -35,13 +36,72 @@ def test_a_pattern_that_matches_nothing_gets_a_hint(segzoo_, pattern, hint):
     assert done.stderr.startswith("Error: No encoder matches") and hint in done.stderr
 
 
-def test_every_entry_of_the_catalog_is_listed_whole(segzoo_, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+@pytest.fixture
+def places(monkeypatch):
+    """A catalog with a file in each place, one of them of the longest name that there might be."""
+    web = catalog()["fcn/resnet101/coco-voc"]
+    ours = dataclasses.replace(web, urls=(), split="camvid val, 101 images")
+    package = dataclasses.replace(ours, key="unet/mobilenetv4_conv_small/camvid", place="package")
+    clone = dataclasses.replace(ours, key="deeplab_largefov/mobilenetv4_conv_small/camvid", place="repository")
+    both = {one.key: one for one in (web, package, clone)}
+    monkeypatch.setattr(entries, "_packaged", lambda: both)
+    return both
+
+
+def row_of(text, key):
+    (line,) = (line for line in text.splitlines() if line.startswith(f"{key} "))
+    return re.split(" {2,}", line)
+
+
+@pytest.mark.parametrize("width", ["80", "100", "120", None])
+def test_every_entry_of_the_catalog_is_listed_whole(segzoo_, monkeypatch, places, width):
+    if width:
+        monkeypatch.setenv("COLUMNS", width)
     text = segzoo_("list", "--weights").stdout
-    assert max(map(len, text.splitlines())) <= 80
-    for key, entry in catalog().items():
-        (line,) = (line for line in text.splitlines() if line.startswith(f"{key} "))
-        assert f"{100 * entry.metrics['mean_iou']:.1f}" in line
+    assert max(map(len, text.splitlines())) <= int(width or 200)
+    for key, entry in places.items():
+        row = row_of(text, key)
+        assert row[0] == key and row[-1] == entry.place
+        assert f"{100 * entry.metrics['mean_iou']:.2f}" in row
+
+
+def test_figures_stand_beside_the_data_that_they_are_on(segzoo_, monkeypatch, places):
+    for width in ("84", "120"):
+        monkeypatch.setenv("COLUMNS", width)
+        text = segzoo_("list", "--weights").stdout
+        assert "camvid val" in row_of(text, "unet/mobilenetv4_conv_small/camvid")
+        assert "COCO val2017" in row_of(text, "fcn/resnet101/coco-voc")
+
+
+def test_in_a_pipe_each_entry_is_one_line_with_all_columns(segzoo_, places):
+    text = segzoo_("list", "--weights").stdout
+    assert re.split(" {2,}", text.splitlines()[0]) == [
+        *("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "where")
+    ]
+    row = row_of(text, "fcn/resnet101/coco-voc")
+    assert row[1:] == ["63.70", "91.90", "COCO val2017", "54.3 M", "217.8 MB", "web"]
+
+
+def test_the_model_that_ships_is_named(segzoo_, places):
+    text = " ".join(segzoo_("list", "--weights").stdout.split())
+    assert "predict and demo take unet/mobilenetv4_conv_small/camvid, which is in the package" in text
+
+
+def test_nothing_is_cut_where_there_is_no_room(segzoo_, monkeypatch, places):
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = segzoo_("list", "--weights").stdout.splitlines()
+    assert max(map(len, lines)) <= 40
+    cells = "".join(line.split(" ")[0] for line in lines)
+    assert all(key in cells for key in places)
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("list", "--weights"), ("info", "fcn/resnet101/coco-voc"), ("info", "unet")]
+)
+def test_a_pipe_gets_no_blanks_behind_a_line(segzoo_, words):
+    lines = segzoo_(*words).stdout.splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert len(lines) > 3
 
 
 def test_the_catalog_needs_no_torch(imports):

@@ -54,7 +54,7 @@ def test_a_recipe_becomes_a_model(segzoo_, recipe, tmp_path):
     assert f"Wrote {tmp_path / 'run' / 'last.safetensors'}" in done.stdout
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 2 and "epoch 2 of 2: loss " in lines[1]
-    assert "val mIoU" in lines[0] and "left" in lines[0]
+    assert "val mean IU" in lines[0] and "left" in lines[0]
     recipe = segzoo.load(tmp_path / "run" / "last.safetensors").config.info["recipe"]
     assert (recipe["run"]["epochs"], recipe["optimiser"]["lr"]) == (2, 1e-4)
 
@@ -110,7 +110,7 @@ def test_a_terminal_shows_how_far_it_is(monkeypatch):
     bar.step(5, 1.0)
     bar._live.refresh()
     bar.ends("All 2 epochs are done.")
-    assert "mIoU 25.0 %" in drawn.getvalue() and "val mIoU 25.0 %, 9.0 images/s" in drawn.getvalue()
+    assert "mIoU 25.00 %" in drawn.getvalue() and "val mean IU 25.00 %, 9.0 images/s" in drawn.getvalue()
     assert "All 2 epochs are done." in drawn.getvalue()
 
 

@@ -65,8 +65,9 @@ def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
     head, rule, *rows, _, condition, storage = results.figures().splitlines()
     (row,) = rows
     assert row.count(" | ") == head.count(" | ") == rule.count(" | ")
-    for cell in ("`unet/test_resnet/camvid`", "55.9 | 90.0 | 70.0 | 80.0", "0001TP 44.8", "41.2 (a)", "2.0e-06"):
+    for cell in ("`unet/test_resnet/camvid`", "55.92 | 90.00 | 70.00 | 80.00", "0001TP 44.80", "41.2 (a)", "2.0e-06"):
         assert f"| {cell} |" in row
+    assert "| mean IU % | pixel accuracy % | mean accuracy % | fw IU % |" in head
     assert row.endswith("| [recipe](#recipe-unet_mobilenetv4_conv_small_camvid) |")
     assert condition == "(a) 480 x 360 pixels, 2 threads of a processor."
     assert "0.020 %" in storage

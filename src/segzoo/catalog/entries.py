@@ -81,7 +81,7 @@ class Entry:
     """What it was trained on."""
 
     split: str
-    """What the metrics were measured on."""
+    """What the metrics were measured on; up to its first comma, in short."""
 
     metrics: Mapping[str, float]
     """Shares of 1: mean_iou, pixel_accuracy, mean_accuracy, frequency_weighted_iou, those that are known."""

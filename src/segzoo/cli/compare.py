@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, early, files, words
-from segzoo.cli.evaluate import Data, Device, Exclude, Select, Split, load, measured, open_for, percent, write_json
+from segzoo.cli import console, early, files, report, words
+from segzoo.cli.evaluate import Data, Device, Exclude, Force, Select, Split, load, measured, open_for, write_json
 from segzoo.errors import OptionError
+from segzoo.figures import minutes, percent
 
 if TYPE_CHECKING:
     from segzoo.cli.predictors import Predictor
     from segzoo.preprocess import Pixels
 
 _RUNS = 10
+_FILES = ("comparison.json", "comparison.png")
 
 
 def compare(
@@ -31,18 +33,19 @@ def compare(
     select: Select = None,
     exclude: Exclude = None,
     device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Evaluates models on the same images, and sets accuracy, size, training time and latency side by side.
 
     Latency is the median of one image at a time, of the data's own size, from pixels in memory to labels in memory;
     compare files of one kind, since .onnx files run on onnxruntime and the others on torch. FOLDER gets comparison.png
-    and comparison.json.
+    and comparison.json; --force replaces those of an earlier comparison.
 
       segzoo compare fcn.onnx deeplab.onnx unet.onnx --data camvid --root data/camvid
     """
+    report.check(output, _FILES, force)
     names = _names(models)
     early.check_data(root, data)
-    early.check_folder(output)
     located = [files.find(model) for model in models]
     from segzoo.training.pictures import Compared, draw_comparison
 
@@ -64,12 +67,12 @@ def compare(
                 predictor.record["info"].get("trained", {}).get("seconds"),
             )
         )
-    output.mkdir(parents=True, exist_ok=True)
     record = {"data": result.title, "images": len(result.images), "device": predictor.device}
-    write_json(record | {"models": [asdict(row) for row in rows]}, output / "comparison.json")
-    draw_comparison(rows, output / "comparison.png")
+    with report.written(output, _FILES, force) as draft:
+        write_json(record | {"models": [asdict(row) for row in rows]}, draft / "comparison.json")
+        draw_comparison(rows, draft / "comparison.png")
     console.title(f"{result.title}: {len(result.images)} images, on {predictor.device}")
-    head = ("model", "mean IU", "accuracy", "parameters", "ms", "trained in")
+    head = ("model", "mean IU", "pixel accuracy", "parameters", "ms", "trained in")
     table = [
         (
             row.name,
@@ -77,7 +80,7 @@ def compare(
             percent(row.pixel_accuracy),
             f"{row.parameters:,}",
             f"{row.milliseconds:.1f}",
-            "?" if row.training_seconds is None else f"{row.training_seconds / 60:.1f} min",
+            "?" if row.training_seconds is None else minutes(row.training_seconds),
         )
         for row in sorted(rows, key=lambda row: -row.mean_iu)
     ]

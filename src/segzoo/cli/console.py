@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -26,6 +27,9 @@ from rich.text import Text
 
 _PIPE_WIDTH = 200
 """Columns where nobody looks: a table in a pipe or a log is as wide as it needs to be."""
+
+_UNBOUND = 10_000
+"""Columns that no table needs."""
 
 _QUIET_SECONDS = 10.0
 """How often a bar becomes a line where there is no terminal to draw it on."""
@@ -61,8 +65,7 @@ def title(text: str) -> None:
 
 def prose(text: str) -> None:
     """Prints a paragraph to stdout, broken into lines of a length that can be read."""
-    console = out()
-    console.print(" ".join(text.split()), width=min(console.width, 100))
+    _show(" ".join(text.split()), min(out().width, 100))
 
 
 def note(text: str | Text) -> None:
@@ -80,18 +83,31 @@ def error(text: str) -> None:
     err().print(Text.assemble(("Error: ", "bold red"), " ".join(text.split())), soft_wrap=True)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[RenderableType]], right: Sequence[int] = ()) -> None:
+def table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[RenderableType]],
+    right: Sequence[int] = (),
+    spare: Sequence[int] = (),
+    whole: Sequence[int] = (),
+) -> None:
     """Prints a table to stdout.
 
     Args:
         right: columns to be set flush right: numbers.
+        spare: columns to be left out, the first first, until there is room for the others.
+        whole: columns that are folded last of all.
     """
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
-    for index, name in enumerate(head):
-        drawn.add_column(name, overflow="fold", justify="right" if index in right else "left")
-    for row in rows:
-        drawn.add_row(*row)
-    out().print(drawn)
+    rows = [tuple(row) for row in rows]
+    kept = list(range(len(head)))
+    drawn = _drawn(head, rows, kept, right, whole)
+    for index in spare:
+        if _measure(drawn).maximum <= out().width:
+            break
+        kept.remove(index)
+        drawn = _drawn(head, rows, kept, right, whole)
+    if _measure(drawn).minimum > out().width:  # rich would cut what may not be folded
+        drawn = _drawn(head, rows, kept, right, ())
+    _show(drawn)
 
 
 def facts(rows: Iterable[tuple[str, RenderableType]]) -> None:
@@ -101,7 +117,40 @@ def facts(rows: Iterable[tuple[str, RenderableType]]) -> None:
     drawn.add_column(overflow="fold")
     for row in rows:
         drawn.add_row(*row)
-    out().print(drawn)
+    _show(drawn)
+
+
+def _drawn(
+    head: Sequence[str],
+    rows: Sequence[Sequence[RenderableType]],
+    kept: Sequence[int],
+    right: Sequence[int],
+    whole: Sequence[int],
+) -> Table:
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    for column in kept:
+        side: JustifyMethod = "right" if column in right else "left"
+        drawn.add_column(head[column], overflow="fold", justify=side, no_wrap=column in whole)
+    for row in rows:
+        drawn.add_row(*(row[column] for column in kept))
+    return drawn
+
+
+def _measure(drawn: Table) -> Measurement:
+    """The columns that it could do with, and those that it would fill."""
+    console = out()
+    return Measurement.get(console, console.options.update(max_width=_UNBOUND), drawn)
+
+
+def _show(drawn: RenderableType, width: int | None = None) -> None:
+    """Prints it; where there is no terminal, without the blanks that rich leaves at the ends of lines."""
+    console = out()
+    if console.is_terminal:
+        console.print(drawn, width=width)
+        return
+    with console.capture() as held:
+        console.print(drawn, width=width)
+    console.file.write("".join(f"{one.rstrip()}\n" for one in held.get().splitlines()))
 
 
 def swatch(colour: Sequence[int]) -> Text:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo import figures
 from segzoo.aside import written_aside
 from segzoo.catalog.places import Located
-from segzoo.cli import console, files, words
+from segzoo.cli import console, files, report, words
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
 
@@ -29,6 +30,7 @@ Select = Annotated[
 ]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Names to leave out; may be repeated.")]
 Device = Annotated[str, typer.Option(metavar=words.DEVICES, help="Where it runs.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the report in FOLDER, if there is one.")]
 
 
 def evaluate(
@@ -43,18 +45,21 @@ def evaluate(
     exclude: Exclude = None,
     worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to write.")] = 8,
     device: Device = "auto",
+    force: Force = False,
 ) -> None:
     """Counts what a model gets right on images with masks, and writes a report.
 
     FOLDER gets evaluation.json (all figures, of each class and each image), confusion.png, and in worst/ the images of
-    the lowest mean IU: photograph, truth, prediction. A checkpoint and the .onnx file exported from it have the same
-    figures.
+    the lowest mean IU: photograph, truth, prediction. --force replaces these, and leaves all else in FOLDER as it is. A
+    checkpoint and the .onnx file exported from it have the same figures.
 
       segzoo evaluate street.safetensors data/camvid --data camvid
       segzoo evaluate street.onnx data/camvid --data camvid --split train --select '0001TP*' -o dusk/
       segzoo evaluate pets.onnx mydata -o report/ --worst 20
       segzoo evaluate hf://jane/street data/camvid --data camvid
     """
+    names = (report.EVALUATION, report.CONFUSION)
+    report.check(output, names, force)
     located = files.find(model)
     with console.Steps(lines=False) as step:
         step(f"loading {model}")
@@ -64,16 +69,16 @@ def evaluate(
     result = measured(predictor, found)
     from segzoo.training.pictures import beside, draw_confusion
 
-    output.mkdir(parents=True, exist_ok=True)
     record = {"model": model, "sha256": files.sha256(located.path), **result.to_dict()}
-    write_json(record, output / "evaluation.json")
-    draw_confusion(result.matrix, result.labels, output / "confusion.png")
-    names = {item.name: index for index, item in enumerate(found.items)}
-    (output / "worst").mkdir(exist_ok=True)
-    for place, figures in enumerate(result.worst(worst), 1):
-        image, mask, name = found[names[figures.name]]
-        picture = beside(image, mask, predictor.predict(image), result.labels)
-        save_picture(picture, output / "worst" / f"{place:02}-{name.replace('/', '-')}.jpg")
+    places = {item.name: index for index, item in enumerate(found.items)}
+    with report.written(output, names, force) as draft:
+        write_json(record, draft / report.EVALUATION)
+        draw_confusion(result.matrix, result.labels, draft / report.CONFUSION)
+        (draft / report.WORST).mkdir()
+        for place, one in enumerate(result.worst(worst), 1):
+            image, mask, name = found[places[one.name]]
+            picture = beside(image, mask, predictor.predict(image), result.labels)
+            save_picture(picture, draft / report.picture(place, name))
     _print(result)
     console.note(f"Wrote {console.shown(output)}.")
 
@@ -134,18 +139,14 @@ def write_json(record: dict[str, Any], path: Path) -> None:
         draft.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def percent(part: float | None) -> str:
-    """A part of 1 as "56.0 %"; "-" where it is not defined."""
-    return "-" if part is None or part != part else f"{100 * part:.1f} %"
-
-
 def _print(result: "Evaluation") -> None:
     record = result.to_dict()
     console.title(f"{result.title}: {len(result.images)} images")
-    figures = ("mean_iu", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iu", "mean_dice")
-    console.facts([(name.replace("_", " ").replace("iu", "IU"), percent(record[name])) for name in figures])
+    shown = ("mean_iu", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iu", "mean_dice")
+    console.facts([(figures.name(key), figures.percent(record[key])) for key in shown])
     console.line()
     rows = [
-        (one["name"], percent(one["iu"]), percent(one["accuracy"]), f"{one['pixels']:,}") for one in record["classes"]
+        (one["name"], figures.percent(one["iu"]), figures.percent(one["accuracy"]), f"{one['pixels']:,}")
+        for one in record["classes"]
     ]
     console.table(("class", "IU", "accuracy", "pixels"), rows, right=(1, 2, 3))

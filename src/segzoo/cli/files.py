@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from segzoo import metadata
+from segzoo import figures, metadata
 from segzoo.catalog import catalog
 from segzoo.catalog.hub import FILE
 from segzoo.catalog.places import Located, locate
@@ -106,13 +106,17 @@ def describe(path: Path) -> None:
     try:
         labels = LabelSet.from_dict(record["labels"])
         _describe(path, record, contents, labels)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"The record in {path} is damaged: {error}. Write the file again.") from error
 
 
 def _describe(path: Path, record: Mapping[str, Any], contents: list[tuple[str, str]], labels: LabelSet) -> None:
     options = ", ".join(f"{name}={value!r}" for name, value in record["options"].items())
-    info = [(str(name), str(value)) for name, value in record.get("info", {}).items()]
+    sections = figures.sections(record.get("info", {}))
+    told = {key for section in sections for key in section.keys}
+    info = [
+        (figures.name(key), figures.text(value)) for key, value in record.get("info", {}).items() if key not in told
+    ]
     console.facts(
         [
             ("decoder", record["decoder"] + (f" ({options})" if options else "")),
@@ -131,6 +135,12 @@ def _describe(path: Path, record: Mapping[str, Any], contents: list[tuple[str, s
             ("sha256", sha256(path)),
         ]
     )
+    for section in sections:
+        console.line()
+        console.title(section.title)
+        console.facts(section.rows)
+        if section.note:
+            console.prose(section.note)
     console.line()
     ignored = "" if labels.ignored is None else f", {labels.ignored} is ignored in ground truth"
     console.title(f"{len(labels)} classes{ignored}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo import figures
 from segzoo.catalog import Entry, find
 from segzoo.cli import console, files
 from segzoo.errors import PairingError, unknown
@@ -75,7 +76,7 @@ def _weights(entry: Entry) -> None:
         ("trained at", "{} x {} (any size goes in)".format(*entry.input_size)),
         ("trained on", entry.data),
         ("measured on", f"{entry.split}, by {entry.metrics_by}"),
-        *_metrics(entry.metrics),
+        *figures.rows(entry.metrics),
         *((f"without {part}", _unseen(found)) for part, found in entry.unseen.items()),
         *_runtime(entry),
         ("licence", entry.licence),
@@ -97,13 +98,9 @@ _ELSEWHERE = {
 }
 
 
-def _metrics(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    return [(name.replace("_", " "), f"{100 * value:.1f} %") for name, value in metrics.items()]
-
-
 def _unseen(metrics: Mapping[str, float]) -> str:
-    figures = ", ".join(f"{name} {value}" for name, value in _metrics(metrics))
-    return f"{figures}: trained without it by the same recipe, and measured on it"
+    said = ", ".join(f"{name} {value}" for name, value in figures.rows(metrics))
+    return f"{said}: trained without it by the same recipe, and measured on it"
 
 
 def _runtime(entry: Entry) -> list[tuple[str, str]]:

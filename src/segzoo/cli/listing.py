@@ -6,11 +6,10 @@ import typer
 
 from segzoo.cli import console
 from segzoo.errors import UnknownNameError
+from segzoo.figures import points
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
 """The encoders that the zoo is named for, and U-Net's own."""
-
-_SHOWN = ("mean_iou", "pixel_accuracy")
 
 
 def list_models(
@@ -80,20 +79,27 @@ def list_models(
 
 
 def _print_weights() -> None:
-    from segzoo.catalog import catalog
+    from segzoo.catalog import catalog, default
 
     rows = [
         (
             entry.key,
-            *(f"{100 * entry.metrics[name]:.1f}" if name in entry.metrics else "-" for name in _SHOWN),
+            points(entry.metrics.get("mean_iou")),
+            points(entry.metrics.get("pixel_accuracy")),
+            entry.split.partition(",")[0],
             f"{entry.params / 1e6:.1f} M",
             console.megabytes(entry.size),
+            entry.place,
         )
         for entry in catalog().values()
     ]
-    head = ("key", "mIoU %", "pixel acc. %", "params", "size")
-    console.table(head, rows, right=(1, 2, 3, 4))
+    head = ("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "where")
+    console.table(head, rows, right=(1, 2, 4, 5), spare=(2, 4, 5), whole=(0, 1, 2, 4, 5, 6))
     console.line()
+    console.prose("Figures on different data say nothing of which model is better.")
+    shipped = default()
+    if shipped is not None:
+        console.prose(f"predict and demo take {shipped.key}, which is in the package, where no model is named.")
     console.prose("segzoo info KEY tells all of one; segzoo.load(KEY) loads it.")
 
 

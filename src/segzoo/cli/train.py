@@ -11,6 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from segzoo.cli import console, early
+from segzoo.figures import percent
 
 if TYPE_CHECKING:
     from segzoo.training.listeners import Row
@@ -93,7 +94,7 @@ class RunBar:
 
     def step(self, step: int, loss: float) -> None:
         if self._live is not None:
-            text = f"loss {loss:.3f}  mIoU {_percent(self._mean_iu)}  {self._left(step)} left"
+            text = f"loss {loss:.3f}  mIoU {percent(self._mean_iu)}  {self._left(step)} left"
             self._live.update(self._task, completed=step, description=text)
 
     def evaluating(self, done: int, total: int) -> None:
@@ -105,7 +106,7 @@ class RunBar:
         self._mean_iu = row.get("val_mean_iu", self._mean_iu)
         self._console.print(
             f"epoch {row['epoch']:.0f} of {self._epochs}: loss {row['train_loss']:.3f}, "
-            f"train mIoU {_percent(row['train_mean_iu'])}, val mIoU {_percent(row.get('val_mean_iu', math.nan))}, "
+            f"train mean IU {percent(row['train_mean_iu'])}, val mean IU {percent(row.get('val_mean_iu'))}, "
             f"{row['images_per_second']:.1f} images/s, {self._left(int(row['step']))} left",
             soft_wrap=True,
         )
@@ -120,7 +121,3 @@ class RunBar:
         seconds = round(gone / max(1, done) * (self._epochs * self._steps - step))
         hours, minutes = seconds // 3600, seconds // 60 % 60
         return f"{hours} h {minutes:02} min" if hours else f"{minutes}:{seconds % 60:02} min"
-
-
-def _percent(part: float) -> str:
-    return "-" if math.isnan(part) else f"{100 * part:.1f} %"

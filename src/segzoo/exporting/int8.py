@@ -12,6 +12,7 @@ import onnx
 from segzoo.errors import ExportError, SegzooError
 from segzoo.exporting.graph import Form
 from segzoo.exporting.proof import open_session
+from segzoo.figures import percent
 from segzoo.preprocess import ImageLike, read_image
 
 
@@ -28,7 +29,7 @@ class Quantisation:
     def __str__(self) -> str:
         return (
             f"int8 keeps the label of {self.label_agreement:.2%} of pixels of {self.images} calibration images, mean "
-            f"IU with float32's labels {self.mean_iu:.1%}"
+            f"IU with float32's labels {percent(self.mean_iu)}"
         )
 
     def to_dict(self) -> dict[str, Any]:

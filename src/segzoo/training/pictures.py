@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segzoo.aside import written_aside
+from segzoo.figures import percent
 from segzoo.labels import LabelSet
 from segzoo.metrics import ConfusionMatrix
 from segzoo.preprocess import Pixels
@@ -40,7 +41,7 @@ def draw_confusion(matrix: ConfusionMatrix, labels: LabelSet, path: Path) -> Non
                 axes.text(column, row, f"{part:.0f}", ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(labels)), labels.names, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels.names)
-    axes.set(xlabel="predicted", ylabel="true", title=f"mean IU {100 * matrix.mean_iu:.1f} %")
+    axes.set(xlabel="predicted", ylabel="true", title=f"mean IU {percent(matrix.mean_iu)}")
     figure.colorbar(picture, ax=axes, label="% of the true class", shrink=0.8)
     with written_aside(path) as draft:
         figure.savefig(draft, dpi=110)

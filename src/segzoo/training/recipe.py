@@ -28,8 +28,7 @@ class ModelPart:
     Attributes:
         decoder: a name of `segzoo list`.
         encoder: a name of `segzoo list --encoders`; None takes the decoder's own.
-        encoder_weights: "imagenet", a timm tag, a file, or a segzoo model with this encoder (a path, or a key of the
-            catalog); None starts from random weights.
+        encoder_weights: what `segzoo.create` takes: "imagenet", a file, ...; None starts from random weights.
         output_stride: of the encoder, 8, 16 or 32; None takes the decoder's own.
         options: the decoder's own.
         start: a checkpoint of segzoo to go on from instead of random weights; a head for other classes is exchanged.
@@ -287,8 +286,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """
     file = Path(path)
     if file.suffix == ".safetensors":
-        # Only here, since this imports torch: a mistake in a .toml file is told at once.
-        from segzoo.checkpoints import native
+        from segzoo.checkpoints import native  # imports torch, which a mistake in a .toml file need not wait for
 
         record = native.read(file)[0].get("info", {}).get("recipe")
         if not isinstance(record, dict):
