@@ -37,7 +37,7 @@ def test_a_folder_becomes_a_file_with_the_same_logits(segzoo_, folder, original,
     assert model.labels.names[0] == "Sky"
     image = torch.randn(1, 3, 64, 64)
     close(model(image), original(image))
-    assert re.search(r"converted_from +segmentation-models-pytorch", segzoo_("info", path).stdout)
+    assert re.search(r"converted from +segmentation-models-pytorch", segzoo_("info", path).stdout)
 
 
 def test_every_option_arrives(segzoo_, original, tmp_path):
