@@ -55,6 +55,9 @@ def figures() -> str:
     changes = [entry.storage_changes for entry in trained() if entry.storage_changes is not None]
     if changes:
         notes.append(f"Stored as float16, which changes the label of up to {100 * max(changes):.3f} % of the pixels.")
+    whole = [f"`{entry.key}`" for entry in trained() if entry.storage_changes is None]
+    if whole:
+        notes.append(f"Stored as float32, since float16 would change more than 0.1 % of them: {', '.join(whole)}.")
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:], "", *notes])
 

@@ -8,7 +8,8 @@ It writes, in this tree:
     src/segzoo/catalog/catalog.toml               the entry: figures, sha256, size; last, and only if all else is well
 
 All figures are those of the file that is released: of its float16, on all images of the split, and of the .onnx file
-that is exported from it. A file whose float16 changes the label of more than 0.1 % of the pixels is not released.
+that is exported from it. A file whose float16 changes the label of more than 0.1 % of the pixels is not released; as
+float32 it is.
 """
 
 import argparse
@@ -74,6 +75,7 @@ class Wish:
         split: what is measured on.
         threads: of onnxruntime and torch.
         unweigh: the part of the loss's class weights, 0-1, that is taken back from the scores (`balance.unweigh`).
+        half: store kernels as float16.
         force: replace an entry, and a recipe that differs.
         root: the tree that is written to.
     """
@@ -89,6 +91,7 @@ class Wish:
     licence: str = "Apache-2.0, as segzoo; terms of the training data may apply"
     threads: int = 2
     unweigh: float = 0.0
+    half: bool = True
     force: bool = False
     root: Path = ROOT
 
@@ -150,12 +153,14 @@ def release(wish: Wish) -> entries.Entry:
 
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, f"{slug}.safetensors")
-        stored = segzoo.load(segzoo.save(model, draft, half=True))
+        stored = segzoo.load(segzoo.save(model, draft, half=wish.half))
         kept = Kept(stored)
         metrics = shares(evaluate(kept, data).matrix)
         changes = 1 - agreement(model, data, kept.predicted)
         if changes > GREATEST_CHANGE:
-            raise SegzooError(f"float16 changes the label of {changes:.3%} of the pixels, more than 0.1 %.")
+            raise SegzooError(
+                f"float16 changes the label of {changes:.3%} of the pixels, more than 0.1 %. --float32 stores all."
+            )
         runtime = measured_runtime(stored, data, kept.predicted, Path(folder, f"{slug}.onnx"), wish.threads)
         about = {
             "licence": wish.licence,
@@ -167,7 +172,7 @@ def release(wish: Wish) -> entries.Entry:
         split = f"{data.title}, {len(data)} images"
         said = about | {"key": key, "date": str(about["date"]), "metrics_on": split, "metrics_by": "segzoo"}
         stored.with_info(recipe=recipe.to_dict(), **said)
-        content = segzoo.save(stored, draft, half=True).read_bytes()
+        content = segzoo.save(stored, draft, half=wish.half).read_bytes()
 
     entry = {
         "format": "segzoo",
@@ -189,7 +194,7 @@ def release(wish: Wish) -> entries.Entry:
         **about,
         "unseen": unseen,
         "runtime": runtime,
-        "storage_changes": round(changes, 7),
+        **({"storage_changes": round(changes, 7)} if wish.half else {}),
     }
     document[key] = as_table(entry)
     text = tomlkit.dumps(document)
@@ -360,6 +365,7 @@ def main() -> None:
     parser.add_argument("--licence", default=Wish.licence, help="of the weights (%(default)s)")
     parser.add_argument("--threads", type=int, default=Wish.threads, help="of onnxruntime and torch (%(default)s)")
     parser.add_argument("--unweigh", type=float, default=Wish.unweigh, help="part of the class weights to take back")
+    parser.add_argument("--float32", dest="half", action="store_false", help="store float32, twice as large")
     parser.add_argument("--force", action="store_true", help="replace an entry, and a recipe that differs")
     args = vars(parser.parse_args())
     try:

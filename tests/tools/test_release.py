@@ -177,9 +177,16 @@ def test_what_cannot_be_released_changes_nothing(wish, runs, fields, error, said
 def test_labels_that_float16_changes_are_not_released(wish, monkeypatch):
     monkeypatch.setattr(release, "agreement", lambda *_: 0.9985)
     asked = wish()
-    with pytest.raises(SegzooError, match=r"changes the label of 0\.150% of the pixels"):
+    with pytest.raises(SegzooError, match=r"changes the label of 0\.150% of the pixels.*--float32"):
         release.release(asked)
     assert files(asked.root) == {"src/segzoo/catalog/catalog.toml"}
+
+
+def test_float32_is_stored_where_it_is_asked_for(wish):
+    asked = wish(half=False)
+    entry = release.release(asked)
+    assert {t.dtype for t in load_file(asked.weights("package") / entry.file).values() if t.ndim > 1} == {torch.float32}
+    assert entry.storage_changes is None
 
 
 def test_a_run_that_goes_on_is_not_released(wish, runs, tmp_path):
