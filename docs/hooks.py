@@ -223,6 +223,7 @@ def _default(parameter: Any) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "commands": commands,
+    "comparison": results.comparison,
     "curves": results.curves,
     "datasets": datasets,
     "decoders": decoders,
@@ -242,7 +243,7 @@ TABLES: dict[str, Callable[[], str]] = {
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """mkdocs calls this with all files of the site; what is drawn for it comes to them."""
-    for path, content in results.picture_files().items():
+    for path, content in (results.picture_files() | results.comparison_files()).items():
         files.append(File.generated(config, path, content=content))
     return files
 

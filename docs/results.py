@@ -2,6 +2,7 @@
 
 import io
 import os
+import tempfile
 from pathlib import Path
 
 import segzoo
@@ -12,10 +13,11 @@ from segzoo.figures import name as name_of
 from segzoo.figures import points
 from segzoo.training import recipes
 from segzoo.training.datasets import open_data
-from segzoo.training.pictures import beside
+from segzoo.training.pictures import Compared, beside, draw_comparison
 
 DOCS = Path(__file__).parent
 CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or DOCS.parents[1] / "shared" / "camvid")
+COMPARISON = "images/compared.png"
 SHOWN = 4
 """So many images of val, one in each part of the drive."""
 
@@ -72,6 +74,32 @@ def recipe_link(entry: Entry, page: str = "") -> str:
     return f"[recipe]({url})"
 
 
+def comparison() -> str:
+    """The plot of all of them."""
+    return f"![Mean IU on val over milliseconds an image; the area is the number of parameters]({COMPARISON})"
+
+
+def comparison_files() -> dict[str, bytes]:
+    """That plot, by its path in the site."""
+    compared = [
+        Compared(
+            entry.key.partition("/")[0],
+            entry.metrics["mean_iou"],
+            entry.metrics["pixel_accuracy"],
+            entry.params,
+            entry.runtime["milliseconds"],
+            training_seconds=None,
+        )
+        for entry in trained()
+        if entry.runtime
+    ]
+    if not compared:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        draw_comparison(compared, Path(folder, "drawn.png"))
+        return {COMPARISON: Path(folder, "drawn.png").read_bytes()}
+
+
 def curves() -> str:
     """The picture of each run."""
     parts = [f"`{entry.key}`\n\n![Loss, mean IU and accuracy over epochs]({_curves(entry)})" for entry in trained()]
@@ -79,8 +107,9 @@ def curves() -> str:
 
 
 def recipe_texts() -> str:
-    """Every recipe that comes with segzoo; each of them trained a model."""
-    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in recipes.names()}
+    """Every recipe that a model was trained by, and those of the runs that came before."""
+    named = [name for entry in trained() for name in (entry.recipe, f"{entry.recipe}_first")]
+    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in named if name in recipes.names()}
     parts = [f"### {name} {{ #recipe-{name} }}\n\n```toml\n{text}```" for name, text in texts.items()]
     return "\n\n".join(parts) or "*There are none yet.*"
 

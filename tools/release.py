@@ -138,11 +138,12 @@ def release(wish: Wish) -> entries.Entry:
     if key in document and not wish.force:
         raise SegzooError(f"{key} is in the catalog already. --force replaces it, --tag names another.")
     stem = slug.replace("-", "_").replace(".", "_").lower()
-    recipes = {stem: recipe}
+    recipes, trained = {stem: recipe}, config.info["trained"]
     if wish.after is not None:
         recipes[f"{stem}_first"] = published(read_recipe(wish.after / "last.safetensors"))
         before = read_log(wish.after / "log.csv")
-        history = before + [row | {"epoch": row["epoch"] + before[-1]["epoch"]} for row in history]
+        history = before + [added(row, before[-1]) for row in history]
+        trained = added(trained, before[-1])
     elif recipe.model.start is not None:
         raise TrainingError(f"{wish.run} went on from {recipe.model.start}. Name that run's folder with --after.")
     paths = {one: wish.root / "src/segzoo/training/recipes" / f"{one}.toml" for one in recipes}
@@ -166,12 +167,12 @@ def release(wish: Wish) -> entries.Entry:
             "licence": wish.licence,
             "paper": DECODERS[config.decoder].paper,
             "date": datetime.datetime.now(datetime.UTC).date(),
-            "data": trained_on(config.info["trained"], list(recipes.values())) + taken_back,
+            "data": trained_on(trained, list(recipes.values())) + taken_back,
             "metrics": metrics,
         }
         split = f"{data.title}, {len(data)} images"
         said = about | {"key": key, "date": str(about["date"]), "metrics_on": split, "metrics_by": "segzoo"}
-        stored.with_info(recipe=recipe.to_dict(), **said)
+        stored.with_info(recipe=recipe.to_dict(), trained=trained, **said)
         content = segzoo.save(stored, draft, half=wish.half).read_bytes()
 
     entry = {
@@ -214,6 +215,11 @@ def release(wish: Wish) -> entries.Entry:
     return catalog[key]
 
 
+def added(row: Mapping[str, Any], before: Mapping[str, float]) -> dict[str, Any]:
+    """A row of a run, with the epochs, steps and seconds of the run before it."""
+    return {**row, **{name: row[name] + type(row[name])(before[name]) for name in ("epoch", "step", "seconds")}}
+
+
 def unweighed(model: SegmentationModel, recipe: Recipe, wish: Wish) -> str:
     """Takes back what is asked for of the class weights that the model was trained with; says so."""
     if not wish.unweigh:
@@ -221,7 +227,7 @@ def unweighed(model: SegmentationModel, recipe: Recipe, wish: Wish) -> str:
     part = recipe.data
     seen = open_data(part.name, wish.data, part.split, select=part.select, exclude=part.exclude)
     unweigh(model, class_weights_of(recipe.loss, seen), wish.unweigh)
-    return f"; {wish.unweigh:g} of the class weights taken back from the scores"
+    return f"; {wish.unweigh:g} of the class weights' logarithm taken back from the scores"
 
 
 def without_a_part(run: Path, recipe: Recipe, wish: Wish) -> tuple[str, dict[str, float]]:

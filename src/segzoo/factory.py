@@ -74,7 +74,7 @@ def create(
         raise OptionError(
             f"encoder_weights is None, 'imagenet', a timm tag or the path of a file, not {encoder_weights!r}."
         )
-    if encoder_weights is not None and (encoder_weights in catalog() or Path(encoder_weights).is_dir()):
+    if encoder_weights is not None and _is_model(encoder_weights):
         encoder_weights = locate(encoder_weights).path
     encoder_weights = None if encoder_weights is None else os.fspath(encoder_weights)
     if encoder is not None and not isinstance(encoder, str):
@@ -321,6 +321,13 @@ def _build(config: ModelConfig, encoder_weights: str | None = None, measure: boo
     if encoder_weights is not None and kind.has_hidden and encoder.features.classifier:
         _load_hidden(decoder, encoder, encoder_weights)
     return EncoderDecoder(encoder, decoder, config)
+
+
+def _is_model(encoder_weights: str | os.PathLike[str]) -> bool:
+    """Whether weights for an encoder are a key, or look like one: then near keys are suggested."""
+    path = Path(encoder_weights)
+    looks = isinstance(encoder_weights, str) and len(path.parts) == 3 and not path.is_absolute() and not path.suffix
+    return encoder_weights in catalog() or path.is_dir() or (looks and not path.exists())
 
 
 def _labels(labels: Any) -> LabelSet | None:

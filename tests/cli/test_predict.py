@@ -137,6 +137,7 @@ def test_an_image_given_twice_is_done_once(segzoo_, exported, photos, tmp_path):
         ("missing.onnx", "There is no file missing.onnx"),
         ("fcn/resnet101/coco_voc", "Did you mean 'fcn/resnet101/coco-voc'"),
         ("phtos", "Unknown model or image 'phtos'. It is no file, no folder and no key"),
+        ("unet", "unet is an architecture, without weights; `segzoo list --weights` shows trained models."),
         ("https://example.com/a.onnx", "needs sha256="),
         ("s3://bucket/a.onnx", "reads https:// and hf://"),
     ],

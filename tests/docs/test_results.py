@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from small_data import random_ids, write_image, write_mask
@@ -74,6 +75,13 @@ def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
     assert results.curves().endswith("(images/curves/unet-test_resnet-camvid.png)")
     assert recipes.path("unet_mobilenetv4_conv_small_camvid").read_text(encoding="utf-8") in results.recipe_texts()
     assert "{ #recipe-unet_mobilenetv4_conv_small_camvid }" in results.recipe_texts()
+
+
+def test_the_plot_is_a_picture(released: entries.Entry) -> None:
+    (drawn,) = results.comparison_files().values()
+    with Image.open(io.BytesIO(drawn)) as picture:
+        assert np.asarray(picture).std() > 5
+    assert results.comparison().endswith("(images/compared.png)")
 
 
 def test_pictures_are_of_the_model_that_ships(released: entries.Entry, camvid: Path) -> None:

@@ -244,10 +244,15 @@ def test_the_encoder_of_a_model_in_the_catalog_starts_another_decoder() -> None:
 
 def test_another_encoder_than_the_models_says_what_is_missing(tmp_path: Path) -> None:
     path = segzoo.save(segzoo.create("unet", "test_resnet", num_classes=3), tmp_path / "trained.safetensors")
-    with pytest.raises(CheckpointError, match=r"(?s)does not hold the weights of this encoder.*a segzoo model with"):
+    with pytest.raises(CheckpointError, match=r"(?s)It is a model on 'test_resnet'\..*a segzoo model with"):
         create_encoder("test_efficientnet", weights=str(path))
 
 
 def test_an_encoder_for_one_size_is_refused_where_that_is_the_size_of_the_dry_run_too() -> None:
     with torch.device("meta"), pytest.raises(PairingError, match="does not run at sizes other than its own 256x256"):
         create_encoder("hiera_base_abswin_256")
+
+
+def test_a_key_that_is_nearly_right_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'unet/mobilenetv4_conv_small/camvid'"):
+        segzoo.create("fcn8s", "mobilenetv4_conv_small", encoder_weights="unet/mobilenetv4_conv_smal/camvid")

@@ -151,7 +151,15 @@ def test_a_run_in_two_parts_brings_both_recipes_and_says_what_came_first(wish, r
     with pytest.raises(TrainingError, match=r"went on from .*--after"):
         release.release(wish(run=tmp_path / "second"))
     asked = wish(run=tmp_path / "second", after=first)
-    assert release.release(asked).data == "camvid train, 4 images, from random weights in 2 runs"
+    entry = release.release(asked)
+    assert entry.data == "camvid train, 4 images, from random weights in 2 runs"
+    files = [
+        first / "last.safetensors",
+        tmp_path / "second" / "last.safetensors",
+        asked.weights("package") / entry.file,
+    ]
+    one, two, both = (segzoo.load(file).config.info["trained"] for file in files)
+    assert both["epoch"] == 3 and both["seconds"] == pytest.approx(one["seconds"] + two["seconds"])
     folder = asked.root / "src/segzoo/training/recipes"
     assert read_recipe(folder / "unet_test_resnet_camvid_first.toml") == release.published(recipe)
     assert read_recipe(folder / "unet_test_resnet_camvid.toml").model.start == "runs/first/last.safetensors"

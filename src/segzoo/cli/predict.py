@@ -13,6 +13,7 @@ from segzoo.catalog import catalog, default
 from segzoo.cli import console, files, video, words
 from segzoo.cli.plan import Job, plan
 from segzoo.errors import SegzooError, unknown
+from segzoo.names import DECODERS, PAPERS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -177,6 +178,8 @@ def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
         raise SegzooError(f"{later[0]} is a model, and the model comes before the images: {right}{more}")
     if not Path(first).exists() and not Path(first).suffix:
         see = "It is no file, no folder and no key of `segzoo list --weights`."
+        if first in DECODERS or first in PAPERS:
+            see = f"{first} is an architecture, without weights; `segzoo list --weights` shows trained models."
         raise unknown("model or image", first, catalog(), see)
     entry = default()
     if entry is None:

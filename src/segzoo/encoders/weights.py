@@ -66,7 +66,8 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(
-            f"No file {path}. encoder_weights takes None, 'imagenet', a timm tag, or the path of a weights file."
+            f"No file {path}. encoder_weights takes None, 'imagenet', a timm tag, the path of a weights file, or a key "
+            "of `segzoo list --weights`."
         )
     source = read(Path(path))
     record: dict[str, Any] = {}
@@ -92,6 +93,7 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     if missing or misfits:
         raise CheckpointError(
             f"{path} does not hold the weights of this encoder. "
+            + (f"It is a model on {record['encoder']!r}. " if record else "")
             + (f"Missing: {some(missing)}. " if missing else "")
             + (f"Other shapes: {some(misfits)}. " if misfits else "")
             + "It must be the file of the same timm or torchvision network, or of a segzoo model with this encoder; "
