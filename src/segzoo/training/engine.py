@@ -39,6 +39,9 @@ def launch(hardware: HardwarePart) -> "Fabric":
             precision=_PRECISIONS[hardware.precision],  # type: ignore[arg-type]
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
-        raise DeviceError(f"The hardware that the recipe asks for cannot be had: {error}") from error
+        raise DeviceError(
+            f"The hardware that the recipe asks for cannot be had: {error} "
+            'hardware.accelerator = "auto" and hardware.devices = 1 take what is here.'
+        ) from error
     fabric.launch()
     return fabric
