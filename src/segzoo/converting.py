@@ -14,11 +14,12 @@ from segzoo.checkpoints.caffe import convert_caffe
 from segzoo.checkpoints.caffemodel import read_caffemodel
 from segzoo.checkpoints.foreign import Foreign
 from segzoo.checkpoints.reading import read, some
-from segzoo.errors import CheckpointError, OptionError, PairingError, unknown
+from segzoo.errors import CheckpointError, OptionError, PairingError
 from segzoo.factory import create, with_classes
 from segzoo.labels import LabelSet
 from segzoo.layers.dilation import dry_run
 from segzoo.model import EncoderDecoder, SegmentationModel
+from segzoo.names import unknown_source
 
 SOURCES = {"torchvision": torchvision, "smp": smp}
 """By the name that `source` takes; each recognises its own tensors and says them in segzoo's words."""
@@ -65,7 +66,7 @@ def convert(
         UnknownNameError, OptionError: `source`, `encoder` or `labels` that segzoo does not know.
     """
     if source is not None and source not in SOURCES:
-        raise unknown("source", str(source), SOURCES, f"Sources are {', '.join(SOURCES)}.")
+        raise unknown_source(str(source))
     if isinstance(weights, str | os.PathLike) and not os.fspath(weights):
         raise CheckpointError("The path of the weights is empty. Pass that of a file, or of smp's folder.")
     if isinstance(weights, str | os.PathLike) and Path(weights).suffix == ".caffemodel":

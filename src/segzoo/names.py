@@ -60,6 +60,16 @@ def unknown_decoder(name: str) -> UnknownNameError:
     return unknown("decoder", name, [*DECODERS, *PAPERS], known)
 
 
+def unknown_source(name: str) -> UnknownNameError:
+    """The error for what is no library that `segzoo.convert` reads from."""
+    return unknown("source", name, SOURCES, f"Sources are {', '.join(SOURCES)}.")
+
+
+def unknown_upsample(name: str) -> UnknownNameError:
+    """The error for what is no way up."""
+    return unknown("upsample", name, UPSAMPLES, f"The ways up are {', '.join(UPSAMPLES)}.")
+
+
 def check_predict_options(decoder: str, given: Mapping[str, object]) -> None:
     """Refuses options that a network's `predict` does not have.
 

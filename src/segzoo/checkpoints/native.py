@@ -4,7 +4,8 @@ Tensors and metadata only, so that opening one never runs anybody's code.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,23 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         CheckpointError: no file, not a whole .safetensors, or one that segzoo did not write.
     """
+    with _opened(path) as (file, record):
+        return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What the file says of itself; no tensor is read.
+
+    Raises:
+        CheckpointError: as `read`.
+    """
+    with _opened(path) as (_, record):
+        return record
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The open file and its record."""
     if not path.is_file():
         raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
     if path.suffix == ".onnx":
@@ -65,7 +83,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             record = metadata.decode(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if record:
+                yield file, record
     except (OSError, SafetensorError, ValueError) as error:
         if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
             raise CheckpointError(
@@ -82,4 +101,3 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "segzoo.convert reads those of torchvision and segmentation-models-pytorch; with any other, create the "
             "model by name, fill it with load_state_dict, and segzoo.save that."
         )
-    return record, tensors

@@ -8,9 +8,9 @@ import typer
 
 from segzoo.aside import with_ending
 from segzoo.cli import console
-from segzoo.errors import CheckpointError, unknown
+from segzoo.errors import CheckpointError
 from segzoo.labels import label_set
-from segzoo.names import SOURCES
+from segzoo.names import SOURCES, unknown_source
 
 
 def convert(
@@ -75,7 +75,7 @@ def convert(
     if not weights.exists():
         raise CheckpointError(f"There is no file or folder {weights}. Check the path.")
     if source is not None and source not in SOURCES:
-        raise unknown("source", source, SOURCES, f"Sources are {', '.join(SOURCES)}.")
+        raise unknown_source(source)
     if labels is not None:
         label_set(labels)
     if not target.parent.is_dir():

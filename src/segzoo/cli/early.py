@@ -6,7 +6,7 @@ from segzoo.catalog import catalog
 from segzoo.cli import words
 from segzoo.errors import CheckpointError, DataError, OptionError, unknown
 from segzoo.labels import label_set
-from segzoo.names import DECODERS, PAPERS, UPSAMPLES, unknown_decoder
+from segzoo.names import DECODERS, PAPERS, UPSAMPLES, unknown_decoder, unknown_upsample
 
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".caffemodel")
 
@@ -33,7 +33,7 @@ def check_model(
     if output_stride not in (None, 8, 16, 32):
         raise OptionError(f"--output-stride is 8, 16 or 32, not {output_stride}.")
     if upsample is not None and upsample not in UPSAMPLES:
-        raise unknown("upsample", upsample, UPSAMPLES, f"The ways up are {', '.join(UPSAMPLES)}.")
+        raise unknown_upsample(upsample)
 
 
 def _check_weights(weights: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from segzoo.cli.early import check_folder
 from segzoo.errors import OptionError
 
 EVALUATION = "evaluation.json"
@@ -26,8 +27,7 @@ def check(folder: Path, names: Sequence[str], force: bool) -> None:
         OptionError: it is a file; it holds such files or pictures of the worst images, and `force` is False; it holds
             pictures that no earlier report names, which nobody may delete.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OptionError(f"{folder} is a file. Name a folder with -o.")
+    check_folder(folder)
     pictures = _numbered(folder) if EVALUATION in names else []
     there = [path for path in (*(folder / name for name in names), *pictures) if os.path.lexists(path)]
     if there and not force:

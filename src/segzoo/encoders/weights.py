@@ -73,7 +73,7 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> dict[str, Any]:
     record: dict[str, Any] = {}
     if any(name.startswith(_IN_A_MODEL) for name in source):
         source = {name.removeprefix(_IN_A_MODEL): value for name, value in source.items()}
-        record, _ = native.read(Path(path))
+        record = native.read_record(Path(path))
     state: dict[str, Tensor] = {}
     missing, misfits = [], []
     first = net.pretrained_cfg["first_conv"]

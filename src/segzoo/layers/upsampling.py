@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from segzoo.errors import unknown
 from segzoo.layers.unpooling import Unpool
+from segzoo.names import unknown_upsample
 
 Upsample = Literal["bilinear", "nearest", "transposed", "upconv", "unpool"]
 
@@ -108,7 +108,7 @@ def upsampling(how: Upsample, channels_in: int, channels_out: int) -> nn.Module:
         case "unpool":
             up = Unpool()
         case _:
-            raise unknown("upsample", str(how), WAYS, f"The ways up are {', '.join(WAYS)}.")
+            raise unknown_upsample(str(how))
     return up if channels_in == channels_out else Narrow(channels_in, channels_out, up)
 
 

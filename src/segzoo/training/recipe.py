@@ -288,7 +288,7 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     if file.suffix == ".safetensors":
         from segzoo.checkpoints import native  # imports torch, which a mistake in a .toml file need not wait for
 
-        record = native.read(file)[0].get("info", {}).get("recipe")
+        record = native.read_record(file).get("info", {}).get("recipe")
         if not isinstance(record, dict):
             raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")
     elif not file.is_file():
