@@ -1,6 +1,7 @@
 """Class statistics and the weights that follow, against the papers' formulas worked out on the joined pixels."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 import segzoo
+from segzoo.decoders import DECODERS
 from segzoo.errors import OptionError
-from segzoo.training.balance import ClassStatistics, count_classes, unweigh
+from segzoo.training.balance import ClassStatistics, count_classes, unweigh, unweighed
 from segzoo.training.data import SegmentationData
 from segzoo.training.datasets import open_data
 
@@ -74,12 +76,41 @@ def test_weights_taken_back_leave_the_probabilities_of_the_data() -> None:
     torch.testing.assert_close(unweighted, expected / expected.sum(1, keepdim=True))
 
 
-@pytest.mark.parametrize(("weights", "part"), [((1.0, 1.0), 1.0), ((0.0, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 1.1)])
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_any_decoder_gives_weights_back(decoder: str) -> None:
+    options = {"hidden": (3, 8)} if decoder == "deconvnet" else {}
+    model = segzoo.create(decoder, "test_resnet", num_classes=3, **options).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        before = model(image)
+        unweigh(model, (0.5, 1.0, 4.0), 0.5)
+        taken = before - model(image)
+    expected = torch.tensor((0.5, 1.0, 4.0)).log().view(1, 3, 1, 1) / 2
+    torch.testing.assert_close(taken, expected.expand_as(taken))
+
+
+def test_a_class_that_did_not_occur_stays_as_it_is() -> None:
+    model = segzoo.create("unet", "test_resnet", num_classes=3)
+    unweigh(model, (0.0, 1.0, 2.0))
+    torch.testing.assert_close(model.decoder.score.bias, torch.tensor((0.0, 0.0, -math.log(2))))
+
+
+def test_what_is_unweighed_for_a_while_is_the_same_after() -> None:
+    model = segzoo.create("unet", "test_resnet", num_classes=3)
+    torch.nn.init.normal_(model.decoder.score.bias)
+    before = model.decoder.score.bias.detach().clone()
+    with pytest.raises(KeyError), unweighed(model, (0.1, 1.0, 3.0), 0.7):
+        assert not torch.equal(model.decoder.score.bias, before)
+        raise KeyError
+    assert torch.equal(model.decoder.score.bias, before)
+
+
+@pytest.mark.parametrize(("weights", "part"), [((1.0, 1.0), 1.0), ((-0.1, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 1.1)])
 def test_weights_that_cannot_be_taken_back(weights: tuple[float, ...], part: float) -> None:
-    with pytest.raises(OptionError, match="3 weights above 0 and a part of 0-1"):
+    with pytest.raises(OptionError, match="3 weights from 0 up and a part of 0-1"):
         unweigh(segzoo.create("unet", "test_resnet", num_classes=3), weights, part)
 
 
-def test_a_decoder_without_a_last_bias_is_refused() -> None:
-    with pytest.raises(OptionError, match="such as U-Net"):
-        unweigh(segzoo.create("segnet", "test_resnet", num_classes=3), (1.0, 1.0, 1.0))
+def test_a_papers_network_is_refused() -> None:
+    with pytest.raises(OptionError, match="a paper's own network has no one last bias"):
+        unweigh(segzoo.create("paper/segnet_basic", num_classes=3), (1.0, 1.0, 1.0))

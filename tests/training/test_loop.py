@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import segzoo
 from segzoo.errors import DataError, DeviceError, OptionError, TrainingError
 from segzoo.metrics import ConfusionMatrix
+from segzoo.training.balance import count_classes, unweigh
 from segzoo.training.datasets import open_data
 from segzoo.training.listeners import Silent
 from segzoo.training.loop import Run, train
@@ -66,6 +67,20 @@ def test_the_logged_figures_are_those_of_the_file(small, shapes, tmp_path):
     assert rows(tmp_path)[-1]["val_mean_iu"] == pytest.approx(matrix.mean_iu, abs=1e-9)
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_class_weights_are_taken_back_from_what_is_kept_and_from_nothing_else(ema, small, tmp_path):
+    """The same steps; what is kept, and what the figures are of, is what `unweigh` makes of the model as trained."""
+    loss = {"class_weights": "median_frequency"}
+    runs = {part: small(run={"epochs": 2, "ema": ema}, loss=loss | {"unweigh": part}) for part in (0.0, 0.5)}
+    trained, kept = (segzoo.load(train(recipe, tmp_path / str(part))) for part, recipe in runs.items())
+    assert rows(tmp_path / "0.0")[-1]["train_loss"] == rows(tmp_path / "0.5")[-1]["train_loss"]
+    assert rows(tmp_path / "0.0")[-1]["val_loss"] != rows(tmp_path / "0.5")[-1]["val_loss"]
+    data = runs[0.5].data
+    unweigh(trained, count_classes(open_data(data.name, data.root, data.split)).median_frequency, 0.5)
+    for (name, expected), found in zip(trained.state_dict().items(), kept.state_dict().values(), strict=True):
+        assert torch.equal(found, expected), name
+
+
 KILLED_IN_STEP_6 = """
 import json, os, signal, sys
 from segzoo.training.listeners import Silent
@@ -85,7 +100,10 @@ train(Recipe.from_dict(json.loads(sys.argv[1])), sys.argv[2], listeners=[Kill()]
 def test_a_run_that_was_killed_goes_on_bit_for_bit(small, tmp_path):
     """With all that has a state: dropout, augmentation, a moving average, a schedule, AdamW's moments, statistics."""
     recipe = small(
-        model={"decoder": "fcn"}, run={"epochs": 4, "ema": 0.9}, hardware={"precision": "bf16", "workers": 1}
+        model={"decoder": "fcn"},
+        loss={"class_weights": "median_frequency", "unweigh": 0.5},
+        run={"epochs": 4, "ema": 0.9},
+        hardware={"precision": "bf16", "workers": 1},
     )
     killed, unkilled = tmp_path / "killed", tmp_path / "unkilled"
     done = python(KILLED_IN_STEP_6, json.dumps(recipe.to_dict()), killed)
@@ -274,6 +292,14 @@ def test_an_auxiliary_head_is_trained(small, tmp_path):
         ({"validation": {"split": "train"}}, DataError, "both trained on and held out"),
         ({"hardware": {"accelerator": "cuba"}}, DeviceError, "cuba"),
         ({"hardware": {"sync_batchnorm": True}}, OptionError, "sync_batchnorm needs GPUs"),
+        (
+            {
+                "model": {"decoder": "paper/segnet_basic", "encoder": None},
+                "loss": {"class_weights": "enet", "unweigh": 1},
+            },
+            OptionError,
+            "a paper's own network has no one last bias",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_written(parts, error, message, small, tmp_path):

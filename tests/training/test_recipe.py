@@ -8,8 +8,9 @@ import segzoo
 from segzoo.errors import CheckpointError, OptionError, SegzooError, UnknownNameError
 from segzoo.training import recipes
 from segzoo.training.augmentation import Augmentation
-from segzoo.training.criterion import criterion_of
-from segzoo.training.recipe import Recipe, parse_override, read_recipe
+from segzoo.training.criterion import class_weights_of, criterion_of
+from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.records import parse_override
 
 DATA = '[data]\nname = "camvid"\nroot = "data"\n'
 
@@ -72,6 +73,8 @@ def test_an_override_is_read_as_toml(text, key, value):
         ("[schedule]\nname = 'cosin'\n", UnknownNameError, "Did you mean 'cosine'"),
         ("[schedule]\nwarmup = 100\n", OptionError, "schedule.warmup is shorter than the run's 100 epochs"),
         ("[loss]\nclass_weights = 'median-frequency'\n", UnknownNameError, "Did you mean 'median_frequency'"),
+        ("[loss]\nclass_weights = 'enet'\nunweigh = 1.5\n", OptionError, "loss.unweigh is a part .* 0-1, not 1.5"),
+        ("[loss]\nunweigh = 0.5\n", OptionError, "Set both, or neither"),
         ("[hardware]\nprecision = 'fp8'\n", UnknownNameError, "Unknown precision 'fp8'"),
         ("[augmentation]\nname = 'flip'\n[run]\nx = 1\n", UnknownNameError, "'run.x'"),
         ("[run\n", OptionError, "is not TOML"),
@@ -119,6 +122,7 @@ def test_the_recipes_that_come_with_segzoo_can_be_made(name, make_data):
     recipe = read_recipe(recipes.path(name))
     assert recipe.note
     Augmentation(recipe.augmentation, 255)
-    criterion_of(recipe.loss, make_data())
+    data = make_data()
+    criterion_of(recipe.loss, data.ignored, class_weights_of(recipe.loss, data))
     model = segzoo.create(recipe.model.decoder, recipe.model.encoder, labels="camvid", **recipe.model.options)
     assert model.config.num_classes == 11

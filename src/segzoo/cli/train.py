@@ -54,7 +54,8 @@ def train(
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from segzoo.training import recipes
-    from segzoo.training.recipe import parse_override, read_recipe
+    from segzoo.training.recipe import read_recipe
+    from segzoo.training.records import parse_override
     from segzoo.training.run_folder import check_free
 
     overrides = dict(parse_override(text) for text in set_ or ())

@@ -38,6 +38,13 @@ class Decoder(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         raise NotImplementedError
 
+    @property
+    def last(self) -> nn.Conv2d:
+        """The convolution whose bias reaches the logits as it is: what is added to it is added to them."""
+        score = self.score
+        assert isinstance(score, nn.Conv2d)
+        return score
+
     def auxiliary(self, maps: list[Tensor]) -> Tensor | None:
         """Logits of a second head on a shallower map, for training with deep supervision; None where there is none."""
         return None

@@ -6,6 +6,8 @@ fit it: 3x3 convolution to a quarter of the channels, batch normalisation, ReLU,
 What differs from the paper: no skips and no fc6/fc7; dilation keeps the resolution instead.
 """
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from segzoo.decoders.base import Decoder
@@ -31,6 +33,10 @@ class FCN(Decoder):
     def forward(self, maps: list[Tensor]) -> Tensor:
         logits: Tensor = self.head(maps[-1])
         return logits
+
+    @property
+    def last(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self.head[-1])
 
     def auxiliary(self, maps: list[Tensor]) -> Tensor | None:
         return None if self.auxiliary_head is None else self.auxiliary_head(maps[-2])

@@ -9,7 +9,7 @@ fc6 or fc7 to make convolutional, and the deepest map is scored directly, as the
 """
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -70,6 +70,10 @@ class _FCN(Decoder):
             skip = score(self._pooled(maps, level))
             scores = up(scores, skip) + skip
         return scores
+
+    @property
+    def last(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, self.skip_scores[-1]) if self.skips else self.score
 
     def load_hidden(self, weights: HiddenWeights) -> bool:
         return isinstance(self.hidden, HiddenLayers) and self.hidden.load(weights)

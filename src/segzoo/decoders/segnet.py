@@ -8,7 +8,7 @@ switches are the maxima of 2x2 windows of its maps (segzoo's extension), a 1x1 c
 to the channels of the map above it, and the path ends at the encoder's shallowest map.
 """
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -50,3 +50,7 @@ class SegNet(Decoder):
         for up, stage, like in zip(self.ups, self.stages, likes[::-1], strict=True):
             x = stage(up(x, like))
         return x
+
+    @property
+    def last(self) -> nn.Conv2d:
+        return cast(nn.Conv2d, cast(nn.Sequential, self.stages[-1])[-1])

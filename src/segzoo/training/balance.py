@@ -2,16 +2,17 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from segzoo.errors import OptionError
-from segzoo.model import SegmentationModel
+from segzoo.model import EncoderDecoder, SegmentationModel
 from segzoo.training.data import SegmentationData
 
 
@@ -98,19 +99,38 @@ def unweigh(model: SegmentationModel, weights: Sequence[float], part: float = 1.
     of what the weights have won for rare classes. Menon et al., arXiv 2007.07314, section 4, the other way round.
 
     Args:
-        model: one whose decoder has a convolution `score`, with a bias, as its last layer (U-Net).
-        weights: one a class, above 0.
+        model: an encoder with a decoder.
+        weights: one a class; a class of weight 0, which the data did not have, stays as it is.
         part: 0-1.
 
     Raises:
-        OptionError: another model, another number of weights, or one that is not above 0.
+        OptionError: another model, another number of weights, or one below 0.
     """
-    score = getattr(getattr(model, "decoder", None), "score", None)
-    if not isinstance(score, nn.Conv2d) or score.bias is None:
-        raise OptionError(
-            "unweigh needs a decoder whose last layer is a convolution `score` with a bias, such as U-Net."
-        )
-    if len(weights) != model.config.num_classes or min(weights) <= 0 or not 0 <= part <= 1:
-        raise OptionError(f"unweigh takes {model.config.num_classes} weights above 0 and a part of 0-1.")
+    bias = _last_bias(model)
+    if len(weights) != len(bias) or min(weights) < 0 or not 0 <= part <= 1:
+        raise OptionError(f"unweigh takes {len(bias)} weights from 0 up and a part of 0-1.")
     with torch.no_grad():
-        score.bias -= part * torch.tensor(weights, dtype=score.bias.dtype, device=score.bias.device).log()
+        bias -= part * bias.new_tensor([math.log(one) if one else 0.0 for one in weights])
+
+
+@contextmanager
+def unweighed(model: SegmentationModel, weights: Sequence[float], part: float) -> Iterator[None]:
+    """As `unweigh`, until the end of the block; then the model is what it was, to the bit."""
+    bias = _last_bias(model) if part else None
+    if bias is None:
+        yield
+        return
+    before = bias.detach().clone()
+    try:
+        unweigh(model, weights, part)
+        yield
+    finally:
+        with torch.no_grad():
+            bias.copy_(before)
+
+
+def _last_bias(model: SegmentationModel) -> Tensor:
+    bias = model.decoder.last.bias if isinstance(model, EncoderDecoder) else None
+    if bias is None:
+        raise OptionError("unweigh takes an encoder with a decoder; a paper's own network has no one last bias.")
+    return bias

@@ -1,6 +1,7 @@
 """The loss of a recipe, with its class weights taken from the data."""
 
 import math
+from collections.abc import Sequence
 
 from segzoo.errors import OptionError
 from segzoo.training.balance import count_classes
@@ -20,8 +21,12 @@ def class_weights_of(part: LossPart, data: SegmentationData) -> list[float]:
     return [min(one, part.greatest_weight or math.inf) for one in weights]
 
 
-def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
+def criterion_of(part: LossPart, ignored: int, weights: Sequence[float]) -> WeightedSum:
     """The sum of losses that a recipe names.
+
+    Args:
+        ignored: the id that no loss counts.
+        weights: what `class_weights_of` gives.
 
     Raises:
         UnknownNameError, OptionError: as `create_loss`; class weights for losses that take none.
@@ -32,7 +37,6 @@ def criterion_of(part: LossPart, data: SegmentationData) -> WeightedSum:
         weighted = [name for name in named if name in _WEIGHTED]
         if not weighted:
             raise OptionError(f"loss.class_weights are for {' and '.join(_WEIGHTED)}, and the loss is {part.terms!r}.")
-        weights = class_weights_of(part, data)
         for name in weighted:
-            options.setdefault(name, {})["weights"] = weights
-    return create_loss(part.terms, data.ignored, options)
+            options.setdefault(name, {})["weights"] = list(weights)
+    return create_loss(part.terms, ignored, options)

@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,8 +25,9 @@ from segzoo.errors import OptionError, TrainingError
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import SegmentationModel, evaluating
 from segzoo.training import building, engine, state
+from segzoo.training.balance import unweighed
 from segzoo.training.counts import Counts
-from segzoo.training.criterion import criterion_of
+from segzoo.training.criterion import class_weights_of, criterion_of
 from segzoo.training.divergence import cause_of
 from segzoo.training.ema import averaged
 from segzoo.training.listeners import Listener, logs
@@ -83,11 +85,14 @@ class Run:
             if self.fabric.device.type != "cuda":
                 raise OptionError("hardware.sync_batchnorm needs GPUs. On the CPU, run.freeze_batchnorm can be had.")
             nn.SyncBatchNorm.convert_sync_batchnorm(self.model)  # type: ignore[no-untyped-call]
-        self.criterion = criterion_of(recipe.loss, data).to(self.fabric.device)
+        self.class_weights = class_weights_of(recipe.loss, data)
+        self.criterion = criterion_of(recipe.loss, data.ignored, self.class_weights).to(self.fabric.device)
         self.network, self.optimiser = self.fabric.setup(
             self.model, building.optimiser_of(recipe.optimiser, self.model)
         )
         self.average = averaged(self.model, recipe.run.ema) if recipe.run.ema else None
+        with self._kept():  # refuses a model that class weights cannot be taken back from before it is trained
+            pass
         self.data, self.loaders = (
             data,
             building.loaders_of(recipe, data, held_out, self.fabric.global_rank, self.fabric.world_size),
@@ -192,13 +197,13 @@ class Run:
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
         """The figures on the held-out images, in the run's precision; nothing where there are none."""
-        loader, model = self.loaders.held_out, self._kept()
+        loader = self.loaders.held_out
         if loader is None:
             return {}
         counts = self._counts()
         sums = torch.zeros(2, device=self.fabric.device)
         done = 0
-        with evaluating(model), self.fabric.autocast():
+        with self._kept() as model, evaluating(model), self.fabric.autocast():
             for samples in loader:
                 for images, masks in _same_size(samples):
                     images, masks = self.fabric.to_device((images, masks))
@@ -220,10 +225,11 @@ class Run:
             progress.best, progress.best_epoch = mean_iu, epoch + 1
         if self.fabric.is_global_zero:
             recipe = self.recipe.to_dict()
-            model = self._kept().with_info(recipe=recipe, trained=self._trained())
-            factory.save(model, self.folder / LAST)
-            if better:
-                factory.save(model, self.folder / BEST)
+            with self._kept() as model:
+                model.with_info(recipe=recipe, trained=self._trained())
+                factory.save(model, self.folder / LAST)
+                if better:
+                    factory.save(model, self.folder / BEST)
             self._tell("epoch", progress.history)
             states = {name: thing.state_dict() for name, thing in self._stateful().items()}
             state.write(self.folder, progress, recipe, states)
@@ -241,9 +247,12 @@ class Run:
             **figures,
         }
 
-    def _kept(self) -> SegmentationModel:
-        """The model that is evaluated and kept: the moving average, where there is one."""
-        return self.model if self.average is None else cast(SegmentationModel, self.average.module)
+    @contextmanager
+    def _kept(self) -> Iterator[SegmentationModel]:
+        """The model that is evaluated and kept: the moving average, where there is one, less weights taken back."""
+        model = self.model if self.average is None else cast(SegmentationModel, self.average.module)
+        with unweighed(model, self.class_weights, self.recipe.loss.unweigh):
+            yield model
 
     def _diverged(self, loss: float, norm: float | None = None, logits: Tensor | None = None) -> TrainingError:
         where = f"in step {self.progress.step} (epoch {self.progress.epoch + 1})"

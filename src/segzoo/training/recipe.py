@@ -7,18 +7,16 @@ changes: what a recipe says is what is done.
 """
 
 import dataclasses
-import itertools
 import json
-import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from segzoo.errors import OptionError, unknown
+from segzoo.training.records import override, record_of
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,8 @@ class LossPart:
         options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
         class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
         greatest_weight: what class weights are cut off at; 0 does not cut.
+        unweigh: the part of the class weights, 0-1, that is taken back from the scores of the model that is evaluated
+            and kept; see `balance.unweigh`.
         borders: w0, sigma and background of U-Net's weights for pixels between objects; None has none.
         auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
     """
@@ -102,6 +102,7 @@ class LossPart:
     options: dict[str, Any] = field(default_factory=dict)
     class_weights: str = "none"
     greatest_weight: float = 0.0
+    unweigh: float = 0.0
     borders: BordersPart | None = None
     auxiliary: float = 0.4
 
@@ -219,7 +220,7 @@ class Recipe:
     hardware: HardwarePart = field(default_factory=HardwarePart)
 
     def __post_init__(self) -> None:
-        run, schedule, hardware = self.run, self.schedule, self.hardware
+        run, schedule, loss, hardware = self.run, self.schedule, self.loss, self.hardware
         for name, value in [
             ("run.epochs", run.epochs),
             ("run.batch", run.batch),
@@ -241,9 +242,14 @@ class Recipe:
             f"run.patience={run.patience} needs a [validation], and at least run.evaluate_every={run.evaluate_every}.",
         )
         _one_of("optimiser", self.optimiser.name, OPTIMISERS)
-        _one_of("kind of class weights", self.loss.class_weights, CLASS_WEIGHTS)
+        _one_of("kind of class weights", loss.class_weights, CLASS_WEIGHTS)
         _one_of("schedule", schedule.name, SCHEDULES)
         _one_of("precision", hardware.precision, PRECISIONS)
+        _require(0 <= loss.unweigh <= 1, f"loss.unweigh is a part of the class weights, 0-1, not {loss.unweigh}.")
+        _require(
+            loss.unweigh == 0 or loss.class_weights != "none",
+            'loss.unweigh takes class weights back, and loss.class_weights is "none". Set both, or neither.',
+        )
         parts = hardware.devices * hardware.nodes * run.accumulate
         _require(
             run.batch % parts == 0,
@@ -264,7 +270,7 @@ class Recipe:
             UnknownNameError: a key that there is not; near ones are suggested.
             OptionError: a value that a key cannot have, or one that is missing.
         """
-        recipe: Recipe = _record(cls, record, "")
+        recipe: Recipe = record_of(cls, record)
         return recipe
 
 
@@ -299,94 +305,8 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise OptionError(f"{file} is not TOML: {error}.") from None
     for key, value in (overrides or {}).items():
-        _override(record, key, value)
+        override(record, key, value)
     return Recipe.from_dict(record)
-
-
-def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of KEY=VALUE; values are written as in TOML, and a bare word is a text.
-
-    Raises:
-        OptionError: there is no "=".
-    """
-    key, equals, value = (part.strip() for part in text.partition("="))
-    if not equals or not key:
-        raise OptionError(f"An override is KEY=VALUE, such as run.epochs=3, not {text!r}.")
-    try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key, value
-
-
-def _override(record: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the value of a dotted key; a number in it is a place in a list, from 0 up: augmentation.0.p."""
-    place: Any = record
-    names: list[Any] = key.split(".")
-    for name, after in itertools.zip_longest(names, names[1:]):
-        index = int(name) if isinstance(place, list) and name.isdecimal() else name
-        inside = index < len(place) if isinstance(index, int) else isinstance(place, dict)
-        if not inside:
-            raise OptionError(f"{key} cannot be set: the recipe has no place {name!r} there.")
-        if after is None:
-            place[index] = value
-        else:
-            place = place[index] if isinstance(index, int) else place.setdefault(index, {})
-
-
-def _record(kind: type[Any], record: Any, where: str) -> Any:
-    if not isinstance(record, Mapping):
-        raise OptionError(f"{where} of a recipe is a table of options, not {record!r}.")
-    hints = get_type_hints(kind)
-    values = {}
-    for key, value in record.items():
-        name = f"{where}.{key}" if where else key
-        if key not in hints:
-            among = f"[{where}] takes" if where else "A recipe has"
-            raise unknown(
-                "key of a recipe",
-                name,
-                [f"{where}.{one}" if where else one for one in hints],
-                f"{among} {', '.join(hints)}.",
-            )
-        values[key] = _value(hints[key], value, name)
-    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        where = f"[{where}] of a recipe" if where else "A recipe"
-        raise OptionError(f"{where} needs {' and '.join(missing)}.")
-    return kind(**values)
-
-
-def _value(hint: Any, value: Any, name: str) -> Any:
-    """A value as its field has it, or an OptionError."""
-    if isinstance(hint, UnionType):
-        if value is None and NoneType in get_args(hint):
-            return None
-        (hint,) = (one for one in get_args(hint) if one is not NoneType)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return _record(hint, value, name)
-    if get_origin(hint) is tuple:
-        # One pattern, or one step, may stand without brackets.
-        several = value if isinstance(value, list | tuple) else [value]
-        return tuple(_value(get_args(hint)[0], one, name) for one in several)
-    if get_origin(hint) is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif hint is float:
-        if type(value) in (int, float) and math.isfinite(value) and value >= 0:
-            return float(value)
-    elif type(value) is hint and (hint is not int or value >= 0):  # exactly: True is an int to isinstance
-        return value
-    raise OptionError(f"{name} of a recipe is {_WORDS[get_origin(hint) or hint]}, not {value!r}.")
-
-
-_WORDS = {
-    int: "a whole number from 0 up",
-    float: "a number from 0 up",
-    str: "a text",
-    bool: "true or false",
-    dict: "a table of options",
-}
 
 
 def _require(holds: bool, message: str) -> None:
