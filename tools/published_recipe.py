@@ -11,13 +11,17 @@ from segzoo.errors import TrainingError
 from segzoo.training.recipe import Recipe, read_recipe
 from segzoo.training.state import differences
 
-FIRST = "runs/first/last.safetensors"
-"""Where a published recipe looks for the run that it goes on from."""
+ORDINALS = ("first", "second", "third", "fourth")
+"""What the runs of a chain are called, and so their folders in what is published."""
 
 
-def published(recipe: Recipe) -> Recipe:
-    """A recipe without the places where data and runs were on the machine that trained."""
-    start = None if recipe.model.start is None else FIRST
+def published(recipe: Recipe, before: int = 0) -> Recipe:
+    """A recipe without the places where data and runs were on the machine that trained.
+
+    Args:
+        before: how many runs are before this one in its chain; it started from the last of them.
+    """
+    start = None if recipe.model.start is None else f"runs/{ORDINALS[before - 1]}/{Path(recipe.model.start).name}"
     return replace(
         recipe,
         model=replace(recipe.model, start=start),

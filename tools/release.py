@@ -3,7 +3,8 @@
 It writes, in this tree:
 
     src/segzoo/catalog/weights/NAME.safetensors   kernels as float16; with --to repository, weights/NAME.safetensors
-    src/segzoo/training/recipes/NAME.toml         the recipe of the run, unless one that does the same is there
+    src/segzoo/training/recipes/NAME.toml         the recipe of the run, unless one that does the same is there; that
+                                                  of a run before it, which it went on from, is NAME_first.toml
     docs/images/curves/NAME.png                   loss, mean IU and accuracy over epochs
     src/segzoo/catalog/catalog.toml               the entry: figures, sha256, size; last, and only if all else is well
 
@@ -13,7 +14,6 @@ float32 it is.
 """
 
 import argparse
-import csv
 import datetime
 import hashlib
 import platform
@@ -21,7 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,24 +31,22 @@ import tomlkit
 import torch
 
 import segzoo
-from published_recipe import changes_between, check_recipe, published
+from published_recipe import ORDINALS, check_recipe
+from run_chain import SUMMED, Finished, chain_of, held_out_of, joined
 from segzoo.aside import written_aside
 from segzoo.catalog import entries
 from segzoo.decoders import DECODERS
-from segzoo.errors import SegzooError, TrainingError
+from segzoo.errors import SegzooError
 from segzoo.factory import count
 from segzoo.labels import LABEL_SETS
 from segzoo.metrics import ConfusionMatrix
 from segzoo.model import SegmentationModel
 from segzoo.runtime import Session
-from segzoo.training import building
-from segzoo.training.balance import unweigh
-from segzoo.training.criterion import class_weights_of
 from segzoo.training.curves import draw_curves
 from segzoo.training.data import SegmentationData
 from segzoo.training.datasets import open_data
 from segzoo.training.evaluation import evaluate
-from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 GREATEST_CHANGE = 0.001
@@ -67,14 +65,12 @@ class Wish:
     Attributes:
         run: the folder of a finished run.
         data: the folder of its data set.
-        after: the folder of the run whose last checkpoint this one started from; its recipe and curves belong to it.
         unseen: folders of runs by the same recipe without a part of the data, which they held out.
         place: "package" or "repository".
         checkpoint: "last" or "best". The held-out images chose the best one, so that figures on them flatter it.
         tag: the last part of the key; None is the name of the data set.
         split: what is measured on.
         threads: of onnxruntime and torch.
-        unweigh: the part of the loss's class weights, 0-1, that is taken back from the scores (`balance.unweigh`).
         half: store kernels as float16.
         force: replace an entry, and a recipe that differs.
         root: the tree that is written to.
@@ -82,7 +78,6 @@ class Wish:
 
     run: Path
     data: Path
-    after: Path | None = None
     unseen: tuple[Path, ...] = ()
     place: str = "package"
     checkpoint: str = "last"
@@ -90,7 +85,6 @@ class Wish:
     split: str = "val"
     licence: str = "Apache-2.0, as segzoo; terms of the training data may apply"
     threads: int = 2
-    unweigh: float = 0.0
     half: bool = True
     force: bool = False
     root: Path = ROOT
@@ -124,10 +118,8 @@ def release(wish: Wish) -> entries.Entry:
     """
     torch.set_num_threads(wish.threads)
     path = wish.run / f"{wish.checkpoint}.safetensors"
-    model, recipe = segzoo.load(path), published(read_recipe(path))
-    history = read_log(wish.run / "log.csv")
-    if history[-1]["epoch"] < recipe.run.epochs and not recipe.run.patience:
-        raise TrainingError(f"{wish.run} is at epoch {history[-1]['epoch']:.0f} of {recipe.run.epochs}. Let it finish.")
+    model, runs = segzoo.load(path), chain_of(wish.run, wish.checkpoint)
+    recipe = runs[-1].recipe
     name = recipe.data.name
     if name not in LABEL_SETS or model.labels != LABEL_SETS[name]:
         raise SegzooError(f"The catalog knows label sets by name, and {wish.run} has none of {', '.join(LABEL_SETS)}.")
@@ -138,19 +130,15 @@ def release(wish: Wish) -> entries.Entry:
     if key in document and not wish.force:
         raise SegzooError(f"{key} is in the catalog already. --force replaces it, --tag names another.")
     stem = slug.replace("-", "_").replace(".", "_").lower()
-    recipes, trained = {stem: recipe}, config.info["trained"]
-    if wish.after is not None:
-        recipes[f"{stem}_first"] = published(read_recipe(wish.after / "last.safetensors"))
-        before = read_log(wish.after / "log.csv")
-        history = before + [added(row, before[-1]) for row in history]
-        trained = added(trained, before[-1])
-    elif recipe.model.start is not None:
-        raise TrainingError(f"{wish.run} went on from {recipe.model.start}. Name that run's folder with --after.")
+    names = [f"{stem}_{which}" for which in ORDINALS[: len(runs) - 1]] + [stem]
+    recipes = {one: run.recipe for one, run in zip(names, runs, strict=True)}
+    trained = config.info["trained"]
+    for before in joined(runs[:-1])[-1:]:
+        trained = {**trained, **{name: trained[name] + type(trained[name])(before[name]) for name in SUMMED}}
     paths = {one: wish.root / "src/segzoo/training/recipes" / f"{one}.toml" for one in recipes}
     new_recipes = {paths[one]: check_recipe(recipes[one], paths[one], wish.force) for one in recipes}
     data = open_data(name, wish.data, wish.split)
-    taken_back = unweighed(model, recipe, wish)
-    unseen = dict(without_a_part(run, recipe, wish) for run in wish.unseen)
+    unseen = dict(without_a_part(run, runs, wish.data) for run in wish.unseen)
 
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder, f"{slug}.safetensors")
@@ -167,7 +155,7 @@ def release(wish: Wish) -> entries.Entry:
             "licence": wish.licence,
             "paper": DECODERS[config.decoder].paper,
             "date": datetime.datetime.now(datetime.UTC).date(),
-            "data": trained_on(trained, list(recipes.values())) + taken_back,
+            "data": trained_on(trained, [run.recipe for run in runs]),
             "metrics": metrics,
         }
         split = f"{data.title}, {len(data)} images"
@@ -205,7 +193,7 @@ def release(wish: Wish) -> entries.Entry:
     write(wish.weights(wish.place) / entry["file"], content)
     curves = wish.root / "docs/images/curves" / f"{slug}.png"
     curves.parent.mkdir(parents=True, exist_ok=True)
-    draw_curves(history, curves)
+    draw_curves(joined(runs), curves)
     for path, new_recipe in new_recipes.items():
         if new_recipe is not None:
             write(path, new_recipe.encode())
@@ -215,41 +203,10 @@ def release(wish: Wish) -> entries.Entry:
     return catalog[key]
 
 
-def added(row: Mapping[str, Any], before: Mapping[str, float]) -> dict[str, Any]:
-    """A row of a run, with the epochs, steps and seconds of the run before it."""
-    return {**row, **{name: row[name] + type(row[name])(before[name]) for name in ("epoch", "step", "seconds")}}
-
-
-def unweighed(model: SegmentationModel, recipe: Recipe, wish: Wish) -> str:
-    """Takes back what is asked for of the class weights that the model was trained with; says so."""
-    if not wish.unweigh:
-        return ""
-    part = recipe.data
-    seen = open_data(part.name, wish.data, part.split, select=part.select, exclude=part.exclude)
-    unweigh(model, class_weights_of(recipe.loss, seen), wish.unweigh)
-    return f"; {wish.unweigh:g} of the class weights' logarithm taken back from the scores"
-
-
-def without_a_part(run: Path, recipe: Recipe, wish: Wish) -> tuple[str, dict[str, float]]:
-    """The name of the part that a run held out of the training data, and its figures there.
-
-    Raises:
-        TrainingError: it held none out, or had another recipe.
-    """
-    path = run / "last.safetensors"
-    other = read_recipe(path)
-    held = other.validation
-    if held is None or not held.select or (held.split or "train") != (other.data.split or "train"):
-        raise TrainingError(f"{run} holds no part of its training data out: [validation] has no select for it.")
-    changed = changes_between(recipe, other, ("data", "validation"))
-    if changed:
-        raise TrainingError(f"{run} had another recipe: {'; '.join(changed)}. Its figures are not those of this one.")
-    _, held_out = building.open_parts(replace(other, data=replace(other.data, root=str(wish.data))))
-    assert held_out is not None
-    part = ", ".join(one.rstrip("*") for one in held.select)
-    model = segzoo.load(path)
-    unweighed(model, other, wish)
-    return part, shares(evaluate(model, held_out).matrix)
+def without_a_part(run: Path, like: Sequence[Finished], root: Path) -> tuple[str, dict[str, float]]:
+    """The name of the part that a run held out of the training data, and its figures there."""
+    part, held_out = held_out_of(chain_of(run), like, root)
+    return part, shares(evaluate(segzoo.load(run / "last.safetensors"), held_out).matrix)
 
 
 def shares(matrix: ConfusionMatrix) -> dict[str, float]:
@@ -298,8 +255,8 @@ def cpu() -> str:
 
 
 def trained_on(trained: Mapping[str, Any], recipes: Sequence[Recipe]) -> str:
-    """The data and what the weights were before; the recipes of a model's runs, the last one first."""
-    start = recipes[-1].model.encoder_weights
+    """The data and what the weights were before; the recipes of a model's runs in their order."""
+    start = recipes[0].model.encoder_weights
     began = f"from an encoder of {start}" if start else "from random weights"
     runs = f" in {len(recipes)} runs" if len(recipes) > 1 else ""
     return f"{trained['data']}, {trained['images']} images, {began}{runs}"
@@ -329,12 +286,6 @@ def check_sizes(catalog: Any) -> None:
         )
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of log.csv."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
 def as_table(entry: Mapping[str, Any]) -> Any:
     """An entry as a table of TOML whose own tables stand in one line."""
     table = tomlkit.table()
@@ -362,7 +313,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="the folder of a finished run")
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="of the data set")
-    parser.add_argument("--after", type=Path, metavar="RUN", help="the run that this one went on from")
     parser.add_argument("--unseen", type=Path, nargs="+", default=(), metavar="RUN", help="runs that held a drive out")
     parser.add_argument("--to", dest="place", choices=tuple(GREATEST), default=Wish.place, help="(%(default)s)")
     parser.add_argument("--checkpoint", choices=("last", "best"), default=Wish.checkpoint, help="(%(default)s)")
@@ -370,7 +320,6 @@ def main() -> None:
     parser.add_argument("--split", default=Wish.split, help="what is measured on (%(default)s)")
     parser.add_argument("--licence", default=Wish.licence, help="of the weights (%(default)s)")
     parser.add_argument("--threads", type=int, default=Wish.threads, help="of onnxruntime and torch (%(default)s)")
-    parser.add_argument("--unweigh", type=float, default=Wish.unweigh, help="part of the class weights to take back")
     parser.add_argument("--float32", dest="half", action="store_false", help="store float32, twice as large")
     parser.add_argument("--force", action="store_true", help="replace an entry, and a recipe that differs")
     args = vars(parser.parse_args())

@@ -16,6 +16,7 @@ from small_data import random_ids, write_image, write_mask
 
 import release
 import segzoo
+from published_recipe import check_recipe, published
 from release import Wish
 from segzoo.catalog import entries
 from segzoo.errors import SegzooError, TrainingError
@@ -131,7 +132,7 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
 
     # The recipe trains the same, from any folder; the curves are a picture.
     again = read_recipe(asked.root / "src/segzoo/training/recipes/unet_test_resnet_camvid.toml")
-    assert again == release.published(recipe) and again.data.root == "data/camvid"
+    assert again == published(recipe) and again.data.root == "data/camvid"
     with Image.open(asked.root / "docs/images/curves/unet-test_resnet-camvid.png") as picture:
         assert np.asarray(picture).std() > 5
 
@@ -140,29 +141,44 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
         release.release(asked)
 
 
-def test_a_run_in_two_parts_brings_both_recipes_and_says_what_came_first(wish, runs, recipe, tmp_path):
-    first = runs / "whole"
-    second = dataclasses.replace(
-        recipe,
-        model=dataclasses.replace(recipe.model, start=str(first / "last.safetensors")),
-        run=dataclasses.replace(recipe.run, epochs=1),
-    )
-    train(second, tmp_path / "second")
-    with pytest.raises(TrainingError, match=r"went on from .*--after"):
-        release.release(wish(run=tmp_path / "second"))
-    asked = wish(run=tmp_path / "second", after=first)
+def test_a_run_in_three_parts_brings_all_recipes_and_says_what_came_first(wish, runs, recipe, tmp_path, data):
+    def train_on(folder: Path, start: Path, like: Recipe) -> Path:
+        model = dataclasses.replace(like.model, start=str(start / "last.safetensors"))
+        train(dataclasses.replace(like, model=model, run=dataclasses.replace(like.run, epochs=1)), folder)
+        return folder
+
+    held = read_recipe(runs / "held" / "last.safetensors")
+    second = train_on(tmp_path / "2", runs / "whole", recipe)
+    third = train_on(tmp_path / "3", second, recipe)
+    held_second = train_on(tmp_path / "held 2", runs / "held", held)
+    held_third = train_on(tmp_path / "held 3", held_second, held)
+    for wrong, said in (
+        (held_second, "is the last of 2 runs, and the model that of 3"),
+        (train_on(tmp_path / "wrong", second, held), "went on from a run that did not hold the same part out"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            release.release(wish(run=third, unseen=(wrong,)))
+    asked = wish(run=third, unseen=(held_third,))
     entry = release.release(asked)
-    assert entry.data == "camvid train, 4 images, from random weights in 2 runs"
+    assert entry.data == "camvid train, 4 images, from random weights in 3 runs"
+    matrix = evaluate(segzoo.load(held_third / "last.safetensors"), open_data("camvid", data, "train", select=["B*"]))
+    assert entry.unseen == {"B": release.shares(matrix.matrix)}
+
     files = [
-        first / "last.safetensors",
-        tmp_path / "second" / "last.safetensors",
+        *(run / "last.safetensors" for run in (runs / "whole", second, third)),
         asked.weights("package") / entry.file,
     ]
-    one, two, both = (segzoo.load(file).config.info["trained"] for file in files)
-    assert both["epoch"] == 3 and both["seconds"] == pytest.approx(one["seconds"] + two["seconds"])
+    *parts, whole = (segzoo.load(file).config.info["trained"] for file in files)
+    assert whole["epoch"] == 4 and whole["seconds"] == pytest.approx(sum(one["seconds"] for one in parts))
     folder = asked.root / "src/segzoo/training/recipes"
-    assert read_recipe(folder / "unet_test_resnet_camvid_first.toml") == release.published(recipe)
-    assert read_recipe(folder / "unet_test_resnet_camvid.toml").model.start == "runs/first/last.safetensors"
+    written = [read_recipe(folder / f"unet_test_resnet_camvid{which}.toml") for which in ("_first", "_second", "")]
+    assert written[0] == published(recipe)
+    starts = [one.model.start for one in written]
+    assert starts == [None, "runs/first/last.safetensors", "runs/second/last.safetensors"]
+
+    shutil.rmtree(second)
+    with pytest.raises(TrainingError, match=r"went on from .* and no run is there"):
+        release.release(wish(run=third, force=True))
 
 
 @pytest.mark.parametrize(
@@ -207,15 +223,15 @@ def test_a_run_that_goes_on_is_not_released(wish, runs, tmp_path):
 
 def test_a_recipe_that_does_the_same_is_kept(recipe, tmp_path):
     path = tmp_path / "one.toml"
-    plain = release.published(recipe)
-    path.write_text("# With a comment.\n" + release.check_recipe(plain, path, force=False))
+    plain = published(recipe)
+    path.write_text("# With a comment.\n" + check_recipe(plain, path, force=False))
     assert read_recipe(path) == plain
     elsewhere = dataclasses.replace(plain, note="Another.", hardware=dataclasses.replace(plain.hardware, threads=2))
-    assert release.check_recipe(elsewhere, path, force=False) is None
+    assert check_recipe(elsewhere, path, force=False) is None
     longer = dataclasses.replace(plain, run=dataclasses.replace(plain.run, epochs=3))
     with pytest.raises(TrainingError, match=r"run\.epochs = 3 instead of 2"):
-        release.check_recipe(longer, path, force=False)
-    assert "epochs = 3" in release.check_recipe(longer, path, force=True)
+        check_recipe(longer, path, force=False)
+    assert "epochs = 3" in check_recipe(longer, path, force=True)
 
 
 def test_what_would_make_the_wheel_too_large_is_refused():
