@@ -13,6 +13,8 @@ from rich.console import Console
 import segzoo
 from segzoo.cli import console
 from segzoo.cli.train import RunBar
+from segzoo.training.building import open_parts
+from segzoo.training.recipe import read_recipe
 
 RECIPE = """
 [model]
@@ -67,6 +69,16 @@ def test_a_checkpoint_is_trained_again_by_its_recipe(segzoo_, recipe, tmp_path):
     assert all((a == b).all() for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
+def test_a_part_of_the_training_data_is_left_out_and_judged_on(segzoo_, recipe, tmp_path):
+    words = ("train", recipe, "-o", tmp_path / "run", "--set", "run.epochs=1", "--set", "run.batch=1")
+    assert segzoo_(*words, "--leave-out", "*0*").exit_code == 0
+    model = segzoo.load(tmp_path / "run" / "last.safetensors")
+    assert model.config.info["trained"]["images"] == 1
+    found = read_recipe(tmp_path / "run" / "last.safetensors")
+    _, held_out = open_parts(found)
+    assert list(held_out.names) == ["0"]
+
+
 def test_a_run_is_not_overwritten_and_goes_on_when_asked_to(segzoo_, recipe, tmp_path):
     words = ("train", recipe, "-o", tmp_path / "run", "--set", "run.epochs=1")
     assert segzoo_(*words).exit_code == 0
@@ -84,6 +96,8 @@ def test_a_run_is_not_overwritten_and_goes_on_when_asked_to(segzoo_, recipe, tmp
         (["--set", "data.root=nowhere"], "There is no folder nowhere"),
         (["--set", "model.decoder=unit"], "Did you mean 'unet'"),
         (["--set", "loss.terms=ce+dize"], "Did you mean 'dice'"),
+        (["--leave-out", "7*", "--set", "run.batch=1"], "No image of data train matches '7*'"),
+        (["--leave-out", "*"], "is left: select="),
     ],
 )
 def test_mistakes_are_one_line(words, message, segzoo_, recipe, tmp_path):

@@ -1,5 +1,6 @@
 """Recipes: what a file may say, and what is said of what it may not."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from segzoo.errors import CheckpointError, OptionError, SegzooError, UnknownName
 from segzoo.training import recipes
 from segzoo.training.augmentation import Augmentation
 from segzoo.training.criterion import class_weights_of, criterion_of
-from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.recipe import Recipe, ValidationPart, read_recipe
 from segzoo.training.records import parse_override
 
 DATA = '[data]\nname = "camvid"\nroot = "data"\n'
@@ -39,6 +40,14 @@ def test_overrides_count_instead(toml):
     assert recipe.model.options == {"width": 8}
     assert recipe.augmentation == ({"name": "flip", "p": 0.25},)
     assert recipe.data.select == ("0001TP*",)
+
+
+def test_what_is_left_out_is_validated_on(toml):
+    recipe = read_recipe(toml('split = "train"\nexclude = "bad_*"\n[validation]\nsplit = "val"\n'))
+    without = recipe.leaving_out("0001TP*")
+    assert without.data.exclude == ("bad_*", "0001TP*") and without.data.split == "train"
+    assert without.validation == ValidationPart("train", ("0001TP*",), ("bad_*",))
+    assert dataclasses.replace(without, data=recipe.data, validation=recipe.validation) == recipe
 
 
 @pytest.mark.parametrize(

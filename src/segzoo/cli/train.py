@@ -30,6 +30,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another value than the recipe's: --set run.epochs=3."),
     ] = None,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--leave-out",
+            metavar="PATTERN",
+            help="Do not train on images of such names, '0001TP*', and validate on these: how good on an unseen drive?",
+        ),
+    ] = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -49,6 +57,7 @@ def train(
 
       segzoo train recipe.toml -o runs/first
       segzoo train recipe.toml -o runs/first --resume
+      segzoo train recipe.toml -o runs/without-0001TP --leave-out '0001TP*'
       segzoo train unet_mobilenetv4_conv_small_camvid -o runs/default --set data.root=../camvid --set run.epochs=3
     """
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
@@ -62,6 +71,8 @@ def train(
     if devices is not None:
         overrides["hardware.devices"] = devices
     wanted = read_recipe(recipe if Path(recipe).suffix else recipes.path(recipe), overrides)
+    if leave_out:
+        wanted = wanted.leaving_out(*leave_out)
     early.check_decoder(wanted.model.decoder)
     early.check_data(wanted.data.root, wanted.data.name)
     check_free(output, resume)
