@@ -108,8 +108,11 @@ def curves() -> str:
 
 def recipe_texts() -> str:
     """Every recipe that a model was trained by, and those of the runs that came before."""
-    named = [name for entry in trained() for name in (entry.recipe, f"{entry.recipe}_first")]
-    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in named if name in recipes.names()}
+    known = recipes.names()
+    named = [
+        name for entry in trained() for name in known if name == entry.recipe or name.startswith(f"{entry.recipe}_")
+    ]
+    texts = {name: recipes.path(name).read_text(encoding="utf-8") for name in named}
     parts = [f"### {name} {{ #recipe-{name} }}\n\n```toml\n{text}```" for name, text in texts.items()]
     return "\n\n".join(parts) or "*There are none yet.*"
 
