@@ -119,7 +119,7 @@ def trained(tmp_path_factory):
     from segzoo.training.recipe import read_recipe
 
     info = {
-        "recipe": read_recipe(recipes.path("unet_mobilenetv4_conv_small_camvid")).to_dict(),
+        "recipe": read_recipe(recipes.path("unet_mobilenetv4_conv_small_camvid_first")).to_dict(),
         "trained": {"data": "camvid train", "val_mean_iu": 0.6010133, "seconds": 5716.4},
         "metrics": {"mean_iou": 0.623, "frequency_weighted_iou": 0.8465},
         "metrics_on": "camvid val, 101 images",
