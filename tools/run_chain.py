@@ -50,7 +50,7 @@ def chain_of(folder: Path, checkpoint: str = "last") -> list[Finished]:
             f"{folder} went on from {start}, and no run is there. Its recipe and curves belong to the model: call this "
             "from the folder that the run was started in, or bring that run back."
         )
-    before = chain_of(Path(start).parent)
+    before = chain_of(Path(start).parent, Path(start).stem)
     return [*before, Finished(folder, published(recipe, len(before)), log)]
 
 
@@ -91,6 +91,8 @@ def held_out_of(runs: Sequence[Finished], like: Sequence[Finished], root: Path) 
             raise TrainingError(
                 f"{runs[-1].folder} had another recipe: {'; '.join(changed)}. Its figures are not those of this one."
             )
-    _, held_out = building.open_parts(replace(last, data=replace(last.data, root=str(root))))
+    # What it started from held the same out, as was just seen, and its published place is not where it lies.
+    here = replace(last, data=replace(last.data, root=str(root)), model=replace(last.model, start=None))
+    _, held_out = building.open_parts(here)
     assert held_out is not None
     return ", ".join(one.rstrip("*") for one in held.select), held_out

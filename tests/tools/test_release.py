@@ -148,13 +148,14 @@ def test_a_run_in_three_parts_brings_all_recipes_and_says_what_came_first(wish, 
         return folder
 
     held = read_recipe(runs / "held" / "last.safetensors")
+    unlike = train_on(tmp_path / "unlike", runs / "held", dataclasses.replace(held, validation=recipe.validation))
     second = train_on(tmp_path / "2", runs / "whole", recipe)
     third = train_on(tmp_path / "3", second, recipe)
     held_second = train_on(tmp_path / "held 2", runs / "held", held)
     held_third = train_on(tmp_path / "held 3", held_second, held)
     for wrong, said in (
         (held_second, "is the last of 2 runs, and the model that of 3"),
-        (train_on(tmp_path / "wrong", second, held), "went on from a run that did not hold the same part out"),
+        (train_on(tmp_path / "wrong", unlike, held), "went on from a run that did not hold the same part out"),
     ):
         with pytest.raises(TrainingError, match=said):
             release.release(wish(run=third, unseen=(wrong,)))

@@ -105,7 +105,10 @@ def test_what_is_unweighed_for_a_while_is_the_same_after() -> None:
     assert torch.equal(model.decoder.score.bias, before)
 
 
-@pytest.mark.parametrize(("weights", "part"), [((1.0, 1.0), 1.0), ((-0.1, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 1.1)])
+@pytest.mark.parametrize(
+    ("weights", "part"),
+    [((1.0, 1.0), 1.0), ((-0.1, 1.0, 1.0), 1.0), ((math.nan, 1.0, 1.0), 1.0), ((1.0, 1.0, 1.0), 1.1)],
+)
 def test_weights_that_cannot_be_taken_back(weights: tuple[float, ...], part: float) -> None:
     with pytest.raises(OptionError, match="3 weights from 0 up and a part of 0-1"):
         unweigh(segzoo.create("unet", "test_resnet", num_classes=3), weights, part)

@@ -247,6 +247,15 @@ def test_a_run_goes_on_with_its_own_recipe_only(small, tmp_path):
     train(small(run={"epochs": 1}, hardware={"workers": 1}), tmp_path, resume=True)
 
 
+def test_a_run_from_before_a_key_was_there_goes_on(small, tmp_path):
+    recipe = small(run={"epochs": 2})
+    train(recipe, tmp_path)
+    content = torch.load(tmp_path / "resume.pt", weights_only=True)
+    del content["recipe"]["loss"]["unweigh"]
+    torch.save(content, tmp_path / "resume.pt")
+    train(recipe, tmp_path, resume=True)
+
+
 def test_a_damaged_resume_file_is_an_error(small, tmp_path):
     train(small(run={"epochs": 1}), tmp_path)
     (tmp_path / "resume.pt").write_bytes((tmp_path / "resume.pt").read_bytes()[:1000])
@@ -306,6 +315,20 @@ def test_what_cannot_be_is_said_before_anything_is_written(parts, error, message
     with pytest.raises(error, match=message):
         train(small(**parts), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("key", ["start", "encoder_weights"])
+def test_weights_that_have_seen_what_is_left_out_are_refused(key, small, tmp_path):
+    """Those that went on from such weights too; the figures would flatter, in silence."""
+    recipe = small(run={"epochs": 1, "batch": 2})
+    whole = train(recipe, tmp_path / "whole")
+    half = {"exclude": ["0"]}
+    further = train(small(run={"epochs": 1, "batch": 2}, model={"start": str(whole)}, data=half), tmp_path / "further")
+    for source in (whole, further):
+        with pytest.raises(DataError, match=rf"model.{key}=.* has been trained on 1 of the images that are held out"):
+            train(small(run={"epochs": 1, "batch": 2}, model={key: str(source)}).leaving_out("0"), tmp_path / "run")
+    without = train(recipe.leaving_out("0"), tmp_path / "without")
+    train(small(run={"epochs": 1, "batch": 2}, model={key: str(without)}).leaving_out("0"), tmp_path / "run")
 
 
 def test_recipes_are_plain_values(small):

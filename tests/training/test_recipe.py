@@ -48,6 +48,10 @@ def test_what_is_left_out_is_validated_on(toml):
     assert without.data.exclude == ("bad_*", "0001TP*") and without.data.split == "train"
     assert without.validation == ValidationPart("train", ("0001TP*",), ("bad_*",))
     assert dataclasses.replace(without, data=recipe.data, validation=recipe.validation) == recipe
+    with pytest.raises(OptionError, match=r"takes patterns .* not \[\]"):
+        recipe.leaving_out()
+    with pytest.raises(OptionError, match=r"data.select=\['A\*'\]"):
+        dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, select=("A*",))).leaving_out("A_1*")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +87,7 @@ def test_an_override_is_read_as_toml(text, key, value):
         ("[schedule]\nwarmup = 100\n", OptionError, "schedule.warmup is shorter than the run's 100 epochs"),
         ("[loss]\nclass_weights = 'median-frequency'\n", UnknownNameError, "Did you mean 'median_frequency'"),
         ("[loss]\nclass_weights = 'enet'\nunweigh = 1.5\n", OptionError, "loss.unweigh is a part .* 0-1, not 1.5"),
-        ("[loss]\nunweigh = 0.5\n", OptionError, "Set both, or neither"),
+        ("[loss]\nunweigh = 0.5\n", OptionError, "Set both, or loss.unweigh=0"),
         ("[hardware]\nprecision = 'fp8'\n", UnknownNameError, "Unknown precision 'fp8'"),
         ("[augmentation]\nname = 'flip'\n[run]\nx = 1\n", UnknownNameError, "'run.x'"),
         ("[run\n", OptionError, "is not TOML"),

@@ -35,7 +35,7 @@ def train(
         typer.Option(
             "--leave-out",
             metavar="PATTERN",
-            help="Do not train on images of such names, '0001TP*', and validate on these: how good on an unseen drive?",
+            help="Do not train on images of such names, '0001TP*', but validate on these alone.",
         ),
     ] = None,
     devices: Annotated[
@@ -58,7 +58,7 @@ def train(
       segzoo train recipe.toml -o runs/first
       segzoo train recipe.toml -o runs/first --resume
       segzoo train recipe.toml -o runs/without-0001TP --leave-out '0001TP*'
-      segzoo train unet_mobilenetv4_conv_small_camvid -o runs/default --set data.root=../camvid --set run.epochs=3
+      segzoo train unet_mobilenetv4_conv_small_camvid_first -o runs/first --set data.root=../camvid --set run.epochs=9
     """
     # Threads that spin while they wait take the cores from the workers that read; known to OpenMP before it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

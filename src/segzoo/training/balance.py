@@ -107,7 +107,7 @@ def unweigh(model: SegmentationModel, weights: Sequence[float], part: float = 1.
         OptionError: another model, another number of weights, or one below 0.
     """
     bias = _last_bias(model)
-    if len(weights) != len(bias) or min(weights) < 0 or not 0 <= part <= 1:
+    if len(weights) != len(bias) or not all(0 <= one < math.inf for one in weights) or not 0 <= part <= 1:
         raise OptionError(f"unweigh takes {len(bias)} weights from 0 up and a part of 0-1.")
     with torch.no_grad():
         bias -= part * bias.new_tensor([math.log(one) if one else 0.0 for one in weights])
@@ -132,5 +132,8 @@ def unweighed(model: SegmentationModel, weights: Sequence[float], part: float) -
 def _last_bias(model: SegmentationModel) -> Tensor:
     bias = model.decoder.last.bias if isinstance(model, EncoderDecoder) else None
     if bias is None:
-        raise OptionError("unweigh takes an encoder with a decoder; a paper's own network has no one last bias.")
+        raise OptionError(
+            "unweigh takes an encoder with a decoder; a paper's own network has no one last bias. "
+            "Leave loss.unweigh at 0."
+        )
     return bias

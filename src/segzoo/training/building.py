@@ -1,6 +1,7 @@
 """From a recipe to the things it names: data, network, optimiser, loaders."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -8,7 +9,9 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 from segzoo import factory
-from segzoo.errors import DataError
+from segzoo.catalog import catalog
+from segzoo.catalog.places import locate
+from segzoo.errors import DataError, SegzooError
 from segzoo.labels import LabelSet
 from segzoo.model import SegmentationModel
 from segzoo.sources import load
@@ -16,14 +19,15 @@ from segzoo.training.augmentation import Augmentation
 from segzoo.training.borders import BorderWeights
 from segzoo.training.data import SegmentationData, TrainingSet
 from segzoo.training.datasets import open_data
-from segzoo.training.recipe import ModelPart, OptimiserPart, Recipe
+from segzoo.training.recipe import DataPart, ModelPart, OptimiserPart, Recipe, read_recipe
 
 
 def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
     """What is trained on, and what is held out.
 
     Raises:
-        DataError: it is not there, there are fewer images than a batch has, or an image is in both.
+        DataError: it is not there, there are fewer images than a batch has, or an image is in both; or the weights to
+            start from have seen what is held out.
         UnknownNameError: no such data set or split.
     """
     part, held = recipe.data, recipe.validation
@@ -39,7 +43,30 @@ def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | Non
             f"{len(both)} images are both trained on and held out, {min(both)} among them. Figures on them would say "
             "nothing: exclude them from one."
         )
+    for key, source in (("model.start", recipe.model.start), ("model.encoder_weights", recipe.model.encoder_weights)):
+        seen = _trained_on(source, part) & {item.image for item in held_out.items}
+        if seen:
+            raise DataError(
+                f"{key}={source} has been trained on {len(seen)} of the images that are held out, {min(seen)} among "
+                f"them. Figures on them would say nothing. Let --set {key}=FILE name weights that have not seen them, "
+                "such as those of a run with the same --leave-out."
+            )
     return data, held_out
+
+
+def _trained_on(source: str | None, part: DataPart) -> set[Path]:
+    """Images of the same data set that weights have seen, and the weights that these went on from, as recipes tell."""
+    if source is None or not (source in catalog() or Path(source).exists()):
+        return set()
+    try:
+        recipe = read_recipe(locate(source).path)
+    except SegzooError:  # not of segzoo, or without a recipe
+        return set()
+    other, found = recipe.data, set()
+    if other.name == part.name and (other.name != "folder" or Path(other.root).resolve() == Path(part.root).resolve()):
+        data = open_data(other.name, part.root, other.split, select=other.select, exclude=other.exclude)
+        found = {item.image for item in data.items}
+    return found | _trained_on(recipe.model.start, part) | _trained_on(recipe.model.encoder_weights, part)
 
 
 def model_of(part: ModelPart, labels: LabelSet) -> SegmentationModel:

@@ -93,7 +93,7 @@ class LossPart:
         class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
         greatest_weight: what class weights are cut off at; 0 does not cut.
         unweigh: the part of the class weights, 0-1, that is taken back from the scores of the model that is evaluated
-            and kept; see `balance.unweigh`.
+            and kept; see `balance.unweigh`. Where runs go on from each other it belongs into the last one.
         borders: w0, sigma and background of U-Net's weights for pixels between objects; None has none.
         auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
     """
@@ -248,7 +248,7 @@ class Recipe:
         _require(0 <= loss.unweigh <= 1, f"loss.unweigh is a part of the class weights, 0-1, not {loss.unweigh}.")
         _require(
             loss.unweigh == 0 or loss.class_weights != "none",
-            'loss.unweigh takes class weights back, and loss.class_weights is "none". Set both, or neither.',
+            'loss.unweigh takes class weights back, and loss.class_weights is "none". Set both, or loss.unweigh=0.',
         )
         parts = hardware.devices * hardware.nodes * run.accumulate
         _require(
@@ -264,8 +264,16 @@ class Recipe:
         flatter. Leave out one whole, train, and do so for each in turn.
 
         Args:
-            patterns: of names, such as "0001TP*".
+            patterns: of names, such as "0001TP*"; at least one.
+
+        Raises:
+            OptionError: there is none, or the recipe selects its data itself.
         """
+        _require(
+            bool(patterns) and not self.data.select,
+            f"Leaving out takes patterns and a recipe without data.select, not {list(patterns)} and "
+            f"data.select={list(self.data.select)}. Set data.exclude and validation instead.",
+        )
         data = dataclasses.replace(self.data, exclude=(*self.data.exclude, *patterns))
         held_out = ValidationPart(self.data.split, patterns, self.data.exclude)
         return dataclasses.replace(self, data=data, validation=held_out)

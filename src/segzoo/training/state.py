@@ -9,6 +9,7 @@ import torch
 
 from segzoo.aside import written_aside
 from segzoo.errors import TrainingError
+from segzoo.training.recipe import Recipe
 from segzoo.training.run_folder import RESUME
 
 
@@ -59,7 +60,7 @@ def read(folder: Path, recipe: dict[str, Any]) -> tuple[Progress, dict[str, Any]
         raise TrainingError(f"{path} cannot be read ({error}). Start anew in another folder.") from error
     changed = [
         f"{name} = {after!r} instead of {was!r}"
-        for name, was, after in differences(before, recipe)
+        for name, was, after in differences(Recipe.from_dict(before).to_dict(), recipe)
         if not name.startswith("hardware.") and name != "note"
     ]
     if changed:
