@@ -8,8 +8,7 @@ from typing import Any
 import tomlkit
 
 from segzoo.errors import TrainingError
-from segzoo.training.recipe import Recipe, read_recipe
-from segzoo.training.state import differences
+from segzoo.training.recipe import Recipe, changes_between, read_recipe
 
 ORDINALS = ("first", "second", "third", "fourth")
 """What the runs of a chain are called, and so their folders in what is published."""
@@ -36,7 +35,7 @@ def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
         TrainingError: one that does something else is there.
     """
     if path.is_file():
-        changed = changes_between(read_recipe(path), recipe)
+        changed = changes_between(read_recipe(path), recipe, ("data.root",))
         if not changed:
             return None
         if not force:
@@ -44,20 +43,6 @@ def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
     text = tomlkit.dumps(without_defaults(recipe))
     assert Recipe.from_dict(tomllib.loads(text)) == recipe
     return text
-
-
-def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
-    """What decides other steps in two recipes, in words.
-
-    Args:
-        besides: parts that may differ, besides the note, the place of the data and the hardware.
-    """
-    free = ("note", "data.root", "hardware", *besides)
-    return [
-        f"{name} = {new!r} instead of {old!r}"
-        for name, old, new in differences(before.to_dict(), after.to_dict())
-        if not any(name == one or name.partition(".")[0] == one for one in free)
-    ]
 
 
 def without_defaults(record: Any) -> dict[str, Any]:

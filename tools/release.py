@@ -130,13 +130,12 @@ def release(wish: Wish) -> entries.Entry:
     if key in document and not wish.force:
         raise SegzooError(f"{key} is in the catalog already. --force replaces it, --tag names another.")
     stem = slug.replace("-", "_").replace(".", "_").lower()
-    names = [f"{stem}_{which}" for which in ORDINALS[: len(runs) - 1]] + [stem]
-    recipes = {one: run.recipe for one, run in zip(names, runs, strict=True)}
     trained = config.info["trained"]
-    for before in joined(runs[:-1])[-1:]:
-        trained = {**trained, **{name: trained[name] + type(trained[name])(before[name]) for name in SUMMED}}
-    paths = {one: wish.root / "src/segzoo/training/recipes" / f"{one}.toml" for one in recipes}
-    new_recipes = {paths[one]: check_recipe(recipes[one], paths[one], wish.force) for one in recipes}
+    before = {name: sum(type(trained[name])(run.log[-1][name]) for run in runs[:-1]) for name in SUMMED}
+    trained = {**trained, **{name: trained[name] + value for name, value in before.items()}}
+    names = [f"{stem}_{which}" for which in ORDINALS[: len(runs) - 1]] + [stem]
+    paths = [wish.root / "src/segzoo/training/recipes" / f"{one}.toml" for one in names]
+    new_recipes = {path: check_recipe(run.recipe, path, wish.force) for path, run in zip(paths, runs, strict=True)}
     data = open_data(name, wish.data, wish.split)
     unseen = dict(without_a_part(run, runs, wish.data) for run in wish.unseen)
 

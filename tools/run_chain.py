@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from published_recipe import changes_between, published
+from published_recipe import published
 from segzoo.errors import TrainingError
 from segzoo.training import building
 from segzoo.training.data import SegmentationData
-from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.training.recipe import Recipe, changes_between, read_recipe
 
 SUMMED = ("epoch", "step", "seconds")
 """What a model's runs add up to."""

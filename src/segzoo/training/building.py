@@ -19,7 +19,7 @@ from segzoo.training.augmentation import Augmentation
 from segzoo.training.borders import BorderWeights
 from segzoo.training.data import SegmentationData, TrainingSet
 from segzoo.training.datasets import open_data
-from segzoo.training.recipe import DataPart, ModelPart, OptimiserPart, Recipe, read_recipe
+from segzoo.training.recipe import DataPart, ModelPart, OptimiserPart, Recipe, ValidationPart, read_recipe
 
 
 def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
@@ -31,20 +31,20 @@ def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | Non
         UnknownNameError: no such data set or split.
     """
     part, held = recipe.data, recipe.validation
-    data = open_data(part.name, part.root, part.split, select=part.select, exclude=part.exclude)
+    data = _opened(part, part)
     if len(data) < recipe.run.batch:
         raise DataError(f"{data.title} has {len(data)} images, and a batch of the recipe {recipe.run.batch}.")
     if held is None:
         return data, None
-    held_out = open_data(part.name, part.root, held.split, select=held.select, exclude=held.exclude)
-    both = {item.image for item in data.items} & {item.image for item in held_out.items}
+    held_out = _opened(part, held)
+    both = _images(data) & _images(held_out)
     if both:
         raise DataError(
             f"{len(both)} images are both trained on and held out, {min(both)} among them. Figures on them would say "
             "nothing: exclude them from one."
         )
     for key, source in (("model.start", recipe.model.start), ("model.encoder_weights", recipe.model.encoder_weights)):
-        seen = _trained_on(source, part) & {item.image for item in held_out.items}
+        seen = _trained_on(source, part) & _images(held_out)
         if seen:
             raise DataError(
                 f"{key}={source} has been trained on {len(seen)} of the images that are held out, {min(seen)} among "
@@ -52,6 +52,15 @@ def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | Non
                 "such as those of a run with the same --leave-out."
             )
     return data, held_out
+
+
+def _opened(part: DataPart, chosen: DataPart | ValidationPart) -> SegmentationData:
+    """What is chosen of the data set of a part."""
+    return open_data(part.name, part.root, chosen.split, select=chosen.select, exclude=chosen.exclude)
+
+
+def _images(data: SegmentationData) -> set[Path]:
+    return {item.image for item in data.items}
 
 
 def _trained_on(source: str | None, part: DataPart) -> set[Path]:
@@ -64,8 +73,7 @@ def _trained_on(source: str | None, part: DataPart) -> set[Path]:
         return set()
     other, found = recipe.data, set()
     if other.name == part.name and (other.name != "folder" or Path(other.root).resolve() == Path(part.root).resolve()):
-        data = open_data(other.name, part.root, other.split, select=other.select, exclude=other.exclude)
-        found = {item.image for item in data.items}
+        found = _images(_opened(part, other))
     return found | _trained_on(recipe.model.start, part) | _trained_on(recipe.model.encoder_weights, part)
 
 

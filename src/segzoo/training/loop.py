@@ -99,7 +99,7 @@ class Run:
         )
         self.progress = state.Progress()
         if resume and (folder / RESUME).exists():
-            self.progress, states = state.read(folder, recipe.to_dict())
+            self.progress, states = state.read(folder, recipe)
             for name, thing in self._stateful().items():
                 thing.load_state_dict(states[name])
         folder.mkdir(parents=True, exist_ok=True)

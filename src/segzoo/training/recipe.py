@@ -330,6 +330,32 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     return Recipe.from_dict(record)
 
 
+def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
+    """What decides other steps in two recipes, in words.
+
+    Args:
+        besides: keys, or whole parts, that may differ besides the note and the hardware.
+    """
+    free = ("note", "hardware", *besides)
+    return [
+        f"{name} = {new!r} instead of {old!r}"
+        for name, old, new in _differences(before.to_dict(), after.to_dict())
+        if not any(name == one or name.partition(".")[0] == one for one in free)
+    ]
+
+
+def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Where two records differ: dotted key, value before, value after."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = list(dict.fromkeys([*before, *after]))
+        return [
+            found
+            for key in keys
+            for found in _differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
+        ]
+    return [] if before == after else [(name, before, after)]
+
+
 def _require(holds: bool, message: str) -> None:
     if not holds:
         raise OptionError(message)

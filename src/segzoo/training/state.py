@@ -9,7 +9,7 @@ import torch
 
 from segzoo.aside import written_aside
 from segzoo.errors import TrainingError
-from segzoo.training.recipe import Recipe
+from segzoo.training.recipe import Recipe, changes_between
 from segzoo.training.run_folder import RESUME
 
 
@@ -46,7 +46,7 @@ def write(folder: Path, progress: Progress, recipe: dict[str, Any], states: dict
             os.fsync(file.fileno())
 
 
-def read(folder: Path, recipe: dict[str, Any]) -> tuple[Progress, dict[str, Any]]:
+def read(folder: Path, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
     """How far the run in a folder is, and the states that it goes on with, on the CPU.
 
     Raises:
@@ -58,26 +58,10 @@ def read(folder: Path, recipe: dict[str, Any]) -> tuple[Progress, dict[str, Any]
         progress, before, states = Progress(**content["progress"]), content["recipe"], content["states"]
     except Exception as error:  # pickle's own errors share no base
         raise TrainingError(f"{path} cannot be read ({error}). Start anew in another folder.") from error
-    changed = [
-        f"{name} = {after!r} instead of {was!r}"
-        for name, was, after in differences(Recipe.from_dict(before).to_dict(), recipe)
-        if not name.startswith("hardware.") and name != "note"
-    ]
+    changed = changes_between(Recipe.from_dict(before), recipe)
     if changed:
         raise TrainingError(
             f"The run in {folder} began with another recipe: {'; '.join(changed[:3])}. A run goes on as it began; "
             "begin another one in another folder."
         )
     return progress, states
-
-
-def differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two records differ: dotted key, value before, value after."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = list(dict.fromkeys([*before, *after]))
-        return [
-            found
-            for key in keys
-            for found in differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
-        ]
-    return [] if before == after else [(name, before, after)]
