@@ -22,7 +22,7 @@ from rich.table import Table
 from sklearn.datasets import load_sample_image
 
 from compare import keep, machine
-from segzoo.crf import PRESETS, Parameters, refine
+from segzoo.postprocess.crf import PRESETS, Parameters, refine
 
 WIDTH, HEIGHT, CLASSES = 500, 375, 21
 PIECE = 48

@@ -1,6 +1,6 @@
 """From a uint8 image in host memory to uint8 labels in host memory: `nox -s bench-deploy`.
 
-    the file of segzoo.export, run by segzoo.runtime
+    the file of segzoo.export, run by segzoo.inference
     what a user of segmentation-models-pytorch writes: its Unet exported by torch.onnx, numpy before and after it
     the same segzoo model in torch, eager, and compiled
 
@@ -26,8 +26,8 @@ from rich.table import Table
 
 import segzoo
 from compare import CLASSES, export_peer, keep, machine
-from segzoo.model import SegmentationModel
-from segzoo.runtime import Session
+from segzoo.inference import Session
+from segzoo.models.base import SegmentationModel
 
 MEAN, STD = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
 PEERS = {

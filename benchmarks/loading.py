@@ -25,7 +25,8 @@ from torch import nn
 
 import segzoo
 from compare import CLASSES, keep, machine
-from segzoo import factory
+from segzoo.models.base import ModelConfig
+from segzoo.models.create import _build
 
 Load = Callable[[], nn.Module]
 
@@ -35,9 +36,9 @@ def touch(model: nn.Module) -> None:
         tensor.sum()
 
 
-def floor(path: Path, config: factory.ModelConfig) -> nn.Module:
+def floor(path: Path, config: ModelConfig) -> nn.Module:
     with torch.device("meta"):
-        model = factory._build(config, measure=False)
+        model = _build(config, measure=False)
     model.load_state_dict(load_file(path), assign=True)
     return model.eval()
 

@@ -33,10 +33,10 @@ from torch import Tensor, nn
 
 import segzoo
 from compare import alternate, keep, machine
-from segzoo.factory import count
-from segzoo.training import building
-from segzoo.training.listeners import Silent
-from segzoo.training.loop import train
+from segzoo.models.create import count
+from segzoo.training import build
+from segzoo.training.callbacks import Silent
+from segzoo.training.fit import train
 from segzoo.training.recipe import Recipe
 
 CLASSES = 11
@@ -111,8 +111,8 @@ def measure_loop(args: argparse.Namespace, root: Path, runs: Path) -> dict[str, 
     rows = Rows()
     recipe = recipe_of(args, root)
     train(recipe, runs, listeners=[rows])
-    data, _ = building.open_parts(recipe)
-    loaders = building.loaders_of(recipe, data, None, rank=0, world=1)
+    data, _ = build.open_parts(recipe)
+    loaders = build.loaders_of(recipe, data, None, rank=0, world=1)
     seen, seconds = 0, 0.0
     for epoch in range(2):  # the workers start in the first
         loaders.begin(epoch)

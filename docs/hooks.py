@@ -15,18 +15,18 @@ from mkdocs.structure.files import File, Files
 
 import results
 import segzoo
-from segzoo import figures
-from segzoo.catalog import catalog
+from segzoo import formatting
+from segzoo.classes import LABEL_SETS
 from segzoo.cli import app
-from segzoo.decoders import DECODERS
+from segzoo.data.datasets import READERS
+from segzoo.data.transforms import STEPS
 from segzoo.errors import PairingError
-from segzoo.factory import count
-from segzoo.labels import LABEL_SETS
-from segzoo.layers.upsampling import WAYS, upsampling
-from segzoo.papers import PAPERS
-from segzoo.training.datasets import READERS
+from segzoo.models.create import count
+from segzoo.models.decoders import DECODERS
+from segzoo.models.layers.upsampling import WAYS, upsampling
+from segzoo.models.papers import PAPERS
 from segzoo.training.recipe import Recipe
-from segzoo.training.steps import STEPS
+from segzoo.weights.catalog import entries
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet")
 """The encoders that the zoo is named for."""
@@ -130,8 +130,8 @@ def pairs() -> str:
 def weights() -> str:
     """Every entry of the catalog."""
     rows = []
-    for entry in catalog().values():
-        measured = ", ".join(f"{name} {value}" for name, value in figures.rows(entry.metrics))
+    for entry in entries().values():
+        measured = ", ".join(f"{name} {value}" for name, value in formatting.rows(entry.metrics))
         place = f"[{entry.file}]({entry.urls[0]})" if entry.urls else f"{entry.file}, in the {entry.place}"
         rows.append(
             [

@@ -6,14 +6,13 @@ import tempfile
 from pathlib import Path
 
 import segzoo
-from segzoo.catalog import Entry, catalog, default
-from segzoo.catalog.entries import METRICS
 from segzoo.cli.files import agreement, difference
-from segzoo.figures import name as name_of
-from segzoo.figures import points
+from segzoo.data.datasets import open_data
+from segzoo.formatting import name as name_of
+from segzoo.formatting import points
 from segzoo.training import recipes
-from segzoo.training.datasets import open_data
-from segzoo.training.pictures import Compared, beside, draw_comparison
+from segzoo.training.plots import Compared, beside, draw_comparison
+from segzoo.weights.catalog import METRICS, Entry, default, entries
 
 DOCS = Path(__file__).parent
 CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or DOCS.parents[1] / "shared" / "camvid")
@@ -24,7 +23,7 @@ SHOWN = 4
 
 def trained() -> list[Entry]:
     """The models that segzoo trained, and nobody else; the best first."""
-    ours = [entry for entry in catalog().values() if entry.format == "segzoo"]
+    ours = [entry for entry in entries().values() if entry.format == "segzoo"]
     return sorted(ours, key=lambda entry: -entry.metrics["mean_iou"])
 
 

@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
-from segzoo.layers.upsampling import WAYS, upsampling
+from segzoo.models.layers.upsampling import WAYS, upsampling
 
 PICTURE = Path(__file__).parent / "images" / "upsampling.png"
 

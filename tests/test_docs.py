@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import segzoo
 from segzoo.cli import app
-from segzoo.video import written_video
+from segzoo.data.video import written_video
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

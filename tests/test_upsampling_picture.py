@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo.layers.upsampling import WAYS
+from segzoo.models.layers.upsampling import WAYS
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -2,11 +2,11 @@
 
 It writes, in this tree:
 
-    src/segzoo/catalog/weights/NAME.safetensors   kernels as float16; with --to repository, weights/NAME.safetensors
+    src/segzoo/weights/packaged/NAME.safetensors   kernels as float16; with --to repository, weights/NAME.safetensors
     src/segzoo/training/recipes/NAME.toml         the recipe of the run, unless one that does the same is there; that
                                                   of a run before it, which it went on from, is NAME_first.toml
     docs/images/curves/NAME.png                   loss, mean IU and accuracy over epochs
-    src/segzoo/catalog/catalog.toml               the entry: figures, sha256, size; last, and only if all else is well
+    src/segzoo/weights/catalog.toml               the entry: figures, sha256, size; last, and only if all else is well
 
 All figures are those of the file that is released: of its float16, on all images of the split, and of the .onnx file
 that is exported from it. A file whose float16 changes the label of more than 0.1 % of the pixels is not released; as
@@ -33,20 +33,20 @@ import torch
 import segzoo
 from published_recipe import ORDINALS, check_recipe
 from run_chain import SUMMED, Finished, chain_of, held_out_of, joined
-from segzoo.aside import written_aside
-from segzoo.catalog import entries
-from segzoo.decoders import DECODERS
+from segzoo._io import written_aside
+from segzoo.classes import LABEL_SETS
+from segzoo.data.dataset import SegmentationData
+from segzoo.data.datasets import open_data
 from segzoo.errors import SegzooError
-from segzoo.factory import count
-from segzoo.labels import LABEL_SETS
+from segzoo.inference import Session
 from segzoo.metrics import ConfusionMatrix
-from segzoo.model import SegmentationModel
-from segzoo.runtime import Session
+from segzoo.models.base import SegmentationModel
+from segzoo.models.create import count
+from segzoo.models.decoders import DECODERS
 from segzoo.training.curves import draw_curves
-from segzoo.training.data import SegmentationData
-from segzoo.training.datasets import open_data
-from segzoo.training.evaluation import evaluate
+from segzoo.training.evaluate import evaluate
 from segzoo.training.recipe import Recipe
+from segzoo.weights import catalog
 
 ROOT = Path(__file__).parents[1]
 GREATEST_CHANGE = 0.001
@@ -91,10 +91,10 @@ class Wish:
 
     @property
     def catalog(self) -> Path:
-        return self.root / "src/segzoo/catalog/catalog.toml"
+        return self.root / "src/segzoo/weights/catalog.toml"
 
     def weights(self, place: str) -> Path:
-        return self.root / ("src/segzoo/catalog/weights" if place == "package" else "weights")
+        return self.root / ("src/segzoo/weights/packaged" if place == "package" else "weights")
 
 
 class Kept:
@@ -110,7 +110,7 @@ class Kept:
         return self.predicted[-1]
 
 
-def release(wish: Wish) -> entries.Entry:
+def release(wish: Wish) -> catalog.Entry:
     """Measures, and writes all of it; gives the entry that the catalog then has.
 
     Raises:
@@ -186,8 +186,8 @@ def release(wish: Wish) -> entries.Entry:
     }
     document[key] = as_table(entry)
     text = tomlkit.dumps(document)
-    catalog = entries.read(text)
-    check_sizes(catalog.values())
+    entries = catalog.read(text)
+    check_sizes(entries.values())
 
     write(wish.weights(wish.place) / entry["file"], content)
     curves = wish.root / "docs/images/curves" / f"{slug}.png"
@@ -199,7 +199,7 @@ def release(wish: Wish) -> entries.Entry:
     write(wish.catalog, text.encode())
     elsewhere = "repository" if wish.place == "package" else "package"
     (wish.weights(elsewhere) / entry["file"]).unlink(missing_ok=True)
-    return catalog[key]
+    return entries[key]
 
 
 def without_a_part(run: Path, like: Sequence[Finished], root: Path) -> tuple[str, dict[str, float]]:
@@ -211,7 +211,7 @@ def without_a_part(run: Path, like: Sequence[Finished], root: Path) -> tuple[str
 def shares(matrix: ConfusionMatrix) -> dict[str, float]:
     """The catalog's metrics, to a hundredth of a percent."""
     figures = (matrix.mean_iu, matrix.pixel_accuracy, matrix.mean_accuracy, matrix.frequency_weighted_iu)
-    return {name: round(value, 4) for name, value in zip(entries.METRICS, figures, strict=True)}
+    return {name: round(value, 4) for name, value in zip(catalog.METRICS, figures, strict=True)}
 
 
 def agreement(model: Any, data: SegmentationData, labels: Sequence[np.ndarray]) -> float:
@@ -276,9 +276,9 @@ def input_size(recipe: Recipe, data: SegmentationData) -> list[int]:
     return [crops[-1]["height"], crops[-1]["width"]] if crops else list(data[0].mask.shape)
 
 
-def check_sizes(catalog: Any) -> None:
+def check_sizes(entries: Any) -> None:
     """Raises SegzooError where the wheel, or the repository, would become too large."""
-    sizes = {place: [one.size for one in catalog if one.place == place] for place in GREATEST}
+    sizes = {place: [one.size for one in entries if one.place == place] for place in GREATEST}
     if max(sizes["package"], default=0) > GREATEST["package"] or sum(sizes["repository"]) > GREATEST["repository"]:
         raise SegzooError(
             f"A file in the package has up to 8 MB, all in the repository up to 60 MB, not {sizes} bytes."
@@ -288,7 +288,7 @@ def check_sizes(catalog: Any) -> None:
 def as_table(entry: Mapping[str, Any]) -> Any:
     """An entry as a table of TOML whose own tables stand in one line."""
     table = tomlkit.table()
-    for name in (one.name for one in fields(entries.Entry) if one.name in entry):
+    for name in (one.name for one in fields(catalog.Entry) if one.name in entry):
         table.add(name, _inline(entry[name]))
     return table
 

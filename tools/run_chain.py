@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from published_recipe import published
+from segzoo.data.dataset import SegmentationData
 from segzoo.errors import TrainingError
-from segzoo.training import building
-from segzoo.training.data import SegmentationData
+from segzoo.training import build
 from segzoo.training.recipe import Recipe, changes_between, read_recipe
 
 SUMMED = ("epoch", "step", "seconds")
@@ -93,6 +93,6 @@ def held_out_of(runs: Sequence[Finished], like: Sequence[Finished], root: Path) 
             )
     # What it started from held the same out, as was just seen, and its published place is not where it lies.
     here = replace(last, data=replace(last.data, root=str(root)), model=replace(last.model, start=None))
-    _, held_out = building.open_parts(here)
+    _, held_out = build.open_parts(here)
     assert held_out is not None
     return ", ".join(one.rstrip("*") for one in held.select), held_out

@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 import segzoo
+from segzoo.data.datasets import open_data
 from segzoo.errors import SegzooError
-from segzoo.training.datasets import open_data
-from segzoo.training.evaluation import evaluate
-from segzoo.training.listeners import Silent
-from segzoo.training.loop import train
+from segzoo.training.callbacks import Silent
+from segzoo.training.evaluate import evaluate
+from segzoo.training.fit import train
 from segzoo.training.recipe import (
     DataPart,
     HardwarePart,

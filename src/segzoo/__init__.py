@@ -4,7 +4,7 @@
     mask = model.predict("street.jpg")
     segzoo.export(model, "street.onnx")
 
-Names are loaded on first use, so that `import segzoo` and `segzoo.runtime` need no torch.
+Names are loaded on first use, so that `import segzoo` and `segzoo.inference` need no torch.
 """
 
 import importlib
@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING, Any
 from segzoo._version import __version__
 
 if TYPE_CHECKING:
-    from segzoo.catalog import list_weights
-    from segzoo.converting import convert
-    from segzoo.encoders import list_encoders
-    from segzoo.exporting import export
-    from segzoo.factory import create, list_models, save
-    from segzoo.labels import LabelSet
-    from segzoo.sharing import push
-    from segzoo.sources import load
+    from segzoo.classes import LabelSet
+    from segzoo.exporting.export import export
+    from segzoo.models.convert import convert
+    from segzoo.models.create import create, list_models, save
+    from segzoo.models.encoders import list_encoders
+    from segzoo.models.load import load
+    from segzoo.models.push import push
+    from segzoo.weights.catalog import list_weights
 
 _HOMES = {
-    "create": "segzoo.factory",
-    "load": "segzoo.sources",
-    "save": "segzoo.factory",
-    "list_models": "segzoo.factory",
-    "list_encoders": "segzoo.encoders",
-    "convert": "segzoo.converting",
-    "list_weights": "segzoo.catalog",
-    "push": "segzoo.sharing",
-    "export": "segzoo.exporting",
-    "LabelSet": "segzoo.labels",
+    "create": "segzoo.models.create",
+    "load": "segzoo.models.load",
+    "save": "segzoo.models.create",
+    "list_models": "segzoo.models.create",
+    "list_encoders": "segzoo.models.encoders",
+    "convert": "segzoo.models.convert",
+    "list_weights": "segzoo.weights.catalog",
+    "push": "segzoo.models.push",
+    "export": "segzoo.exporting.export",
+    "LabelSet": "segzoo.classes",
 }
-_SUBMODULES = ("catalog", "crf", "errors", "runtime")
+_SUBMODULES = ("errors", "inference", "postprocess", "weights")
 
 __all__ = [
     "LabelSet",

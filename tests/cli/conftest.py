@@ -15,8 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import segzoo.errors
-from segzoo.catalog import catalog, entries
 from segzoo.cli import app
+from segzoo.weights import catalog
+from segzoo.weights.catalog import entries
 
 Run = Callable[..., Any]
 
@@ -102,10 +103,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
+def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
     """That checkpoint as if it shipped in the package, the only entry of the catalog."""
     entry = dataclasses.replace(
-        catalog()["fcn/resnet101/coco-voc"],
+        entries()["fcn/resnet101/coco-voc"],
         key="fcn8s/test_resnet/camvid",
         format="segzoo",
         place="package",
@@ -114,8 +115,8 @@ def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
         sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
         data="noise",
     )
-    monkeypatch.setattr(entries, "WEIGHTS", checkpoint.parent)
-    monkeypatch.setattr(entries, "_packaged", lambda: {entry.key: entry})
+    monkeypatch.setattr(catalog, "WEIGHTS", checkpoint.parent)
+    monkeypatch.setattr(catalog, "_packaged", lambda: {entry.key: entry})
     return entry
 
 

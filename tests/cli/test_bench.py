@@ -7,7 +7,7 @@ import pytest
 
 from segzoo.cli import bench
 from segzoo.errors import SegzooError
-from segzoo.runtime import Session
+from segzoo.inference import Session
 
 
 def rows(text: str) -> list[list[str]]:

@@ -10,8 +10,8 @@ import torch
 from originals import close, shaken
 
 import segzoo
-from segzoo.checkpoints.caffe import convert_caffe
-from segzoo.checkpoints.caffemodel import read_caffemodel
+from segzoo.weights.convert.caffe import convert_caffe
+from segzoo.weights.convert.caffemodel import read_caffemodel
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,20 @@ import dataclasses
 
 import pytest
 
-from segzoo import runtime
+from segzoo import inference
 
 
 @pytest.mark.parametrize(("problems", "code"), [((), 0), (("No driver. Install it.",), 1)])
 def test_it_prints_the_report_and_fails_if_something_stands_against_cuda(segzoo_, monkeypatch, problems, code):
-    report = dataclasses.replace(runtime.doctor(), problems=problems)
-    monkeypatch.setattr(runtime, "doctor", lambda: report)
+    report = dataclasses.replace(inference.doctor(), problems=problems)
+    monkeypatch.setattr(inference, "doctor", lambda: report)
     done = segzoo_("doctor")
     assert (done.exit_code, done.stdout, done.stderr) == (code, f"{report}\n", "")
 
 
 def test_it_needs_no_torch(imports):
     # The exit code is 1 where there is no GPU, which that script takes for a failure.
-    first = "from segzoo import runtime; runtime.Report.ok = True; "
+    first = "from segzoo import inference; inference.Report.ok = True; "
     done = imports("doctor", first=first)
     assert done.returncode == 0, done.stderr
     assert "onnxruntime" in done.stdout

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 import segzoo
-from segzoo.catalog.places import Located
-from segzoo.runtime import Session
+from segzoo.inference import Session
+from segzoo.weights.resolve import Located
 
 
 def test_it_writes_a_file_that_runs(exported, photos):
@@ -46,8 +46,6 @@ def test_an_existing_file_is_kept_before_anything_is_built(segzoo_, exported):
 @pytest.fixture
 def quick(monkeypatch):
     """An export that writes a word and proves nothing; returns what it was called with."""
-    from segzoo import exporting
-
     proof = SimpleNamespace(cases=(), logits_difference=1e-7, label_agreement=1.0, unpooling=False)
     calls = []
 
@@ -57,7 +55,7 @@ def quick(monkeypatch):
         kept = {name: options[name] for name in ("opset", "precision")}
         return SimpleNamespace(path=path, size=5, seconds=0.1, proof=proof, quantisation=None, **kept)
 
-    monkeypatch.setattr(exporting, "export", export)
+    monkeypatch.setattr("segzoo.exporting.export.export", export)
     return calls
 
 

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from segzoo.catalog import cache, catalog, list_weights
-from segzoo.decoders import DECODERS
-from segzoo.papers import PAPERS
+from segzoo.models.decoders import DECODERS
+from segzoo.models.papers import PAPERS
+from segzoo.weights import cache
+from segzoo.weights.catalog import entries, list_weights
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -180,7 +181,7 @@ def test_a_foreign_file_is_refused(segzoo_, tmp_path):
     assert "was not written by segzoo" in segzoo_("info", tmp_path / "foreign.safetensors").stderr
 
 
-@pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.key)
+@pytest.mark.parametrize("entry", entries().values(), ids=lambda entry: entry.key)
 def test_an_entry_of_the_catalog_tells_all(segzoo_, entry, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path))
     text = segzoo_("info", entry.key).stdout

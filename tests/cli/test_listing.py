@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from segzoo.catalog import catalog, entries
-from segzoo.decoders import DECODERS
-from segzoo.encoders import list_encoders
+from segzoo.models.decoders import DECODERS
+from segzoo.models.encoders import list_encoders
+from segzoo.weights import catalog
+from segzoo.weights.catalog import entries
 
 
 @pytest.mark.parametrize("width", [None, "80"])
@@ -39,12 +40,12 @@ def test_a_pattern_that_matches_nothing_gets_a_hint(segzoo_, pattern, hint):
 @pytest.fixture
 def places(monkeypatch):
     """A catalog with a file in each place, one of them of the longest name that there might be."""
-    web = catalog()["fcn/resnet101/coco-voc"]
+    web = entries()["fcn/resnet101/coco-voc"]
     ours = dataclasses.replace(web, urls=(), split="camvid val, 101 images")
     package = dataclasses.replace(ours, key="unet/mobilenetv4_conv_small/camvid", place="package")
     clone = dataclasses.replace(ours, key="deeplab_largefov/mobilenetv4_conv_small/camvid", place="repository")
     both = {one.key: one for one in (web, package, clone)}
-    monkeypatch.setattr(entries, "_packaged", lambda: both)
+    monkeypatch.setattr(catalog, "_packaged", lambda: both)
     return both
 
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import segzoo
-from segzoo.catalog import entries
 from segzoo.cli import predict
-from segzoo.runtime import Session
+from segzoo.inference import Session
+from segzoo.weights import catalog
 
 
 def files(folder: Path) -> list[str]:
@@ -162,7 +162,7 @@ def test_without_a_model_it_takes_the_one_that_ships(segzoo_, shipped, photos, t
 
 
 def test_where_no_model_ships_one_has_to_be_named(segzoo_, photos, monkeypatch):
-    monkeypatch.setattr(entries, "_packaged", dict)
+    monkeypatch.setattr(catalog, "_packaged", dict)
     done = segzoo_("predict", photos)
     assert done.exit_code == 1
     assert f"No model ships with this segzoo. Name one before {photos}" in done.stderr
@@ -241,7 +241,7 @@ def test_out_of_memory_in_torch_is_a_failed_image(segzoo_, checkpoint, photos, t
     def fail(self, image):
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("segzoo.model.SegmentationModel.predict", fail)
+    monkeypatch.setattr("segzoo.models.base.SegmentationModel.predict", fail)
     done = segzoo_("predict", checkpoint, photos / "one.jpg", "-o", tmp_path, "--device", "cpu")
     assert "torch failed on 50 x 37 pixels: CUDA out of memory." in done.stderr
 

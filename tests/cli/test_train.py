@@ -13,7 +13,7 @@ from rich.console import Console
 import segzoo
 from segzoo.cli import console
 from segzoo.cli.train import RunBar
-from segzoo.training.building import open_parts
+from segzoo.training.build import open_parts
 from segzoo.training.recipe import read_recipe
 
 RECIPE = """

@@ -11,10 +11,10 @@ from clips import cut, film, scene, turn
 from PIL import Image
 
 import segzoo
-from segzoo import render
+from segzoo import visualize
 from segzoo.cli import video
-from segzoo.runtime import Session
-from segzoo.video import frames, measure
+from segzoo.data.video import frames, measure
+from segzoo.inference import Session
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_video_becomes_a_folder_of_masks_and_a_video(segzoo_, exported, clip, 
     assert all(np.array_equal(one, other) for one, other in zip(masks(out / "clip"), expected, strict=True))
     assert measure(out / "clip.overlay.mp4") == (Fraction(12), 16)
     for shown, picture, labels in zip(frames(out / "clip.overlay.mp4"), pictures, expected, strict=True):
-        drawn = np.asarray(render.overlay(picture, labels, session.labels, legend=False)).astype(int)
+        drawn = np.asarray(visualize.overlay(picture, labels, session.labels, legend=False)).astype(int)
         assert np.mean(np.abs(shown - drawn)) < 20
 
 
@@ -198,7 +198,7 @@ def test_without_pyav_it_says_what_to_install(segzoo_, exported, photos, clip, t
 
 
 def test_interrupted_it_leaves_whole_masks_and_no_overlay(segzoo_, exported, clip, tmp_path, monkeypatch):
-    save, seen = render.save_mask, []
+    save, seen = visualize.save_mask, []
 
     def interrupted(*words):
         seen.append(words)
@@ -206,7 +206,7 @@ def test_interrupted_it_leaves_whole_masks_and_no_overlay(segzoo_, exported, cli
             raise KeyboardInterrupt
         save(*words)
 
-    monkeypatch.setattr(render, "save_mask", interrupted)
+    monkeypatch.setattr(visualize, "save_mask", interrupted)
     done = segzoo_("predict", exported[1], clip, "-o", tmp_path / "out", "--overlay", "--device", "cpu")
     assert done.exit_code == 130
     assert "Interrupted. 3 masks of" in done.stderr
@@ -217,7 +217,7 @@ def test_what_fails_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, phot
     def fail(self, image):
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("segzoo.model.SegmentationModel.predict", fail)
+    monkeypatch.setattr("segzoo.models.base.SegmentationModel.predict", fail)
     done = segzoo_("predict", checkpoint, clip, "-o", tmp_path / "out", "--overlay", "--device", "cpu")
     assert done.exit_code == 1
     assert "torch failed on 64 x 48 pixels: CUDA out of memory." in done.stderr
@@ -234,7 +234,7 @@ def test_frames_wait_neither_before_the_model_nor_behind_it(exported, tmp_path, 
     clip.folder.mkdir()
     predictor = open_model(files.find(str(exported[1])), "cpu", How(batch=2))
     for number in range(30, 60):
-        render.save_mask(clip.mask(number), np.zeros((16, 16), np.uint8), predictor.labels)
+        visualize.save_mask(clip.mask(number), np.zeros((16, 16), np.uint8), predictor.labels)
     taken = 0
 
     def counted():

@@ -12,8 +12,9 @@ from small_data import random_ids, write_image, write_mask
 
 import results
 import segzoo
-from segzoo.catalog import entries, find
 from segzoo.training import recipes
+from segzoo.weights import catalog
+from segzoo.weights.catalog import find
 
 RUNTIME = {
     "milliseconds": 41.23,
@@ -28,7 +29,7 @@ RUNTIME = {
 
 
 @pytest.fixture
-def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
     """A model of ours in the package, behind one of torchvision's."""
     path = segzoo.save(segzoo.create("unet", "test_resnet", labels="camvid"), tmp_path / "small")
     entry = replace(
@@ -46,9 +47,9 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> entries.Entry:
         runtime=RUNTIME,
         storage_changes=0.0002,
     )
-    monkeypatch.setattr(entries, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
     both = {one.key: one for one in (find("fcn/resnet50/coco-voc"), entry)}
-    monkeypatch.setattr(entries, "_packaged", lambda: both)
+    monkeypatch.setattr(catalog, "_packaged", lambda: both)
     return entry
 
 
@@ -62,7 +63,7 @@ def camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "camvid"
 
 
-def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
+def test_the_table_has_what_segzoo_trained(released: catalog.Entry) -> None:
     head, rule, *rows, _, condition, storage = results.figures().splitlines()
     (row,) = rows
     assert row.count(" | ") == head.count(" | ") == rule.count(" | ")
@@ -77,14 +78,14 @@ def test_the_table_has_what_segzoo_trained(released: entries.Entry) -> None:
     assert "{ #recipe-unet_mobilenetv4_conv_small_camvid }" in results.recipe_texts()
 
 
-def test_the_plot_is_a_picture(released: entries.Entry) -> None:
+def test_the_plot_is_a_picture(released: catalog.Entry) -> None:
     (drawn,) = results.comparison_files().values()
     with Image.open(io.BytesIO(drawn)) as picture:
         assert np.asarray(picture).std() > 5
     assert results.comparison().endswith("(images/compared.png)")
 
 
-def test_pictures_are_of_the_model_that_ships(released: entries.Entry, camvid: Path) -> None:
+def test_pictures_are_of_the_model_that_ships(released: catalog.Entry, camvid: Path) -> None:
     files = results.picture_files()
     assert list(files) == [f"images/results/{name}.jpg" for name in ("1", "3", "5", "7")]
     assert all(path in results.pictures() for path in files)
@@ -93,14 +94,14 @@ def test_pictures_are_of_the_model_that_ships(released: entries.Entry, camvid: P
             assert picture.width > 3 * 48
 
 
-def test_without_the_data_the_page_says_so(released: entries.Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_data_the_page_says_so(released: catalog.Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "CAMVID", Path("absent"))
     assert "CamVid was not at hand" in results.pictures() and results.picture_files() == {}
 
 
 def test_what_was_not_trained_is_not_in_it(monkeypatch: pytest.MonkeyPatch, camvid: Path) -> None:
-    others = {one.key: one for one in entries.catalog().values() if one.format != "segzoo"}
-    monkeypatch.setattr(entries, "_packaged", lambda: others)
+    others = {one.key: one for one in catalog.entries().values() if one.format != "segzoo"}
+    monkeypatch.setattr(catalog, "_packaged", lambda: others)
     assert results.figures() == "*None is released yet.*"
     assert "fcn" not in results.curves() + results.recipe_texts() + results.pictures()
     assert results.picture_files() == {}

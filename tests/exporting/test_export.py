@@ -12,12 +12,13 @@ import onnx
 import pytest
 import torch
 
-from segzoo import create, exporting, metadata
-from segzoo.decoders import DECODERS
+from segzoo import create, spec
 from segzoo.errors import ExportError
-from segzoo.exporting import export, graph, proof
-from segzoo.model import SegmentationModel
-from segzoo.runtime import Session
+from segzoo.exporting.export import export
+from segzoo.exporting.onnx import graph, verify
+from segzoo.inference import Session
+from segzoo.models.base import SegmentationModel
+from segzoo.models.decoders import DECODERS
 
 
 def balance(model: SegmentationModel, picture: np.ndarray) -> None:
@@ -86,7 +87,7 @@ def test_the_file_says_what_it_is(tmp_path: Path) -> None:
     model = tiny(labels="camvid", num_classes=None).with_info(licence="CC0-1.0")
     result = export(model, tmp_path / "m.onnx", progress=lines.append)
     proto = onnx.load(tmp_path / "m.onnx")
-    found = metadata.decode({p.key: p.value for p in proto.metadata_props})
+    found = spec.decode({p.key: p.value for p in proto.metadata_props})
     assert (found["decoder"], found["encoder"], found["io"]) == ("unet", "test_resnet", "image")
     assert found["labels"] == model.labels.to_dict()
     assert (found["mean"], found["std"]) == (list(model.mean), list(model.std))
@@ -131,7 +132,7 @@ def test_a_graph_that_differs_is_refused(decoder: str, tmp_path: Path, monkeypat
                 tensor.CopyFrom(onnx.numpy_helper.from_array(values * np.float32(-1.5), tensor.name))
         return proto
 
-    monkeypatch.setattr(exporting, "build_graph", spoiled)
+    monkeypatch.setattr("segzoo.exporting.export.build_graph", spoiled)
     with pytest.raises(ExportError, match="onnxruntime and torch disagree"):
         export(tiny(decoder), tmp_path / "m.onnx")
     assert left_behind(tmp_path) == ["m.onnx"]
@@ -151,7 +152,7 @@ def test_a_graph_that_onnxruntime_cannot_run_is_refused(tmp_path: Path, monkeypa
                 other.input[0] = "before"
         return proto
 
-    monkeypatch.setattr(exporting, "build_graph", spoiled)
+    monkeypatch.setattr("segzoo.exporting.export.build_graph", spoiled)
     with pytest.raises(ExportError, match=r"onnxruntime cannot run the graph at 1 x 1 x 1|not valid ONNX"):
         export(tiny(), tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []
@@ -159,13 +160,13 @@ def test_a_graph_that_onnxruntime_cannot_run_is_refused(tmp_path: Path, monkeypa
 
 def test_a_slight_difference_of_logits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels can all agree and the graph still be wrong."""
-    compare = proof._compare
+    compare = verify._compare
 
-    def off(*arguments: object) -> proof.Case:
+    def off(*arguments: object) -> verify.Case:
         case = compare(*arguments)
         return replace(case, logits_difference=2e-4)
 
-    monkeypatch.setattr(proof, "_compare", off)
+    monkeypatch.setattr(verify, "_compare", off)
     with pytest.raises(ExportError, match=r"logits by 0\.0002"):
         export(tiny(), tmp_path / "m.onnx")
     assert left_behind(tmp_path) == []
@@ -189,50 +190,50 @@ NAN = float("nan")
     ],
 )
 def test_what_holds(difference: float, near: float, agreement: float, unpooling: bool, holds: bool) -> None:
-    case = proof.Case(1, 100, 100, "noise", difference, near, agreement)
-    good = proof.Case(1, 1, 1, "noise", 0.0, 1.0, 1.0)
-    assert proof.Proof((case, case), unpooling).holds is holds
-    assert proof.Proof((good, case), unpooling).holds is holds  # one bad case is enough
+    case = verify.Case(1, 100, 100, "noise", difference, near, agreement)
+    good = verify.Case(1, 1, 1, "noise", 0.0, 1.0, 1.0)
+    assert verify.Proof((case, case), unpooling).holds is holds
+    assert verify.Proof((good, case), unpooling).holds is holds  # one bad case is enough
 
 
 def test_an_image_on_which_torch_itself_is_unsure_proves_nothing() -> None:
-    unsure = proof.Case(1, 100, 100, "scene", 0.3, 0.1, 0.8, own_near=0.14)
+    unsure = verify.Case(1, 100, 100, "scene", 0.3, 0.1, 0.8, own_near=0.14)
     wrong = replace(unsure, own_near=1.0)
-    good = proof.Case(1, 100, 100, "noise", 1e-6, 1.0, 1.0)
-    elsewhere = proof.Case(1, 50, 50, "noise", 1e-6, 1.0, 1.0)
-    assert proof.Proof((good, unsure), unpooling=True).holds
-    assert not proof.Proof((good, wrong), unpooling=True).holds
-    assert not proof.Proof((elsewhere, unsure), unpooling=True).holds  # nothing is left at its size
-    assert not proof.Proof((unsure,), unpooling=True).holds
+    good = verify.Case(1, 100, 100, "noise", 1e-6, 1.0, 1.0)
+    elsewhere = verify.Case(1, 50, 50, "noise", 1e-6, 1.0, 1.0)
+    assert verify.Proof((good, unsure), unpooling=True).holds
+    assert not verify.Proof((good, wrong), unpooling=True).holds
+    assert not verify.Proof((elsewhere, unsure), unpooling=True).holds  # nothing is left at its size
+    assert not verify.Proof((unsure,), unpooling=True).holds
 
 
 def test_the_rounding_of_torch_itself_is_measured() -> None:
     model = tiny("segnet").eval()
-    images = proof._images((1, 64, 64), 3, "noise", seed=1)
-    assert proof._own_near(model, copy.deepcopy(model).double(), images) > 0.9
+    images = verify._images((1, 64, 64), 3, "noise", seed=1)
+    assert verify._own_near(model, copy.deepcopy(model).double(), images) > 0.9
     other = copy.deepcopy(model).double()
     with torch.no_grad():
         for weight in other.decoder.parameters():
             weight.neg_()
-    assert proof._own_near(model, other, images) < 0.5
+    assert verify._own_near(model, other, images) < 0.5
 
 
 def test_a_flipped_switch_is_told_from_a_wrong_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One bad image out of two at a size is luck; the report says that it took two."""
-    compare, calls = proof._compare, []
+    compare, calls = verify._compare, []
 
-    def unlucky(*arguments: object) -> proof.Case:
+    def unlucky(*arguments: object) -> verify.Case:
         calls.append(arguments)
         case = compare(*arguments)
         return replace(case, near=0.0, logits_difference=0.3) if len(calls) == 1 else case
 
-    monkeypatch.setattr(proof, "_compare", unlucky)
+    monkeypatch.setattr(verify, "_compare", unlucky)
     result = export(tiny("segnet"), tmp_path / "m.onnx")
     assert result.proof.cases[0].images == 2
     assert not torch.equal(calls[0][2], calls[1][2])
     calls.clear()
     with pytest.raises(ExportError):
-        monkeypatch.setattr(proof, "_compare", lambda *a: replace(compare(*a), near=0.5, logits_difference=0.3))
+        monkeypatch.setattr(verify, "_compare", lambda *a: replace(compare(*a), near=0.5, logits_difference=0.3))
         export(tiny("segnet"), tmp_path / "m.onnx")
 
 
@@ -291,7 +292,7 @@ def test_the_proof_looks_where_nobody_traced() -> None:
         model = tiny()
         model.multiple = k
         traced = tuple(graph.example(model, graph.Form()).shape[:3])
-        sizes = list(proof._sizes(k, None))
+        sizes = list(verify._sizes(k, None))
         assert len(sizes) >= 4 and traced not in sizes
         assert (1, 1, 1) in sizes
         assert any(h % 2 and w % 2 and h > 1 for _, h, w in sizes)

@@ -10,9 +10,9 @@ import onnx
 import pytest
 
 from segzoo import create, export
-from segzoo.decoders import DECODERS
-from segzoo.model import SegmentationModel
-from segzoo.papers import PAPERS
+from segzoo.models.base import SegmentationModel
+from segzoo.models.decoders import DECODERS
+from segzoo.models.papers import PAPERS
 
 ENCODERS = ["vgg16_bn", "resnet50", "xception", "mobilenet", "convnext_atto", "efficientnet_b0"]
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from segzoo import create, export
-from segzoo.exporting import Export
-from segzoo.papers import PAPERS
+from segzoo.exporting.export import Export
+from segzoo.models.papers import PAPERS
 
 
 def exported(name: str, folder: Path) -> Export:

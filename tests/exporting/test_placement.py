@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from segzoo import create, export
-from segzoo.decoders import DECODERS
+from segzoo.models.decoders import DECODERS
 
 ARITHMETIC_ON_SIZES = {
     "Shape",

@@ -9,10 +9,10 @@ import onnxruntime
 import pytest
 import torch
 
-from segzoo import create, export, metadata
+from segzoo import create, export, spec
 from segzoo.errors import ExportError, ImageError
-from segzoo.factory import weights_sha256
-from segzoo.model import SegmentationModel
+from segzoo.models.base import SegmentationModel
+from segzoo.models.create import weights_sha256
 
 
 def tiny(decoder: str = "unet", **options: object) -> SegmentationModel:
@@ -114,4 +114,4 @@ def test_the_weights_are_named_by_their_sha256(tmp_path: Path) -> None:
     assert weights_sha256(model) != weights_sha256(other)
     export(model, tmp_path / "m.onnx", io="tensor")
     props = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
-    assert metadata.decode(props)["weights_sha256"] == weights_sha256(model)
+    assert spec.decode(props)["weights_sha256"] == weights_sha256(model)

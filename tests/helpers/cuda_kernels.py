@@ -44,7 +44,7 @@ def main() -> None:
     import onnxruntime
 
     from segzoo import create, export
-    from segzoo.decoders import DECODERS
+    from segzoo.models.decoders import DECODERS
 
     pairs = [(decoder, "test_resnet") for decoder in DECODERS]
     pairs += [("unet", name) for name in ("test_convnext", "test_efficientnet", "test_maxvit", "mobilenetv3_small_050")]

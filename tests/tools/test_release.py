@@ -18,21 +18,21 @@ import release
 import segzoo
 from published_recipe import check_recipe, published
 from release import Wish
-from segzoo.catalog import entries
+from segzoo.data.datasets import open_data
 from segzoo.errors import SegzooError, TrainingError
-from segzoo.training.datasets import open_data
-from segzoo.training.evaluation import evaluate
-from segzoo.training.loop import train
+from segzoo.training.evaluate import evaluate
+from segzoo.training.fit import train
 from segzoo.training.recipe import Recipe, read_recipe
+from segzoo.weights import catalog
 
 KEY = "unet/test_resnet/camvid"
 FILES = {
     "docs/images/curves/unet-test_resnet-camvid.png",
-    "src/segzoo/catalog/catalog.toml",
-    "src/segzoo/catalog/weights/unet-test_resnet-camvid.safetensors",
+    "src/segzoo/weights/catalog.toml",
+    "src/segzoo/weights/packaged/unet-test_resnet-camvid.safetensors",
     "src/segzoo/training/recipes/unet_test_resnet_camvid.toml",
 }
-CATALOG = Path(entries.__file__).with_name("catalog.toml")
+CATALOG = Path(catalog.__file__).with_name("catalog.toml")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def runs(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def wish(runs: Path, data: Path, tmp_path: Path) -> Callable[..., Wish]:
     """What is asked of a fresh tree with the catalog in it; named fields are replaced."""
-    target = tmp_path / "tree/src/segzoo/catalog/catalog.toml"
+    target = tmp_path / "tree/src/segzoo/weights/catalog.toml"
     target.parent.mkdir(parents=True)
     shutil.copy(CATALOG, target)
     return lambda **fields: Wish(
@@ -100,7 +100,7 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
     # The catalog: what was there is as it was, comments too, and the entry comes behind it.
     text = asked.catalog.read_text(encoding="utf-8")
     assert text.startswith(CATALOG.read_text(encoding="utf-8"))
-    assert entries.read(text)[KEY] == entry
+    assert catalog.read(text)[KEY] == entry
     assert str(data) not in text
 
     # The file: float16, as the entry says, with what it is inside; it loads without a network.
@@ -109,10 +109,10 @@ def test_a_run_is_released(wish, runs, data, recipe, monkeypatch, tmp_path):
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.size, entry.sha256)
     assert {t.dtype for t in load_file(path).values() if t.ndim > 1} == {torch.float16}
     assert str(data).encode() not in content
-    monkeypatch.setattr(entries, "WEIGHTS", path.parent)
-    monkeypatch.setattr(entries, "_packaged", lambda: entries.read(text))
+    monkeypatch.setattr(catalog, "WEIGHTS", path.parent)
+    monkeypatch.setattr(catalog, "_packaged", lambda: catalog.read(text))
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
-    assert segzoo.catalog.find(KEY).here == path
+    assert catalog.find(KEY).here == path
     model = segzoo.load(KEY)
     assert model.config.info["key"] == KEY and model.config.info["trained"]["epoch"] == 2
     assert sum(p.numel() for p in model.parameters()) == entry.params
@@ -196,7 +196,7 @@ def test_what_cannot_be_released_changes_nothing(wish, runs, fields, error, said
     before = asked.catalog.read_bytes()
     with pytest.raises(error, match=said):
         release.release(asked)
-    assert files(asked.root) == {"src/segzoo/catalog/catalog.toml"} and asked.catalog.read_bytes() == before
+    assert files(asked.root) == {"src/segzoo/weights/catalog.toml"} and asked.catalog.read_bytes() == before
 
 
 def test_labels_that_float16_changes_are_not_released(wish, monkeypatch):
@@ -204,7 +204,7 @@ def test_labels_that_float16_changes_are_not_released(wish, monkeypatch):
     asked = wish()
     with pytest.raises(SegzooError, match=r"changes the label of 0\.150% of the pixels.*--float32"):
         release.release(asked)
-    assert files(asked.root) == {"src/segzoo/catalog/catalog.toml"}
+    assert files(asked.root) == {"src/segzoo/weights/catalog.toml"}
 
 
 def test_float32_is_stored_where_it_is_asked_for(wish):
@@ -236,7 +236,7 @@ def test_a_recipe_that_does_the_same_is_kept(recipe, tmp_path):
 
 
 def test_what_would_make_the_wheel_too_large_is_refused():
-    one = dataclasses.replace(segzoo.catalog.find("fcn/resnet101/coco-voc"), urls=())
+    one = dataclasses.replace(catalog.find("fcn/resnet101/coco-voc"), urls=())
     release.check_sizes([dataclasses.replace(one, place="package", size=8_000_000)] * 2)
     with pytest.raises(SegzooError, match="up to 8 MB"):
         release.check_sizes([dataclasses.replace(one, place="package", size=8_000_001)])
@@ -249,5 +249,5 @@ def test_an_entry_is_written_as_it_is_read():
     document = tomlkit.parse(text)
     table = {name: value.unwrap() for name, value in document["fcn/resnet50/coco-voc"].items()}
     document["fcn/resnet50/again"] = release.as_table(table)
-    found = entries.read(tomlkit.dumps(document))
+    found = catalog.read(tomlkit.dumps(document))
     assert found["fcn/resnet50/again"] == dataclasses.replace(found["fcn/resnet50/coco-voc"], key="fcn/resnet50/again")

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from small_data import random_ids, write_image, write_mask
 
-from segzoo.labels import LabelSet
-from segzoo.training.data import Item, SegmentationData
+from segzoo.classes import LabelSet
+from segzoo.data.dataset import Item, SegmentationData
 from segzoo.training.recipe import Recipe
 
 LABELS = '{"names": ["ground", "ball", "box"], "ignored": 255}'

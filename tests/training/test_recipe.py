@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 import segzoo
+from segzoo.data.augment import Augmentation
 from segzoo.errors import CheckpointError, OptionError, SegzooError, UnknownNameError
 from segzoo.training import recipes
-from segzoo.training.augmentation import Augmentation
-from segzoo.training.criterion import class_weights_of, criterion_of
+from segzoo.training.build_loss import class_weights_of, criterion_of
 from segzoo.training.recipe import Recipe, ValidationPart, read_recipe
-from segzoo.training.records import parse_override
+from segzoo.training.schema import parse_override
 
 DATA = '[data]\nname = "camvid"\nroot = "data"\n'
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, early, words
+from segzoo.cli import console, types, validators
 from segzoo.cli.evaluate import Exclude, Select
 from segzoo.errors import OptionError, SegzooError
 
 if TYPE_CHECKING:
-    from segzoo.training.augmentation import Augmentation
-    from segzoo.training.data import SegmentationData
+    from segzoo.data.augment import Augmentation
+    from segzoo.data.dataset import SegmentationData
 
 _SAMPLES = 32
 """The time is the mean of so many samples, or of all where there are fewer."""
@@ -22,7 +22,7 @@ _SAMPLES = 32
 def augment(
     root: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of a data set.", show_default=False)],
     data: Annotated[
-        str, typer.Option(metavar=words.DATA_SETS, help="Which data set it is; folder is one of your own.")
+        str, typer.Option(metavar=types.DATA_SETS, help="Which data set it is; folder is one of your own.")
     ] = "folder",
     split: Annotated[str | None, typer.Option(help="Such as train or val.", show_default="the one to train on")] = None,
     select: Select = None,
@@ -60,15 +60,15 @@ def augment(
         raise OptionError("--size is for the recipe that needs no file; the one in the file says what it crops to.")
     if not preview.parent.is_dir():
         raise OptionError(f"There is no folder {preview.parent} to write {preview.name} into. Create it first.")
-    early.check_data(root, data)
-    window = words.size(size, "--size")
+    validators.check_data(root, data)
+    window = types.size(size, "--size")
     steps = None if recipe is None else read_recipe(recipe)
     with console.Steps() as step:
         step("loading torch")
-        from segzoo.aside import written_aside
-        from segzoo.training.augmentation import Augmentation, default_recipe
-        from segzoo.training.datasets import open_data
-        from segzoo.training.preview import contact_sheet
+        from segzoo._io import written_aside
+        from segzoo.data.augment import Augmentation, default_recipe
+        from segzoo.data.datasets import open_data
+        from segzoo.data.preview import contact_sheet
 
         found = open_data(data, root, split, select=select or (), exclude=exclude or ())
         if steps is None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, files, words
+from segzoo.cli import console, files, types
 from segzoo.errors import CheckpointError, SegzooError
 
 if TYPE_CHECKING:
-    from segzoo.runtime import Session
+    from segzoo.inference import Session
 
 _WARM = 2
 """Runs that are not counted: cuDNN chooses its algorithms, and memory is taken, in the first of a shape."""
@@ -55,7 +55,7 @@ def bench(
     batches: Annotated[
         str | None, typer.Option(metavar="NUMBERS", help="Images of one run.", show_default="1,4, or the file's")
     ] = None,
-    device: Annotated[str, typer.Option(metavar=words.DEVICES, help="Where it runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="Where it runs.")] = "auto",
     seconds: Annotated[float, typer.Option(min=0.0, help="For each size and batch; three runs at least.")] = 3.0,
     runs: Annotated[
         int | None,
@@ -78,8 +78,8 @@ def bench(
       segzoo bench street.onnx --sizes 512,1024x2048 --batches 1,8 --device cuda
       segzoo bench street.onnx --threads 2 --seconds 10 --json street.json
     """
-    asked = words.sizes(sizes, "--sizes") if sizes else None
-    counts = words.numbers(batches, "--batches") if batches else None
+    asked = types.sizes(sizes, "--sizes") if sizes else None
+    counts = types.numbers(batches, "--batches") if batches else None
     located = files.find(model)
     if located.path.suffix.lower() != ".onnx":
         raise CheckpointError(f"{model} is no .onnx file. `segzoo export {model}` writes one.")
@@ -89,7 +89,7 @@ def bench(
     failed = 0
     with console.Steps() as step:
         step(f"loading {model}")
-        from segzoo.runtime import Session
+        from segzoo.inference import Session
 
         session = Session(located.path, device, threads=threads)
         shapes = _shapes(session, asked, counts)

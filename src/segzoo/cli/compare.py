@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.cli import console, early, files, report, words
+from segzoo.cli import console, files, report, types, validators
 from segzoo.cli.evaluate import Data, Device, Exclude, Force, Select, Split, load, measured, open_for, write_json
 from segzoo.errors import OptionError
-from segzoo.figures import minutes, percent
+from segzoo.formatting import minutes, percent
 
 if TYPE_CHECKING:
     from segzoo.cli.predictors import Predictor
-    from segzoo.preprocess import Pixels
+    from segzoo.data.images import Pixels
 
 _RUNS = 10
 _FILES = ("comparison.json", "comparison.png")
 
 
 def compare(
-    models: Annotated[list[str], typer.Argument(metavar="MODELS...", help=f"{words.MODEL_OR_ONNX}; several.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODELS...", help=f"{types.MODEL_OR_ONNX}; several.")],
     root: Annotated[Path, typer.Option("--root", metavar="FOLDER", help="The folder of the data set.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the comparison goes; made if need be.")
@@ -45,9 +45,9 @@ def compare(
     """
     report.check(output, _FILES, force)
     names = _names(models)
-    early.check_data(root, data)
+    validators.check_data(root, data)
     located = [files.find(model) for model in models]
-    from segzoo.training.pictures import Compared, draw_comparison
+    from segzoo.training.plots import Compared, draw_comparison
 
     rows = []
     for model, name in zip(located, names, strict=True):
@@ -102,7 +102,7 @@ def _parameters(record: Mapping[str, Any]) -> int:
     """Numbers that are trained; of an .onnx file too, which holds others: constants, and weights that were fused."""
     import torch
 
-    from segzoo.factory import count, create
+    from segzoo.models.create import count, create
 
     with torch.device("meta"):
         model = create(

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from segzoo.aside import with_ending
+from segzoo._io import with_ending
+from segzoo._registry import SOURCES, unknown_source
+from segzoo.classes import label_set
 from segzoo.cli import console
 from segzoo.errors import CheckpointError
-from segzoo.labels import label_set
-from segzoo.names import SOURCES, unknown_source
 
 
 def convert(
@@ -84,13 +84,13 @@ def convert(
         raise CheckpointError(f"{target} exists. Pass --force to replace it, or another name with -o.")
     with console.Steps() as step:
         step("loading torch")
-        from segzoo import converting
-        from segzoo.factory import count, save
+        from segzoo.models.convert import convert as convert_weights
+        from segzoo.models.create import count, save
 
         step(f"converting {weights}")
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", UserWarning)
-            model = converting.convert(
+            model = convert_weights(
                 weights,
                 source,
                 encoder=encoder,

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from segzoo.catalog import default
-from segzoo.cli import console, early, files, words
+from segzoo.cli import console, files, types, validators
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
+from segzoo.weights.catalog import default
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from PIL import Image
 
-    from segzoo.exporting import Export
-    from segzoo.model import SegmentationModel
-    from segzoo.runtime import Session
+    from segzoo.exporting.export import Export
+    from segzoo.inference import Session
+    from segzoo.models.base import SegmentationModel
 
     Pixels = npt.NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ def demo(
         int | None,
         typer.Option(min=2, max=256, help="Number of classes.", show_default="those of the trained model"),
     ] = None,
-    device: Annotated[str, typer.Option(metavar=words.DEVICES, help="Where the .onnx file runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="Where the .onnx file runs.")] = "auto",
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of the random weights.", show_default=f"{_SEED}, where they are random")
     ] = None,
@@ -67,24 +67,25 @@ def demo(
       segzoo demo street.jpg -o out
       segzoo demo street.jpg --decoder segnet --encoder resnet50 --classes 11
     """
-    from segzoo.preprocess import read_image
+    from segzoo.data.images import read_image
 
     if photograph is not None:
         pixels, name = read_image(photograph), photograph.stem
-    early.check_folder(output)
+    validators.check_folder(output)
     if decoder is not None:
-        early.check_decoder(decoder)
+        validators.check_decoder(decoder)
     with console.Steps() as step:
         if photograph is None:
             step("reading scikit-learn's photograph")
             pixels, name = _sample(), "china"
         step("loading torch")
-        from segzoo import exporting, render
-        from segzoo.runtime import Session
+        from segzoo import visualize
+        from segzoo.exporting.export import export
+        from segzoo.inference import Session
 
         entry = None if any(one is not None for one in (decoder, encoder, classes, seed)) else default()
         if entry is not None:
-            from segzoo.sources import load
+            from segzoo.models.load import load
 
             step(f"loading {entry.key}")
             model, trained = load(entry.key), f"trained on {entry.data}"
@@ -95,7 +96,7 @@ def demo(
             step.warn(f"The weights are random (seed {seed}): the regions in the picture mean nothing.")
         output.mkdir(parents=True, exist_ok=True)
         target = output / f"{model.config.decoder}-{model.config.encoder}.onnx"
-        done = exporting.export(model, target, progress=step)
+        done = export(model, target, progress=step)
         step("loading the .onnx file")
         session = Session(done.path, device)
         step("segmenting the photograph")
@@ -103,8 +104,8 @@ def demo(
         milliseconds, runs = _latency(session, pixels, step)
         mask, picture = output / f"{name}-labels.png", output / f"{name}-overlay.jpg"
         step("drawing")
-        render.save_mask(mask, labels, session.labels)
-        overlay = render.overlay(pixels, labels, session.labels)
+        visualize.save_mask(mask, labels, session.labels)
+        overlay = visualize.overlay(pixels, labels, session.labels)
         save_picture(overlay, picture)
     if console.interactive():
         _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # its legend would be too small to read
@@ -137,8 +138,8 @@ def _sample() -> "Pixels":
 def _build(decoder: str, encoder: str, classes: int, seed: int) -> "SegmentationModel":
     import torch
 
-    from segzoo.decoders import DECODERS
-    from segzoo.factory import create
+    from segzoo.models.create import create
+    from segzoo.models.decoders import DECODERS
 
     torch.manual_seed(seed)
     # Untrained transposed convolutions paint their grid over the picture; interpolation shows the photograph's shapes.
@@ -161,7 +162,7 @@ def _latency(session: "Session", pixels: "Pixels", step: console.Steps) -> tuple
 
 
 def _report(model: "SegmentationModel", trained: str, done: "Export", session: "Session", latency: str) -> None:
-    from segzoo.factory import count
+    from segzoo.models.create import count
 
     proof = done.proof
     config = model.config

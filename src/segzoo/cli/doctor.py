@@ -16,9 +16,9 @@ def doctor() -> None:
     """
     with console.Steps(lines=False) as step:
         step("looking at the driver and the libraries")
-        from segzoo import runtime
+        from segzoo.inference import doctor as examine
 
-        report = runtime.doctor()
+        report = examine()
     console.line(str(report))
     if not report.ok:
         raise typer.Exit(1)

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo import figures
-from segzoo.aside import written_aside
-from segzoo.catalog.places import Located
-from segzoo.cli import console, files, report, words
+from segzoo import formatting
+from segzoo._io import written_aside
+from segzoo.cli import console, files, report, types
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
+from segzoo.weights.resolve import Located
 
 if TYPE_CHECKING:
     from segzoo.cli.predictors import Predictor
-    from segzoo.training.data import SegmentationData
-    from segzoo.training.evaluation import Evaluation
+    from segzoo.data.dataset import SegmentationData
+    from segzoo.training.evaluate import Evaluation
 
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar=words.DATA_SETS, help="Which data set it is.", show_default="what the model was trained on, or folder"
+        metavar=types.DATA_SETS, help="Which data set it is.", show_default="what the model was trained on, or folder"
     ),
 ]
 Split = Annotated[str | None, typer.Option(help="Such as val or test.", show_default="val, or the data set's first")]
@@ -29,12 +29,12 @@ Select = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Names to take, such as '0001TP*'; may be repeated.")
 ]
 Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Names to leave out; may be repeated.")]
-Device = Annotated[str, typer.Option(metavar=words.DEVICES, help="Where it runs.")]
+Device = Annotated[str, typer.Option(metavar=types.DEVICES, help="Where it runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the report in FOLDER, if there is one.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{words.MODEL_OR_ONNX}.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{types.MODEL_OR_ONNX}.")],
     root: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of a data set.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the report goes; it is made if need be.")
@@ -67,7 +67,7 @@ def evaluate(
         found = open_for(predictor, root, data, split, select, exclude)
     console.note(predictor.why)
     result = measured(predictor, found)
-    from segzoo.training.pictures import beside, draw_confusion
+    from segzoo.training.plots import beside, draw_confusion
 
     record = {"model": model, "sha256": files.sha256(located.path), **result.to_dict()}
     places = {item.name: index for index, item in enumerate(found.items)}
@@ -111,8 +111,8 @@ def open_for(
         DataError: it is not there, or has other classes than the model.
         UnknownNameError: no such data set or split.
     """
-    from segzoo.training.datasets import READERS, open_data
-    from segzoo.training.evaluation import check_classes
+    from segzoo.data.datasets import READERS, open_data
+    from segzoo.training.evaluate import check_classes
 
     if data is None:
         recipe = predictor.record["info"].get("recipe")  # of a file of others, a URL
@@ -127,7 +127,7 @@ def open_for(
 
 def measured(predictor: "Predictor", data: "SegmentationData") -> "Evaluation":
     """The figures, with a bar while they are made."""
-    from segzoo.training.evaluation import evaluate
+    from segzoo.training.evaluate import evaluate
 
     with console.Bar(len(data)) as bar:
         return evaluate(predictor, data, lambda done, total: bar.advance())
@@ -143,10 +143,10 @@ def _print(result: "Evaluation") -> None:
     record = result.to_dict()
     console.title(f"{result.title}: {len(result.images)} images")
     shown = ("mean_iu", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iu", "mean_dice")
-    console.facts([(figures.name(key), figures.percent(record[key])) for key in shown])
+    console.facts([(formatting.name(key), formatting.percent(record[key])) for key in shown])
     console.line()
     rows = [
-        (one["name"], figures.percent(one["iu"]), figures.percent(one["accuracy"]), f"{one['pixels']:,}")
+        (one["name"], formatting.percent(one["iu"]), formatting.percent(one["accuracy"]), f"{one['pixels']:,}")
         for one in record["classes"]
     ]
     console.table(("class", "IU", "accuracy", "pixels"), rows, right=(1, 2, 3))

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo.aside import with_ending
-from segzoo.catalog.places import Located
-from segzoo.cli import console, early, files, triton, words
+from segzoo._io import with_ending
+from segzoo._registry import DECODERS
+from segzoo.cli import console, files, types, validators
 from segzoo.errors import ExportError
-from segzoo.names import DECODERS
+from segzoo.exporting import triton
+from segzoo.weights.resolve import Located
 
 if TYPE_CHECKING:
-    from segzoo.exporting import Export
-    from segzoo.model import SegmentationModel
+    from segzoo.exporting.export import Export
+    from segzoo.models.base import SegmentationModel
 
 _MODEL = "The model (for a decoder by name)"
 _FILE = "The file"
@@ -42,7 +43,7 @@ def export(
         str,
         typer.Argument(
             metavar="DECODER_OR_MODEL",
-            help=f"A decoder or a paper's network (`segzoo list`), or {words.MODEL}.",
+            help=f"A decoder or a paper's network (`segzoo list`), or {types.MODEL}.",
         ),
     ],
     encoder: Annotated[
@@ -63,7 +64,7 @@ def export(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar=words.LABEL_SETS,
+            metavar=types.LABEL_SETS,
             help="Names and colours of the classes.",
             show_default="class 0, 1, ...",
             rich_help_panel=_MODEL,
@@ -225,7 +226,7 @@ def export(
             if file.suffix.lower() == ".onnx":
                 raise ExportError(f"{file} is an exported file already. `segzoo info {file}` shows what it holds.")
     else:
-        early.check_model(source, labels, encoder_weights, output_stride, upsample)
+        validators.check_model(source, labels, encoder_weights, output_stride, upsample)
         default = files.plain("-".join(filter(None, (source, encoder or DECODERS.get(source))))) + ".onnx"
     name = name or files.plain(default.removesuffix(".onnx"))
     place: AbstractContextManager[Path]
@@ -237,12 +238,12 @@ def export(
     located = files.find(source) if from_file else None
     with console.Steps() as step:
         step("loading torch")
-        from segzoo import exporting
-        from segzoo.factory import count
+        from segzoo.exporting.export import export as export_model
+        from segzoo.models.create import count
 
         model = _create(source, given, step) if located is None else _load(located, source, step)
         with place as target:
-            done = exporting.export(
+            done = export_model(
                 model,
                 target,
                 io=io.value,
@@ -264,7 +265,7 @@ def export(
 
 
 def _images(folder: Path) -> list[Path]:
-    from segzoo.preprocess import list_images
+    from segzoo.data.images import list_images
 
     return list_images(folder)[:100]
 
@@ -302,14 +303,14 @@ def _target(output: Path | None, default: str, force: bool) -> Path:
 
 
 def _load(located: Located, source: str, step: console.Steps) -> "SegmentationModel":
-    from segzoo.sources import load_located
+    from segzoo.models.load import load_located
 
     step(f"loading {source}")
     return load_located(located)
 
 
 def _create(decoder: str, given: dict[str, Any], step: console.Steps) -> "SegmentationModel":
-    from segzoo.factory import create
+    from segzoo.models.create import create
 
     step(f"building {decoder}")
     # What was not asked for is left out: not every decoder has `upsample` and `auxiliary`.
@@ -342,7 +343,7 @@ def _session(path: Path, io: str) -> None:
     console.line()
     console.line("To run it, without torch:")
     console.line()
-    console.line("    from segzoo.runtime import Session")
+    console.line("    from segzoo.inference import Session")
     console.line(f'    session = Session("{path}", device="auto")')
     if io == "image":
         console.line('    labels = session.predict("photograph.jpg")  # class ids (height, width)')

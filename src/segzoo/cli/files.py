@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from segzoo import figures, metadata
-from segzoo.catalog import catalog
-from segzoo.catalog.hub import FILE
-from segzoo.catalog.places import Located, locate
+from segzoo import formatting, spec
+from segzoo.classes import LabelSet
 from segzoo.cli import console
 from segzoo.errors import CheckpointError
-from segzoo.labels import LabelSet
+from segzoo.exporting.onnx.file import read_graph
+from segzoo.weights.catalog import entries
+from segzoo.weights.hub import FILE
+from segzoo.weights.resolve import Located, locate
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +35,7 @@ def meant(name: str) -> bool:
 
 def placed(name: str) -> bool:
     """Whether a word names a file that is found for it: a key of the catalog, hf://owner/repo, https://..."""
-    return name in catalog() or "://" in name
+    return name in entries() or "://" in name
 
 
 def names_model(name: str) -> bool:
@@ -112,10 +113,12 @@ def describe(path: Path) -> None:
 
 def _describe(path: Path, record: Mapping[str, Any], contents: list[tuple[str, str]], labels: LabelSet) -> None:
     options = ", ".join(f"{name}={value!r}" for name, value in record["options"].items())
-    sections = figures.sections(record.get("info", {}))
+    sections = formatting.sections(record.get("info", {}))
     told = {key for section in sections for key in section.keys}
     info = [
-        (figures.name(key), figures.text(value)) for key, value in record.get("info", {}).items() if key not in told
+        (formatting.name(key), formatting.text(value))
+        for key, value in record.get("info", {}).items()
+        if key not in told
     ]
     console.facts(
         [
@@ -193,7 +196,7 @@ def _of_tensors(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            record = metadata.decode(file.metadata() or {})
+            record = spec.decode(file.metadata() or {})
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             shapes = {name: one.get_shape() for name, one in slices.items()}
             types = sorted({one.get_dtype() for one in slices.values()})
@@ -205,27 +208,8 @@ def _of_tensors(path: Path) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     return record, [("parameters", f"{trained:,}"), ("tensors", f"{len(shapes):,}, of {', '.join(types)}")]
 
 
-def read_graph(path: Path) -> "onnx.ModelProto":
-    """Reads an .onnx file whole.
-
-    Raises:
-        CheckpointError: it is no .onnx file.
-    """
-    import onnx
-
-    try:
-        model = onnx.load(path, load_external_data=False)
-    except OSError:
-        raise
-    except Exception as error:  # protobuf's own errors come without types
-        raise CheckpointError(f"{path} is not a whole .onnx file ({error}). Copy or export it again.") from error
-    if not model.graph.node:
-        raise CheckpointError(f"{path} is not a whole .onnx file (it holds no graph). Copy or export it again.")
-    return model
-
-
 def _of_graph(model: "onnx.ModelProto") -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    record = metadata.decode({pair.key: pair.value for pair in model.metadata_props})
+    record = spec.decode({pair.key: pair.value for pair in model.metadata_props})
     opsets = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
     values = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     functions = (node for function in model.functions for node in function.node)

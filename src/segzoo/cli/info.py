@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segzoo import figures
-from segzoo.catalog import Entry, find
+from segzoo import formatting
 from segzoo.cli import console, files
 from segzoo.errors import PairingError, unknown
+from segzoo.weights.catalog import Entry, find
 
 if TYPE_CHECKING:
-    from segzoo.decoders import Decoder
-    from segzoo.papers import Paper
+    from segzoo.models.decoders import Decoder
+    from segzoo.models.papers import Paper
 
 
 def info(
@@ -41,9 +41,9 @@ def info(
         return
     with console.Steps(lines=False) as step:
         step("loading timm")
-        from segzoo.decoders import DECODERS
-        from segzoo.encoders import list_encoders
-        from segzoo.papers import PAPERS
+        from segzoo.models.decoders import DECODERS
+        from segzoo.models.encoders import list_encoders
+        from segzoo.models.papers import PAPERS
 
         encoders = list_encoders()
     if name in PAPERS:
@@ -76,7 +76,7 @@ def _weights(entry: Entry) -> None:
         ("trained at", "{} x {} (any size goes in)".format(*entry.input_size)),
         ("trained on", entry.data),
         ("measured on", f"{entry.split}, by {entry.metrics_by}"),
-        *figures.rows(entry.metrics),
+        *formatting.rows(entry.metrics),
         *((f"without {part}", _unseen(found)) for part, found in entry.unseen.items()),
         *_runtime(entry),
         ("licence", entry.licence),
@@ -99,7 +99,7 @@ _ELSEWHERE = {
 
 
 def _unseen(metrics: Mapping[str, float]) -> str:
-    said = ", ".join(f"{name} {value}" for name, value in figures.rows(metrics))
+    said = ", ".join(f"{name} {value}" for name, value in formatting.rows(metrics))
     return f"{said}: trained without it by the same recipe, and measured on it"
 
 
@@ -120,7 +120,7 @@ def _is_encoder(name: str) -> bool:
     """Names with a tag too, and those that `list_encoders` leaves out: why one cannot be one is worth telling."""
     import timm
 
-    from segzoo.encoders import SHORT_NAMES
+    from segzoo.models.encoders import SHORT_NAMES
 
     return name == "unet" or name in SHORT_NAMES or bool(timm.is_model(name.partition(".")[0]))
 
@@ -128,8 +128,8 @@ def _is_encoder(name: str) -> bool:
 def _decoder(name: str, kind: "type[Decoder]") -> None:
     import torch
 
-    from segzoo.factory import count, create
-    from segzoo.model import EncoderDecoder
+    from segzoo.models.base import EncoderDecoder
+    from segzoo.models.create import count, create
 
     with torch.device("meta"):
         model = create(name)
@@ -152,7 +152,7 @@ def _decoder(name: str, kind: "type[Decoder]") -> None:
 def _paper(name: str, kind: "type[Paper]") -> None:
     import torch
 
-    from segzoo.factory import count, create
+    from segzoo.models.create import count, create
 
     with torch.device("meta"):
         model = create(name)
@@ -206,8 +206,8 @@ def _arguments(kind: type[Any]) -> dict[str, str]:
 def _encoder(name: str) -> None:
     import torch
 
-    from segzoo.encoders import create_encoder
-    from segzoo.factory import count
+    from segzoo.models.create import count
+    from segzoo.models.encoders import create_encoder
 
     with console.Steps(lines=False) as step, torch.device("meta"):
         step(f"building {name}")

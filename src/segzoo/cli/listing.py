@@ -6,7 +6,7 @@ import typer
 
 from segzoo.cli import console
 from segzoo.errors import UnknownNameError
-from segzoo.figures import points
+from segzoo.formatting import points
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
 """The encoders that the zoo is named for, and U-Net's own."""
@@ -43,9 +43,9 @@ def list_models(
         return
     with console.Steps(lines=False) as step:
         step("loading torch")
-        from segzoo.decoders import DECODERS
-        from segzoo.encoders import SHORT_NAMES
-        from segzoo.papers import PAPERS
+        from segzoo.models.decoders import DECODERS
+        from segzoo.models.encoders import SHORT_NAMES
+        from segzoo.models.papers import PAPERS
 
     console.title("Decoders")
     console.table(
@@ -79,7 +79,7 @@ def list_models(
 
 
 def _print_weights() -> None:
-    from segzoo.catalog import catalog, default
+    from segzoo.weights.catalog import default, entries
 
     rows = [
         (
@@ -91,7 +91,7 @@ def _print_weights() -> None:
             console.megabytes(entry.size),
             entry.place,
         )
-        for entry in catalog().values()
+        for entry in entries().values()
     ]
     head = ("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "where")
     console.table(head, rows, right=(1, 2, 4, 5), spare=(2, 4, 5), whole=(0, 1, 2, 4, 5, 6))
@@ -106,7 +106,7 @@ def _print_weights() -> None:
 def _print_encoders(pattern: str) -> None:
     with console.Steps(lines=False) as step:
         step("loading timm")
-        from segzoo.encoders import list_encoders
+        from segzoo.models.encoders import list_encoders
 
     names = list_encoders(pattern)
     if not names:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from segzoo.aside import written_aside
-from segzoo.catalog import catalog, default
-from segzoo.cli import console, files, video, words
-from segzoo.cli.plan import Job, plan
+from segzoo._io import written_aside
+from segzoo._registry import DECODERS, PAPERS
+from segzoo.cli import console, files, types, video
+from segzoo.cli.output_plan import Job, plan
 from segzoo.errors import SegzooError, unknown
-from segzoo.names import DECODERS, PAPERS
+from segzoo.weights.catalog import default, entries
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from segzoo.cli.predictors import Predictor
-    from segzoo.runtime import Result
-    from segzoo.runtime.stream import Labels
+    from segzoo.inference import Result
+    from segzoo.inference.stream import Labels
 
 
 def predict(
@@ -31,7 +31,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[MODEL] IMAGES...",
-            help=f"The model: {words.MODEL_OR_ONNX} (.onnx needs no torch); without one, the model that ships with "
+            help=f"The model: {types.MODEL_OR_ONNX} (.onnx needs no torch); without one, the model that ships with "
             "segzoo. Then images, folders with images in them and below, and videos.",
         ),
     ],
@@ -45,7 +45,7 @@ def predict(
     device: Annotated[
         str,
         typer.Option(
-            metavar=words.DEVICES,
+            metavar=types.DEVICES,
             help="auto takes the first GPU if it can be used, and says why not; tensorrt is for .onnx files.",
         ),
     ] = "auto",
@@ -97,8 +97,8 @@ def predict(
         raise typer.BadParameter("--force replaces the masks that --skip-existing keeps: pass one of them.")
     if overlap is not None and tile is None:
         raise typer.BadParameter("--overlap is of tiles: pass --tile too.")
-    sizes = words.size(tile, "--tile"), words.size(overlap, "--overlap")
-    views = words.augment(tta)
+    sizes = types.size(tile, "--tile"), types.size(overlap, "--overlap")
+    views = types.augment(tta)
     name, images = _model_and_images(given)
     stills, films = video.split(images)
     planned = plan(stills, output, overlay, force, skip_existing)
@@ -118,7 +118,7 @@ def predict(
 
     how = How(batch, *sizes, views)
     if how.given() and model.path.suffix.lower() != ".onnx":
-        _show_export(how.given(), name, [word for word in given if word != name], words.typed(context))
+        _show_export(how.given(), name, [word for word in given if word != name], types.typed(context))
         raise typer.Exit(1)
     with console.Steps(lines=False) as step:
         step(f"loading {name}")
@@ -126,7 +126,7 @@ def predict(
         if predictor.channels not in (1, 3, 4):
             raise SegzooError(
                 f"{name} takes images of {predictor.channels} channels, which no image file has. "
-                "Pass arrays to segzoo.runtime.Session instead."
+                "Pass arrays to segzoo.inference.Session instead."
             )
     if name not in given:
         console.note(f"No model is named: {name}, which ships with segzoo, finds {_some(predictor.labels.names)}.")
@@ -180,7 +180,7 @@ def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
         see = "It is no file, no folder and no key of `segzoo list --weights`."
         if first in DECODERS or first in PAPERS:
             see = f"{first} is an architecture, without weights; `segzoo list --weights` shows trained models."
-        raise unknown("model or image", first, catalog(), see)
+        raise unknown("model or image", first, entries(), see)
     entry = default()
     if entry is None:
         raise SegzooError(f"No model ships with this segzoo. Name one before {first}, such as street.onnx.")
@@ -221,13 +221,13 @@ def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> lis
 
 def _write(predictor: "Predictor", job: Job, labels: "Labels") -> None:
     """The overlay first: --skip-existing takes an image that has a mask for done."""
-    from segzoo import render
-    from segzoo.preprocess import read_image
+    from segzoo import visualize
+    from segzoo.data.images import read_image
 
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay is not None:
-        save_picture(render.overlay(read_image(job.image), labels, predictor.labels), job.overlay)
-    render.save_mask(job.mask, labels, predictor.labels)
+        save_picture(visualize.overlay(read_image(job.image), labels, predictor.labels), job.overlay)
+    visualize.save_mask(job.mask, labels, predictor.labels)
 
 
 def save_picture(picture: "Image.Image", path: Path) -> None:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.catalog.places import Located
+from segzoo.classes import LabelSet
+from segzoo.data.images import ImageLike, read_image
 from segzoo.errors import DeviceError, SegzooError
-from segzoo.labels import LabelSet
-from segzoo.preprocess import ImageLike, read_image
+from segzoo.weights.resolve import Located
 
 if TYPE_CHECKING:
-    from segzoo.runtime import Result
-    from segzoo.runtime.session import Size
-    from segzoo.runtime.tta import Augment
+    from segzoo.inference import Result
+    from segzoo.inference.session import Size
+    from segzoo.inference.tta import Augment
 
 Source = TypeVar("Source", bound=ImageLike)
 
@@ -73,7 +73,7 @@ class OnnxPredictor:
     """An exported file, run by onnxruntime: images are read while others are run."""
 
     def __init__(self, path: Path, device: str, how: How) -> None:
-        from segzoo.runtime import Session
+        from segzoo.inference import Session
 
         self._session = session = Session(path, device)
         if session.record["io"] != "image":
@@ -108,7 +108,7 @@ class TorchPredictor:
     """A checkpoint, run by torch."""
 
     def __init__(self, model: Located, device: str) -> None:
-        from segzoo.runtime.device import parse
+        from segzoo.inference.backends.onnxruntime.device import parse
 
         kind, index = parse(device)
         if kind == "tensorrt":
@@ -116,8 +116,8 @@ class TorchPredictor:
                 f"device={device!r} runs .onnx files only. `segzoo export {model.name}` writes one; "
                 "or use --device cuda."
             )
-        from segzoo.factory import record
-        from segzoo.sources import load_located
+        from segzoo.models.create import record
+        from segzoo.models.load import load_located
 
         reason = None if kind == "cpu" else _obstacle(index)
         if kind == "cuda" and reason is not None:
@@ -137,7 +137,7 @@ class TorchPredictor:
 
     def results(self, images: Iterable[Source]) -> "Iterator[Result[Source]]":
         """The class ids of each image, in order; an image that fails is a result with an error."""
-        from segzoo.runtime import Result
+        from segzoo.inference import Result
 
         for image in images:
             try:
@@ -160,7 +160,7 @@ def _obstacle(index: int) -> str | None:
     """Why torch cannot use GPU number `index`: a clause that follows "because"."""
     import torch
 
-    from segzoo.runtime.device import driver_obstacle
+    from segzoo.inference.backends.onnxruntime.device import driver_obstacle
 
     if torch.version.cuda is None:
         return "the installed torch is built without CUDA"

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from segzoo.catalog import hub
 from segzoo.cli import console, files
 from segzoo.errors import UploadError
+from segzoo.weights import hub
 
 
 def push(
@@ -36,7 +36,7 @@ def push(
         raise UploadError(f"There is no file {onnx}. `segzoo export {model}` writes one.")
     with console.Steps() as step:
         step("loading torch")
-        from segzoo.sharing import push as send
+        from segzoo.models.push import push as send
 
         step(f"pushing {model} to {repo}")
         place = send(model, repo, private=private, onnx=onnx)

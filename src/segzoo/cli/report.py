@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from segzoo.cli.early import check_folder
+from segzoo.cli.validators import check_folder
 from segzoo.errors import OptionError
 
 EVALUATION = "evaluation.json"

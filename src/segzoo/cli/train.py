@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from segzoo.cli import console, early
-from segzoo.figures import percent
+from segzoo.cli import console, validators
+from segzoo.formatting import percent
 
 if TYPE_CHECKING:
-    from segzoo.training.listeners import Row
+    from segzoo.training.callbacks import Row
 
 
 def train(
@@ -64,8 +64,8 @@ def train(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from segzoo.training import recipes
     from segzoo.training.recipe import read_recipe
-    from segzoo.training.records import parse_override
     from segzoo.training.run_folder import check_free
+    from segzoo.training.schema import parse_override
 
     overrides = dict(parse_override(text) for text in set_ or ())
     if devices is not None:
@@ -73,12 +73,12 @@ def train(
     wanted = read_recipe(recipe if Path(recipe).suffix else recipes.path(recipe), overrides)
     if leave_out:
         wanted = wanted.leaving_out(*leave_out)
-    early.check_decoder(wanted.model.decoder)
-    early.check_data(wanted.data.root, wanted.data.name)
+    validators.check_decoder(wanted.model.decoder)
+    validators.check_data(wanted.data.root, wanted.data.name)
     check_free(output, resume)
     with console.Steps(lines=False) as step:
         step("loading torch")
-        from segzoo.training.loop import train as run
+        from segzoo.training.fit import train as run
     bar = RunBar()
     path = run(wanted, output, resume=resume, listeners=[bar])
     if bar.told:  # Only the first of several processes is.

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from segzoo.cli import console
-from segzoo.cli.plan import Job, key, refuse
+from segzoo.cli.output_plan import Job, key, refuse
 from segzoo.errors import ImageError, SegzooError
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from segzoo.cli.predictors import Predictor
-    from segzoo.runtime import Result
-    from segzoo.runtime.stream import Labels
-    from segzoo.video import Pixels
+    from segzoo.data.video import Pixels
+    from segzoo.inference import Result
+    from segzoo.inference.stream import Labels
 
     Step = tuple[Image.Image, Labels | None, bool]
     """A frame, its labels unless nobody needs them, and whether its mask was there before."""
@@ -46,7 +46,7 @@ class Clip:
 
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Images and folders, and videos, which are known by the endings of their names."""
-    from segzoo.video import VIDEO_SUFFIXES
+    from segzoo.data.video import VIDEO_SUFFIXES
 
     videos = [path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir()]
     return [path for path in paths if path not in videos], videos
@@ -65,7 +65,7 @@ def plan(videos: Sequence[Path], jobs: Sequence[Job], folder: Path, overlay: boo
         ImageError: nothing is at a path, two videos with one folder, an output on an input, a mask that exists.
         SegzooError: PyAV is not installed.
     """
-    from segzoo.video import require_av
+    from segzoo.data.video import require_av
 
     if videos:
         require_av()
@@ -95,9 +95,9 @@ def segment(predictor: "Predictor", clip: Clip, skip_existing: bool) -> bool:
     """
     import numpy as np
 
-    from segzoo import render
-    from segzoo.preprocess import read_image
-    from segzoo.video import frames, measure, written_video
+    from segzoo import visualize
+    from segzoo.data.images import read_image
+    from segzoo.data.video import frames, measure, written_video
 
     start = time.perf_counter()
     lost: list[ImageError] = []
@@ -114,11 +114,11 @@ def segment(predictor: "Predictor", clip: Clip, skip_existing: bool) -> bool:
             for number, (picture, labels, existed) in enumerate(steps, start=1):
                 if draw is not None:
                     assert labels is not None
-                    over = render.overlay(read_image(picture), labels, predictor.labels, legend=False)
+                    over = visualize.overlay(read_image(picture), labels, predictor.labels, legend=False)
                     draw(np.asarray(over))
                 if not existed:
                     assert labels is not None
-                    render.save_mask(clip.mask(number - 1), labels, predictor.labels)
+                    visualize.save_mask(clip.mask(number - 1), labels, predictor.labels)
                     written += 1
                 bar.advance()
     except KeyboardInterrupt:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segzoo.aside import written_aside
+from segzoo._io import written_aside
 from segzoo.training.extra import extra
 
 PANELS = (("loss", "loss"), ("mean_iu", "mean IU (%)"), ("accuracy", "pixel accuracy (%)"))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.errors import OptionError, unknown
-from segzoo.training.records import override, record_of
+from segzoo.training.schema import override, record_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class DataPart:
-    """What is trained on: the arguments of `segzoo.training.datasets.open_data`.
+    """What is trained on: the arguments of `segzoo.data.datasets.open_data`.
 
     Attributes:
         name: "folder" for your own, or a known data set.
@@ -76,7 +76,7 @@ class ValidationPart:
 
 @dataclass(frozen=True)
 class BordersPart:
-    """U-Net's weight map: the arguments of `segzoo.training.borders.BorderWeights`."""
+    """U-Net's weight map: the arguments of `segzoo.data.border_weights.BorderWeights`."""
 
     w0: float = 10.0
     sigma: float = 5.0
@@ -204,7 +204,7 @@ class Recipe:
 
     Attributes:
         note: what this recipe is for, in a sentence or two.
-        augmentation: steps, as `segzoo.training.augmentation.Augmentation` takes them.
+        augmentation: steps, as `segzoo.data.augment.Augmentation` takes them.
         validation: what is held out; None evaluates nothing.
     """
 
@@ -313,9 +313,9 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     """
     file = Path(path)
     if file.suffix == ".safetensors":
-        from segzoo.checkpoints import native  # imports torch, which a mistake in a .toml file need not wait for
+        from segzoo.weights import checkpoint  # imports torch, which a mistake in a .toml file need not wait for
 
-        record = native.read_record(file).get("info", {}).get("recipe")
+        record = checkpoint.read_record(file).get("info", {}).get("recipe")
         if not isinstance(record, dict):
             raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")
     elif not file.is_file():

@@ -1,0 +1,1 @@
+"""Images, masks and data sets: reading them, checking them, augmenting them."""

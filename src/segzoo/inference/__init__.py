@@ -1,0 +1,34 @@
+"""Exported models -> masks, without torch.
+
+    from segzoo.inference import Session
+    mask = Session("street.onnx", device="cuda").predict("street.jpg")
+
+Names are loaded on first use: a program that only wants the type of a result need not have onnxruntime.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segzoo.inference.backends.onnxruntime.diagnosis import Report, doctor
+    from segzoo.inference.session import Session
+    from segzoo.inference.stream import Result
+
+_HOMES = {
+    "Report": "segzoo.inference.backends.onnxruntime.diagnosis",
+    "Result": "segzoo.inference.stream",
+    "Session": "segzoo.inference.session",
+    "doctor": "segzoo.inference.backends.onnxruntime.diagnosis",
+}
+
+__all__ = ["Report", "Result", "Session", "doctor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'segzoo.inference' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,1 @@
+"""What refines a mask after the network."""

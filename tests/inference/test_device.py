@@ -1,0 +1,219 @@
+"""CUDA is had or refused with the reason; it never turns into the CPU unsaid.
+
+Machines without a GPU run these tests: what is missing there is simulated at the narrow seams of runtime/device.py.
+"""
+
+import importlib.metadata
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+from segzoo.errors import DeviceError, UnknownNameError
+from segzoo.inference import Session
+from segzoo.inference.backends.onnxruntime import device
+
+MakeFile = Callable[..., Path]
+BUILT_FOR_CUDA = device.CUDA in onnxruntime.get_available_providers()
+cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxruntime is the one for CPUs")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", ("auto", 0)),
+        ("cpu", ("cpu", 0)),
+        ("cuda", ("cuda", 0)),
+        ("cuda:0", ("cuda", 0)),
+        ("cuda:12", ("cuda", 12)),
+        ("tensorrt", ("tensorrt", 0)),
+        ("tensorrt:1", ("tensorrt", 1)),
+    ],
+)
+def test_device_names(text: str, expected: tuple[str, int]) -> None:
+    assert device.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gpu", "CUDA", "cuda:", "auto:0", "tensorrt:", "cuda:-1", "cuda:x", "cuda:1\n", "cpu:0", "", "cuda:1234", None, 0],
+)
+def test_other_device_names(text: Any, make_file: MakeFile) -> None:
+    with pytest.raises(UnknownNameError, match="A device is 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+        Session(make_file(), text)
+
+
+def test_a_near_device_name_is_offered() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'cuda'"):
+        device.parse("cudda")
+
+
+# What stands against CUDA, in the order it is looked at
+
+
+@pytest.mark.parametrize(
+    ("installed", "reason"),
+    [
+        ({"onnxruntime"}, "built without CUDA"),
+        ({"onnxruntime", "onnxruntime-gpu"}, "both onnxruntime and onnxruntime-gpu"),
+    ],
+)
+def test_a_build_for_cpus(
+    installed: set[str], reason: str, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name in installed:
+            return "1.0"
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CPU])
+    with pytest.raises(DeviceError, match=reason) as caught:
+        Session(make_file(), "cuda")
+    assert "onnxruntime-gpu[cuda,cudnn]" in str(caught.value)
+    assert "must not be installed together" in str(caught.value)
+
+
+@pytest.mark.skipif(not isinstance(device.read_driver(), device.Obstacle), reason="this machine has an NVIDIA driver")
+def test_this_machine_has_no_driver(make_file: MakeFile, machine: Any) -> None:
+    machine.cuda_in_build()
+    with pytest.raises(DeviceError, match=r"device='cuda:1' cannot be had, because .*driver"):
+        Session(make_file(), "cuda:1")
+
+
+@pytest.mark.parametrize(("system", "name"), [("Linux", "libcuda.so.1"), ("Windows", "nvcuda.dll")])
+def test_no_driver(system: str, name: str, make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.cuda_in_build()
+    monkeypatch.setattr("platform.system", lambda: system)
+    machine.without(name)
+    with pytest.raises(DeviceError, match=f"no NVIDIA driver is installed \\({name} cannot be loaded\\)"):
+        Session(make_file(), "cuda")
+
+
+def test_no_driver_for_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    assert device.driver_obstacle(0) == device.Obstacle("NVIDIA has no CUDA driver for Darwin", "Use device='cpu'.")
+
+
+class FakeDriver:
+    """The four calls of libcuda that are made."""
+
+    def __init__(self, init: int, gpus: int, version: int) -> None:
+        self.init, self.gpus, self.version = init, gpus, version
+
+    def cuInit(self, flags: int) -> int:
+        return self.init
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = self.gpus
+        return 0
+
+    def cuDriverGetVersion(self, version: Any) -> int:
+        version._obj.value = self.version
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("fake", "index", "visible", "reason"),
+    [
+        (FakeDriver(100, 0, 0), 0, None, "cuInit returned 100: no GPU is visible"),
+        (FakeDriver(803, 0, 0), 0, None, "different versions"),
+        (FakeDriver(12345, 0, 0), 0, None, "cuInit returned 12345: see CUresult"),
+        (FakeDriver(0, 0, 13000), 0, "", "shows no GPU (CUDA_VISIBLE_DEVICES is '')"),
+        (FakeDriver(0, 1, 13000), 1, None, "there is no cuda:1: the driver shows 1 GPU, cuda:0"),
+        (FakeDriver(0, 2, 13000), 7, "3,4", "2 GPUs, cuda:0 to cuda:1 (CUDA_VISIBLE_DEVICES is '3,4')"),
+        (FakeDriver(0, 1, 12080), 0, None, "serves CUDA up to 12.8, and onnxruntime is built for CUDA 13"),
+    ],
+)
+def test_what_the_driver_says(
+    fake: FakeDriver, index: int, visible: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(device, "load_library", lambda name: fake)
+    monkeypatch.setattr(device, "built_for", lambda: 13)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = device.driver_obstacle(index)
+    assert found is not None
+    assert reason in found.reason
+    assert found.remedy
+
+
+def test_a_driver_that_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(device, "load_library", lambda name: FakeDriver(0, 2, 13010))
+    monkeypatch.setattr(device, "built_for", lambda: 13)
+    assert device.read_driver() == device.Driver(2, (13, 1))
+    assert device.driver_obstacle(1) is None
+
+
+# The libraries
+
+
+@pytest.mark.parametrize(
+    ("system", "cuda", "expected"),
+    [
+        ("Linux", 13, "libcublasLt.so.13 libcublas.so.13 libcurand.so.10 libcudart.so.13 libcufft.so.12 libcudnn.so.9"),
+        ("Linux", 12, "libcublasLt.so.12 libcublas.so.12 libcurand.so.10 libcudart.so.12 libcufft.so.11 libcudnn.so.9"),
+        ("Windows", 13, "cublasLt64_13.dll cublas64_13.dll cudart64_13.dll cufft64_12.dll cudnn64_9.dll"),
+    ],
+)
+def test_libraries_of_the_provider(system: str, cuda: int, expected: str) -> None:
+    assert device.libraries(system, cuda) == tuple(expected.split())
+
+
+@cuda_build
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf reads what the provider needs")
+def test_the_list_agrees_with_the_provider_that_is_installed() -> None:
+    provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    lines = subprocess.run(["readelf", "-d", provider], capture_output=True, text=True, check=True).stdout.splitlines()
+    needed = {line.split("[")[1].rstrip("]") for line in lines if "(NEEDED)" in line}
+    of_nvidia = {name for name in needed if name.startswith("libcu")} - {"libcuda.so.1"}
+    assert of_nvidia
+    assert of_nvidia <= set(device.libraries("Linux", device.built_for()))
+
+
+@cuda_build
+def test_no_gpu_runs_nothing_and_says_so(make_file: MakeFile, machine: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """The one that matters: the real onnxruntime, told that a GPU is there, falls back to the CPU, and is caught."""
+    if not isinstance(device.read_driver(), device.Obstacle):
+        pytest.skip("this machine has an NVIDIA driver")
+    machine.driver()
+    with pytest.raises(DeviceError, match="device='cuda' cannot be had, because"):
+        Session(make_file(), "cuda")
+    # onnxruntime's red lines about it are gone, and its logger is itself again afterwards.
+    assert "onnxruntime:" not in capfd.readouterr().err
+    onnxruntime.InferenceSession(str(make_file()), providers=[device.CUDA, device.CPU])
+    assert "Failed to create CUDAExecutionProvider" in capfd.readouterr().err
+
+
+def test_missing_libraries_are_named(make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.cuda_in_build()
+    machine.driver()
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr(device, "built_for", lambda: 13)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libcurand.so.10:\n  no such file"))
+    machine.without("curand", "cudnn")
+    machine.fake_sessions([device.CPU])
+    with pytest.raises(DeviceError) as caught:
+        Session(make_file(), "cuda")
+    message = str(caught.value)
+    assert "libcurand.so.10 (cannot open shared object file); libcudnn.so.9 (cannot open" in message
+    assert "libcublas" not in message
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in message
+    assert "onnxruntime said while loading: Failed to load libcurand.so.10: no such file" in message
+
+
+def test_what_preloading_prints_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        print("Failed to load this")
+        raise RuntimeError("and that")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", fail)
+    assert device.preload() == "Failed to load this and that"
+    assert capsys.readouterr().out == ""

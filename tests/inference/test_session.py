@@ -1,0 +1,261 @@
+"""A Session gives the right class ids, in the right order, and refuses what it cannot take."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from segzoo.classes import LabelSet
+from segzoo.errors import CheckpointError, ImageError, SegzooError
+from segzoo.inference import Session
+from segzoo.weights.catalog import entries
+
+MakeFile = Callable[..., Path]
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_what_the_file_says(make_file: MakeFile) -> None:
+    session = Session(make_file(), device="cpu")
+    assert session.labels == LabelSet.generic(3)
+    assert session.channels == 3
+    assert session.record["encoder"] == "vgg16"
+    assert (session.device, session.provider) == ("cpu", "CPUExecutionProvider")
+    assert session.why == "It runs on cpu, because device='cpu' was asked for."
+    assert repr(session).endswith("model.onnx', 3 classes, on cpu)")
+
+
+def test_where_onnxruntime_runs_it(make_file: MakeFile) -> None:
+    session = Session(make_file(), "cpu")
+    assert set(session.placement) == {"CPUExecutionProvider"}
+    assert "ArgMax" in session.placement["CPUExecutionProvider"]
+
+
+def test_one_image_gives_its_class_ids(make_file: MakeFile, tmp_path: Path) -> None:
+    session = Session(make_file(), "cpu")
+    pixels = np.zeros((2, 3, 3), np.uint8)
+    pixels[0, :, 1] = pixels[1, 2, 2] = 200
+    expected = [[1, 1, 1], [0, 0, 2]]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for image in (pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")):
+        labels = session.predict(image)
+        assert labels.dtype == np.uint8
+        assert labels.tolist() == expected
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_keeps_its_order(kind: type, make_file: MakeFile) -> None:
+    sizes = [(4, 5), (5, 4), (4, 5), (7, 1), (5, 4)] + 20 * [(4, 5)]
+    images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
+    results = Session(make_file(), "cpu").predict(kind(images))
+    assert isinstance(results, list)
+    assert len(results) == len(images)
+    for image, labels in zip(images, results, strict=True):
+        assert np.array_equal(labels, image.argmax(2))
+
+
+def test_no_images_give_no_masks(make_file: MakeFile) -> None:
+    assert Session(make_file(), "cpu").predict([]) == []
+
+
+@pytest.mark.parametrize(("batch", "expected"), [("batch", [8, 8, 1, 3]), (1, 20 * [1])])
+def test_equal_sizes_are_run_together(
+    batch: int | str, expected: list[int], make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    run = onnxruntime.InferenceSession.run
+
+    def spy(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
+        seen.append(len(feed["image"]))
+        return run(self, names, feed)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
+    Session(make_file(batch=batch), "cpu").predict(17 * [random_image(4, 5)] + 3 * [random_image(5, 4)])
+    assert seen == expected
+
+
+def test_more_than_256_classes_are_int32(make_file: MakeFile) -> None:
+    session = Session(make_file(classes=300), "cpu")
+    assert len(session.labels) == 300
+    assert session.predict(random_image(2, 2)).dtype == np.int32
+
+
+def test_a_bad_image_in_a_list_is_named(make_file: MakeFile, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"gone\.png"):
+        Session(make_file(), "cpu").predict([random_image(2, 2), tmp_path / "gone.png"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (random_image(4, 5), r"uint8 \(N, H, W, 3\); got uint8 \(4, 5, 3\)"),
+        (random_image(4, 5)[None] / 255, r"got float64 \(1, 4, 5, 3\)"),
+        (np.zeros((1, 3, 4, 5), np.uint8), r"got uint8 \(1, 3, 4, 5\)"),
+        (np.zeros((0, 4, 5, 3), np.uint8), r"got uint8 \(0, 4, 5, 3\)"),
+        ([[1]], "got list"),
+    ],
+)
+def test_other_batches_are_refused(batch: Any, message: str, make_file: MakeFile) -> None:
+    with pytest.raises(ImageError, match=message):
+        Session(make_file(), "cpu").run(batch)
+
+
+def test_run_takes_a_batch(make_file: MakeFile) -> None:
+    batch = np.stack([random_image(4, 5, seed) for seed in range(9)])
+    assert np.array_equal(Session(make_file(), "cpu", threads=1).run(batch), batch.argmax(3))
+
+
+def test_a_fixed_size_is_told(make_file: MakeFile) -> None:
+    session = Session(make_file(size=(4, 5)), "cpu")
+    assert session.predict(random_image(4, 5)).shape == (4, 5)
+    with pytest.raises(ImageError, match=r"exported for batches of .*4, 5, 3.*got \(1, 6, 5, 3\)"):
+        session.predict(random_image(6, 5))
+
+
+# io="tensor"
+
+
+def test_tensor_files_give_logits(make_file: MakeFile) -> None:
+    session = Session(make_file("tensor"), "cpu")
+    batch = np.linspace(-1, 1, 2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
+    assert np.array_equal(session.run_tensor(batch), 2 * batch)
+    with pytest.raises(ImageError, match=r"float32 \(N, 3, H, W\); got float32 \(2, 4, 5, 3\)"):
+        session.run_tensor(batch.transpose(0, 2, 3, 1))
+
+
+def test_each_kind_of_file_has_its_verbs(make_file: MakeFile) -> None:
+    tensor = Session(make_file("tensor"), "cpu")
+    for call in (lambda: tensor.predict(random_image(4, 5)), lambda: tensor.run(random_image(4, 5)[None])):
+        with pytest.raises(SegzooError, match="gives logits: use run_tensor, or export the model with io='image'"):
+            call()
+    with pytest.raises(SegzooError, match="use predict or run, or export the model with io='tensor'"):
+        Session(make_file(), "cpu").run_tensor(np.zeros((1, 3, 4, 5), np.float32))
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.onnx", None, "There is no file"),
+        ("empty.onnx", b"", "is empty"),
+        ("notes.onnx", b"Dear diary, " * 9, "cannot be loaded as ONNX.*truncated"),
+        (
+            "weights.safetensors",
+            b"\x08\0\0\0\0\0\0\0{}      ",
+            "holds weights, and a Session runs .onnx files. `segzoo export ",
+        ),
+        ("weights.pth", b"PK\x03\x04 and so on", "looks like a torch checkpoint"),
+    ],
+)
+def test_other_files_are_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        Session(tmp_path / name, "cpu")
+    assert name in str(caught.value)
+
+
+def test_a_key_of_the_catalog_is_refused_with_the_command_that_exports_it() -> None:
+    key = next(iter(entries()))
+    with pytest.raises(CheckpointError, match=f"'{key}' is a key of the catalog.*`segzoo export {key}` makes one"):
+        Session(key)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder"):
+        Session(tmp_path)
+
+
+def test_a_truncated_file_is_refused(make_file: MakeFile) -> None:
+    path = make_file()
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=r"model\.onnx"):
+        Session(path, "cpu")
+
+
+def test_a_file_of_others_is_refused(make_file: MakeFile) -> None:
+    with pytest.raises(CheckpointError, match=r"without segzoo's record.*Export the model with segzoo.export"):
+        Session(make_file(bare=True), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": None}, "lacks labels"),
+        ({"io": None, "in_channels": None}, "lacks in_channels, io"),
+        ({"labels": {"names": ["a"]}}, "damaged: A label set record needs a list under 'colours'"),
+        ({"num_classes": 4}, "4 classes and 3 names"),
+        ({"in_channels": 4}, "in_channels is 4, and its input is"),
+        ({"io": "video"}, "io is 'video', neither"),
+        ({"io": "tensor"}, r"io is 'tensor', and its input is tensor\(uint8\)"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(change: dict[str, Any], message: str, make_file: MakeFile) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        Session(make_file(change=change), "cpu")
+
+
+def test_a_damaged_record_is_refused(make_file: MakeFile) -> None:
+    path = make_file()
+    path.write_bytes(path.read_bytes().replace(b'"vgg16"', b'"vgg16.'))
+    with pytest.raises(CheckpointError, match=r"record in .* is damaged"):
+        Session(path, "cpu")
+
+
+def test_a_failing_run_says_on_what(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(make_file(), "cpu")
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("Failed to allocate memory.")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    with pytest.raises(SegzooError, match=r"batch of \(1, 4, 5, 3\) on cpu: Failed to allocate memory"):
+        session.predict(random_image(4, 5))
+
+
+@pytest.mark.parametrize("threads", [0, -2])
+def test_threads_are_one_or_more(threads: int, make_file: MakeFile) -> None:
+    with pytest.raises(SegzooError, match=f"threads must be 1 or more, got {threads}"):
+        Session(make_file(), "cpu", threads=threads)
+
+
+def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
+    """Eight of them, each with sizes of its own, by each way to predict; what is right was computed by one."""
+    session = Session(make_network(), "cpu", threads=1)
+    images = {seed: [scene(8 + 3 * seed, 9 + step, seed) for step in range(4)] for seed in range(8)}
+    right = {seed: [(session.predict(one), session.predict(one, tile=12)) for one in images[seed]] for seed in images}
+    wrong: list[tuple[int, int]] = []
+    together = threading.Barrier(8)
+
+    def work(seed: int) -> None:
+        together.wait()
+        for step in range(12):
+            image, (whole, tiled) = images[seed][step % 4], right[seed][step % 4]
+            same = [np.array_equal(session.predict(image), whole), np.array_equal(session.predict([image])[0], whole)]
+            same.append(np.array_equal(session.predict(image, tile=12), tiled))
+            same += [np.array_equal(result.labels, whole) for result in session.stream([image])]
+            if not all(same):
+                wrong.append((seed, step))
+
+    workers = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+def test_cuda_graphs_are_not_left_out_in_silence(make_file: MakeFile) -> None:
+    if Session(make_file(), "auto").device != "cpu":
+        pytest.skip("a GPU is here")
+    with pytest.raises(SegzooError, match="cuda_graph=True needs CUDA"):
+        Session(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)

@@ -1,0 +1,195 @@
+"""A stream gives every image's result, in order, reads little ahead, and leaves no thread behind."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from segzoo.errors import ImageError, SegzooError
+from segzoo.inference import Session
+
+MakeFile = Callable[..., Path]
+
+
+def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def ours() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("segzoo-")]
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+@pytest.mark.parametrize("kind", [list, iter])
+def test_order_is_kept_and_sizes_are_batched(
+    batch: int | None, kind: Any, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[int, ...]] = []
+    run = onnxruntime.InferenceSession.run
+
+    def spy(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
+        runs.append(feed["image"].shape)
+        return run(self, names, feed)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
+    images = [random_image(4 + seed % 2, 5, seed) for seed in range(50)]
+    results = list(Session(make_file(), "cpu").stream(kind(images), batch=batch))
+    assert len(results) == 50
+    for image, result in zip(images, results, strict=True):
+        assert result.source is image
+        assert result.error is None
+        assert np.array_equal(result.labels, image.argmax(2))
+    assert max(shape[0] for shape in runs) == (batch or 8)
+    assert len(runs) < 50 or batch == 1
+    assert ours() == []
+
+
+def test_little_is_read_ahead(make_file: MakeFile) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield random_image(4, 5, taken)
+
+    results = Session(make_file(), "cpu").stream(endless(), batch=2)
+    assert taken == 0
+    for given in range(1, 30):
+        next(results)
+        assert taken <= given + 6
+    results.close()  # type: ignore[attr-defined]
+    assert ours() == []
+
+
+def test_a_bad_image_is_reported_and_the_rest_goes_on(make_file: MakeFile, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG and so on")
+    images: list[Any] = [
+        random_image(4, 5),
+        tmp_path / "broken.png",
+        random_image(5, 4),
+        7,
+        random_image(4, 5),
+        "gone.png",
+    ]
+    results = list(Session(make_file(), "cpu").stream(images))
+    assert [result.error is None for result in results] == [True, False, True, False, True, False]
+    assert [result.labels is not None for result in results] == [True, False, True, False, True, False]
+    assert results[1].source == tmp_path / "broken.png"
+    assert "broken.png" in str(results[1].error)
+    assert isinstance(results[3].error, ImageError)
+
+
+def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image that is too large for the memory, in a batch: the others are run without it."""
+    run = onnxruntime.InferenceSession.run
+
+    def fail(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
+        if (feed["image"] == 255).all((1, 2, 3)).any():
+            raise RuntimeError("Failed to allocate memory.")
+        return run(self, names, feed)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    images = [random_image(4, 5, seed) for seed in range(5)]
+    images[2] = np.full((4, 5, 3), 255, np.uint8)
+    results = list(Session(make_file(), "cpu").stream(images))
+    assert [result.error is None for result in results] == [True, True, False, True, True]
+    assert "Failed to allocate memory" in str(results[2].error)
+
+
+def test_a_decoder_may_raise_anything(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(image: Any, channels: int) -> Any:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("segzoo.inference.session.read_image", fail)
+    (result,) = Session(make_file(), "cpu").stream([random_image(4, 5)])
+    assert str(result.error) == "The image cannot be read: MemoryError: no more."
+
+
+def test_what_the_iterator_raises_is_raised(make_file: MakeFile) -> None:
+    def broken() -> Iterator[np.ndarray]:
+        yield random_image(4, 5)
+        raise ValueError("the camera is gone")
+
+    with pytest.raises(ValueError, match="the camera is gone"):
+        list(Session(make_file(), "cpu").stream(broken()))
+    assert ours() == []
+
+
+def test_reading_and_running_overlap(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sleep, as a disk and a GPU do: in turn 12 images would take 0.05 s for each of three parts."""
+    run = onnxruntime.InferenceSession.run
+
+    def slow_run(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
+        time.sleep(0.05)
+        return run(self, names, feed)
+
+    def slow_read(image: Any, channels: int) -> Any:
+        time.sleep(0.05)
+        return image
+
+    session = Session(make_file(), "cpu", threads=1)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", slow_run)
+    monkeypatch.setattr("segzoo.inference.session.read_image", slow_read)
+    start = time.perf_counter()
+    for _ in session.stream([random_image(4, 5, seed) for seed in range(12)], batch=1):
+        time.sleep(0.05)  # what the caller does with it
+    assert time.perf_counter() - start < 0.75 * 12 * 3 * 0.05
+
+
+def test_a_folder(make_file: MakeFile, tmp_path: Path) -> None:
+    folder = tmp_path / "photographs"
+    (folder / "below").mkdir(parents=True)
+    for name in ("b.png", "a.png", "below/c.png"):
+        Image.fromarray(random_image(4, 5, ord(name[-5]))).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    session = Session(make_file(), "cpu")
+    for given in (folder, str(folder)):
+        results = list(session.stream(given))
+        assert [result.source.name for result in results] == ["a.png", "b.png", "c.png"]
+        for result in results:
+            expected = random_image(4, 5, ord(result.source.stem)).argmax(2)
+            assert np.array_equal(result.labels, expected)
+    assert len(list(session.stream(folder / "a.png"))) == 1
+    with pytest.raises(ImageError, match="There is no file or folder"):
+        session.stream(tmp_path / "gone")
+
+
+def test_streams_of_tiles(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
+    session = Session(make_network(), "cpu", threads=1)
+    images = [scene(40, 50, 1), scene(20, 70, 2)]
+    for image, result in zip(images, session.stream(images, tile=32, tta="flip"), strict=True):
+        assert np.array_equal(result.labels, session.predict(image, tile=32, tta="flip"))
+
+
+@pytest.mark.parametrize(
+    ("images", "options", "message"),
+    [
+        (random_image(4, 5), {}, "got one ndarray"),
+        (Image.new("RGB", (4, 5)), {}, "got one Image"),
+        (7, {}, "got one int"),
+        ([], {"batch": 0}, "batch must be 1 or more"),
+        ([], {"tile": 32}, "has no output 'logits'"),
+        ([], {"overlap": 8}, "overlap is of tiles"),
+    ],
+)
+def test_what_cannot_be_streamed_is_told_at_once(
+    images: Any, options: dict[str, Any], message: str, make_file: MakeFile
+) -> None:
+    with pytest.raises(SegzooError, match=message):
+        Session(make_file(), "cpu").stream(images, **options)
+
+
+def test_a_fixed_batch_is_filled_up(make_file: MakeFile) -> None:
+    images = [random_image(4, 5, seed) for seed in range(5)]
+    session = Session(make_file(size=(4, 5), batch=3), "cpu")
+    for results in (session.predict(images), [result.labels for result in session.stream(images)]):
+        for image, labels in zip(images, results, strict=True):
+            assert np.array_equal(labels, image.argmax(2))
+    assert np.array_equal(session.predict(images[0]), images[0].argmax(2))

@@ -1,0 +1,317 @@
+"""push and hf://, against a stand-in of the hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hub_stand_in
+import huggingface_hub
+import numpy as np
+import onnx
+import pytest
+import torch
+from hub_stand_in import Hub, Repository
+from huggingface_hub import ModelCard
+from typer.testing import CliRunner
+
+import segzoo
+from segzoo import spec
+from segzoo.cli import app
+from segzoo.errors import CheckpointError, DownloadError, OptionError, SegzooError, UploadError
+from segzoo.models.create import record, weights_sha256
+from segzoo.weights import cache
+
+# huggingface_hub's own way of sending a large file, where the hub takes it by HTTP.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    with hub_stand_in.serving() as running:
+        monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", hub_stand_in.TOKEN)
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        # What HF_ENDPOINT and the like are read into when huggingface_hub is imported.
+        constants = huggingface_hub.constants
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        yield running
+
+
+def small(classes: int = 3) -> segzoo.models.base.SegmentationModel:
+    model = segzoo.create("unet", encoder="test_resnet", num_classes=classes)
+    return model.with_info(licence="MIT", metrics={"mean_iou": 0.5}, data="nothing").eval()
+
+
+def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in one.state_dict().items())
+
+
+def graph(path: Path, model: segzoo.models.base.SegmentationModel, **changes: object) -> Path:
+    """An .onnx file with the record of an export; the graph itself takes the largest channel."""
+    helper = onnx.helper
+    image = helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, ["batch", "height", "width", 3])
+    labels = helper.make_tensor_value_info("labels", onnx.TensorProto.UINT8, ["batch", "height", "width"])
+    nodes = [
+        helper.make_node("ArgMax", ["image"], ["most"], axis=3, keepdims=0),
+        helper.make_node("Cast", ["most"], ["labels"], to=onnx.TensorProto.UINT8),
+    ]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", [image], [labels]), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+    )
+    facts = record(model) | {"io": "image", "weights_sha256": weights_sha256(model)} | changes
+    helper.set_model_props(proto, spec.encode(facts))
+    onnx.save(proto, path)
+    return path
+
+
+# There and back
+
+
+def test_what_is_pushed_is_loaded(hub: Hub) -> None:
+    model = small()
+    place = segzoo.push(model, "jane/street")
+    (oid,) = hub.repositories["jane/street"].commits
+    assert place == f"hf://jane/street@{oid}"
+    assert set(hub.repositories["jane/street"].files) == {"model.safetensors", "README.md"}
+    for source in ("hf://jane/street", place, "hf://jane/street@main/model.safetensors"):
+        again = segzoo.load(source)
+        assert same(model, again) and record(again) == record(model) and not again.training
+
+
+def test_a_revision_is_that_revision(hub: Hub) -> None:
+    first, second = small(), small()
+    place = segzoo.push(first, "jane/street")
+    assert segzoo.push(second, "jane/street") != place
+    assert same(segzoo.load(place), first) and same(segzoo.load("hf://jane/street"), second)
+
+
+def test_a_file_is_pushed_and_a_folder_with_its_own_card(hub: Hub, tmp_path: Path) -> None:
+    model = small()
+    segzoo.push(segzoo.save(model, tmp_path / "m"), "jane/file")
+    assert same(segzoo.load("hf://jane/file"), model)
+    segzoo.save(model, f"{tmp_path}/folder/")
+    (tmp_path / "folder" / "README.md").write_text("---\nlicense: mit\n---\nMine.\n")
+    segzoo.push(tmp_path / "folder", "jane/folder")
+    assert hub.repositories["jane/folder"].files["README.md"] == b"---\nlicense: mit\n---\nMine.\n"
+
+
+def test_another_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:
+    content = segzoo.save(small(), tmp_path / "m").read_bytes()
+    hub.repositories["jane/many"] = Repository()
+    hub.repositories["jane/many"].commit({"sub/five.safetensors": content})
+    assert segzoo.load("hf://jane/many/sub/five.safetensors").config.num_classes == 3
+    with pytest.raises(DownloadError, match=r"has no file 'model\.safetensors'.*hf://owner/repo/FILE"):
+        segzoo.load("hf://jane/many")
+
+
+def test_a_private_repository(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    segzoo.push(small(), "jane/secret", private=True)
+    assert hub.repositories["jane/secret"].private
+    segzoo.push(small(), "jane/secret", private=True)
+    segzoo.load("hf://jane/secret")
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setenv("SEGZOO_CACHE", str(cache.folder().with_name("another")))
+    with pytest.raises(DownloadError, match=r"no repository 'jane/secret', or it is private: `hf auth login`"):
+        segzoo.load("hf://jane/secret")
+
+
+def test_what_was_to_be_private_is_not_pushed_to_a_public_place(hub: Hub) -> None:
+    hub.repositories["jane/open"] = Repository()
+    with pytest.raises(UploadError, match="jane/open is public already"):
+        segzoo.push(small(), "jane/open", private=True)
+    assert hub.repositories["jane/open"].commits == {}
+
+
+# The card
+
+
+def test_the_card_is_one_that_the_hub_takes(hub: Hub, tmp_path: Path) -> None:
+    model = small()
+    segzoo.push(model, "jane/street", onnx=graph(tmp_path / "g.onnx", model))
+    card = ModelCard(hub.repositories["jane/street"].files["README.md"].decode())
+    assert card.data.to_dict() == {
+        "library_name": "segzoo",
+        "pipeline_tag": "image-segmentation",
+        "license": "mit",
+        "tags": ["segzoo", "semantic-segmentation", "unet", "test_resnet", "onnx"],
+    }
+    for said in ('segzoo.load("hf://jane/street")', "| mean IU | 50.00 % |", "| 1 | class 1 |", "MIT", "model.onnx"):
+        assert said in card.text
+    assert "/tmp" not in card.text and str(tmp_path) not in card.text
+
+
+def test_what_the_card_tells_to_type_runs(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "street.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    model = small()
+    segzoo.push(model, "jane/street", onnx=graph(tmp_path / "g.onnx", model))
+    text = hub.repositories["jane/street"].files["README.md"].decode()
+    blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block.replace("street.jpg", "street.png").replace('device="auto"', 'device="cpu"'), names)
+    assert names["mask"].shape == (20, 30) and names["labels"].shape == (1, 20, 30)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "repo",
+    ["street", "jane/../street", "jane/street/more", "/street", "jane/", "../jane/street", "jane/a--b", "a b/c"],
+)
+def test_names_of_repositories_that_cannot_be(hub: Hub, repo: str) -> None:
+    with pytest.raises(OptionError, match="is no repository of the hub"):
+        segzoo.push(small(), repo)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "hf://jane",
+        "hf://",
+        "hf:///street",
+        "hf://jane/street/../../../etc/passwd",
+        "hf://jane/street/..",
+        "hf://jane/street//etc/passwd",
+        "hf://jane/street/a\\..\\b",
+        "hf://jane/street/C:/a",
+        "hf://jane/street/",
+        "hf://jane/street@/model.safetensors",
+        "hf://jane/street@..%2F..%2Fetc/model.safetensors",
+        "hf://jane/street@a@b",
+        "hf://../street",
+        "hf://jane/..",
+        "hf://jane/street\n",
+    ],
+)
+def test_places_that_cannot_be(hub: Hub, source: str) -> None:
+    with pytest.raises(OptionError, match=r"not of the form|leaves its repository|no repository of the hub"):
+        segzoo.load(source)
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda hub: hub.repositories.clear(), "no repository 'jane/street', or it is private"),
+        (lambda hub: setattr(hub.repositories["jane/street"], "gated", True), "gives it to those who ask"),
+        (lambda hub: setattr(hub, "trouble", "another file"), "not the one that the hub names"),
+    ],
+)
+def test_what_cannot_be_fetched(hub: Hub, spoil, said: str) -> None:
+    segzoo.push(small(), "jane/street")
+    spoil(hub)
+    with pytest.raises(DownloadError, match=said):
+        segzoo.load("hf://jane/street")
+    assert not list(cache.folder().rglob("*.safetensors"))
+
+
+def test_a_revision_that_is_not_there(hub: Hub) -> None:
+    segzoo.push(small(), "jane/street")
+    with pytest.raises(DownloadError, match="no branch, tag or commit 'v2'"):
+        segzoo.load("hf://jane/street@v2")
+
+
+def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small()
+    segzoo.push(model, "jane/street")
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    with pytest.raises(DownloadError, match="not in the cache and SEGZOO_OFFLINE=1"):
+        segzoo.load("hf://jane/street")
+    with pytest.raises(UploadError, match="SEGZOO_OFFLINE=1 forbids"):
+        segzoo.push(model, "jane/other")
+    monkeypatch.delenv("SEGZOO_OFFLINE")
+    segzoo.load("hf://jane/street")
+    hub.shutdown()
+    hub.server_close()
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    assert same(segzoo.load("hf://jane/street"), model)
+
+
+def test_a_spoilt_cache_is_noticed(hub: Hub) -> None:
+    segzoo.push(small(), "jane/street")
+    segzoo.load("hf://jane/street")
+    (kept,) = cache.folder().rglob("model.safetensors")
+    blob = kept.resolve()
+    blob.write_bytes(blob.read_bytes()[:-1] + b"x")
+    with pytest.raises(DownloadError, match="Load it again"):
+        segzoo.load("hf://jane/street")
+    segzoo.load("hf://jane/street")
+
+
+def test_the_sha256_of_a_file_of_the_hub_can_be_asked_for(hub: Hub) -> None:
+    segzoo.push(small(), "jane/street")
+    with pytest.raises(CheckpointError, match="has not the sha256"):
+        segzoo.load("hf://jane/street", sha256="0" * 64)
+
+
+def test_nobody_in_particular_may_not_push(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
+    with pytest.raises(UploadError, match=r"does not let you write to jane/street\. `hf auth login`"):
+        segzoo.push(small(), "jane/street")
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize(("trouble", "said"), [("forbids", "does not let you write"), ("breaks", "cannot be made")])
+def test_a_push_that_fails_leaves_no_commit(hub: Hub, trouble: str, said: str) -> None:
+    hub.trouble = trouble
+    with pytest.raises(UploadError, match=said):
+        segzoo.push(small(), "jane/street")
+    assert all(not kept.commits for kept in hub.repositories.values())
+
+
+def test_an_onnx_file_of_other_weights_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(UploadError, match="exported from other weights"):
+        segzoo.push(small(), "jane/street", onnx=graph(tmp_path / "g.onnx", small()))
+    (tmp_path / "no.onnx").write_bytes(b"not at all")
+    with pytest.raises(UploadError, match="not a whole"):
+        segzoo.push(small(), "jane/street", onnx=tmp_path / "no.onnx")
+    with pytest.raises(UploadError, match="not a whole"):
+        segzoo.push(small(), "jane/street", onnx=tmp_path / "absent.onnx")
+    bare = onnx.load(graph(tmp_path / "g.onnx", small()))
+    del bare.metadata_props[:]
+    onnx.save(bare, tmp_path / "g.onnx")
+    with pytest.raises(UploadError, match="not written by"):
+        segzoo.push(small(), "jane/street", onnx=tmp_path / "g.onnx")
+    assert hub.asked == []
+
+
+def test_a_file_that_is_no_model_is_not_pushed(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"no")
+    with pytest.raises(SegzooError, match="not a whole"):
+        segzoo.push(tmp_path / "a.safetensors", "jane/street")
+    assert hub.asked == []
+
+
+# The command
+
+
+def test_the_command_pushes(hub: Hub, tmp_path: Path) -> None:
+    model = small()
+    path = segzoo.save(model, tmp_path / "m")
+    words = ["push", str(path), "jane/street", "--private", "--onnx", str(graph(tmp_path / "g.onnx", model))]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.stderr
+    kept = hub.repositories["jane/street"]
+    (oid,) = kept.commits
+    assert kept.private and set(kept.files) == {"model.safetensors", "README.md", "model.onnx"}
+    assert done.stdout == f"hf://jane/street@{oid}\n"
+
+
+def test_the_command_fails_in_one_line(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_of_somebody_else")
+    done = CliRunner().invoke(app, ["push", str(segzoo.save(small(), tmp_path / "m")), "jane/street"])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("Error: The hub does not let you write to jane/street")

@@ -1,0 +1,62 @@
+"""Names that are known without torch are those of the classes."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from segzoo import _registry
+from segzoo.cli import types
+from segzoo.data.datasets import READERS
+from segzoo.errors import OptionError, UnknownNameError
+from segzoo.models.convert import SOURCES
+from segzoo.models.create import create
+from segzoo.models.decoders import DECODERS
+from segzoo.models.layers.upsampling import WAYS
+from segzoo.models.papers import PAPERS
+
+
+def test_decoders_and_their_encoders() -> None:
+    assert {name: kind.encoder for name, kind in DECODERS.items()} == _registry.DECODERS
+    assert list(_registry.DECODERS) == list(DECODERS)
+
+
+def test_papers_ways_up_sources_and_data_sets() -> None:
+    assert tuple(PAPERS) == _registry.PAPERS
+    assert _registry.UPSAMPLES == WAYS
+    assert tuple(SOURCES) == _registry.SOURCES
+    assert types.DATA_SETS.split("|") == list(READERS)
+
+
+def test_create_and_the_commands_say_the_same() -> None:
+    with pytest.raises(UnknownNameError) as raised:
+        create("unte")
+    assert str(raised.value) == str(_registry.unknown_decoder("unte"))
+    assert "Did you mean 'unet'" in str(raised.value)
+
+
+def test_options_of_predict() -> None:
+    taken = {
+        (parameter.name, name)
+        for name, kind in PAPERS.items()
+        for parameter in inspect.signature(kind.predict).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    assert taken == {(option, name) for option, have in _registry.PREDICT_OPTIONS.items() for name in have}
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "said"),
+    [
+        ("unet", {"samples": 40}, "takes no samples=. paper/bayesian_segnet and paper/bayesian_segnet_basic take it."),
+        ("unet", {"tile": 572}, r"paper/unet and paper/unet_caffe take it\. For any network, segzoo\.export"),
+        ("unet", {"tta": "flip"}, r"Session\('model.onnx'\).predict\(image, tta=...\)"),
+        ("unet", {"colour": 1}, "predict of 'unet' takes no colour=."),
+        ("paper/unet", {"samples": 40}, "predict of 'paper/unet' takes no samples="),
+        ("paper/bayesian_segnet_basic", {"tile": 572}, "takes no tile=. paper/unet and"),
+    ],
+)
+def test_an_option_that_predict_has_not_says_who_has_it(network: str, options: dict[str, object], said: str) -> None:
+    model = create(network, **({} if "/" in network else {"encoder": "test_resnet"}))
+    with pytest.raises(OptionError, match=said):
+        model.predict(np.zeros((9, 9, 3), np.uint8), **options)
