@@ -1,7 +1,7 @@
-"""Every task of the project: `nox -l` lists them, `nox -s NAME` runs one; what follows `--` is handed on.
+"""The project's tasks: `nox -l` lists them, `nox -s NAME` runs one, and arguments after `--` are passed on.
 
-`python -m pip install "nox[uv]"` is all the set-up there is: each session makes its own environment with uv, keeps it
-for the next time, and takes the package from a wheel built of this tree, so that what is tested is what is shipped.
+`python -m pip install "nox[uv]"` is the whole set-up. Each session creates its own environment with uv and keeps it.
+The package is installed from a wheel built from this tree, so what is tested is what is shipped.
 """
 
 import re
@@ -22,37 +22,59 @@ PACKAGE = "segmentation-zoo"
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 
+PYTEST = ("pytest", "-n", "2", "--dist", "worksteal")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+TWO_THREADS = {"OMP_NUM_THREADS": "2"}
+TRAINING = TWO_THREADS | {"OMP_WAIT_POLICY": "PASSIVE"}
+COMPILE = {"UV_COMPILE_BYTECODE": "1"}  # as pip does; without, every process may compile torch anew
+DOCS = {"NO_MKDOCS_2_WARNING": "1"}  # the theme advertises its successor at every start
+
 
 def install(session: nox.Session, *groups: str, package: bool = True, options: tuple[str, ...] = ()) -> None:
-    """Installs dependency groups of pyproject.toml, and the package as it stands now.
+    """Installs dependency groups of pyproject.toml, and the package as it is now.
 
-    Not silent: on a first run torch is a download of gigabytes, and uv shows how far it is.
+    uv's output is shown, because on a first run torch is a download of several gigabytes.
     """
     args = [word for group in groups for word in ("--group", group)]
     if package:
-        # With what training needs: all but the wheel's own check runs it.
+        # With the extra for training, which all sessions but the wheel's own check use.
         args += ["--reinstall-package", PACKAGE, ".[train]"]
-    session.install(*args, *options, silent=False)
+    session.install(*args, *options, silent=False, env=COMPILE)
 
 
 def run_tests(session: nox.Session, *options: str) -> None:
     """Installs the package and runs pytest on it, in two processes of one thread each."""
     install(session, "test", options=options)
-    session.run("pytest", "-n", "2", "--dist", "worksteal", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run(*PYTEST, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """The two-minute loop: lint, the pages, and every test that needs no export, no process and no large encoder."""
+    install(session, "test", "lint", "docs")
+    run_lint(session)
+    session.run(*PYTEST, "--quick", *session.posargs, env=ONE_THREAD)
+    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", session.create_tmp(), env=DOCS)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Format, lint and the import contracts; changes nothing (see `format`)."""
+    """Checks format, lint rules, retired words and import contracts. Changes nothing; `format` does."""
     install(session, "lint", package=False)
+    run_lint(session)
+
+
+def run_lint(session: nox.Session) -> None:
+    """All static checks but the types."""
     session.run("ruff", "format", "--check")
     session.run("ruff", "check")
+    session.run("python", "tools/retired_words.py")
     session.run("lint-imports", env={"PYTHONPATH": "src"})
 
 
 @nox.session
 def format(session: nox.Session) -> None:
-    """Formats the code, and mends what ruff can mend by itself."""
+    """Formats the code and applies ruff's automatic fixes."""
     install(session, "lint", package=False)
     session.run("ruff", "check", "--fix")
     session.run("ruff", "format")
@@ -60,28 +82,27 @@ def format(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Type-checks src with mypy, strictly."""
+    """Type-checks src with mypy in strict mode."""
     install(session, "types")
     session.run("mypy", *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests, on the Python that runs nox: `nox -s tests -- tests/test_docs.py -k index`."""
+    """All tests but `matrix`, on the Python that runs nox: `nox -s tests -- tests/test_docs.py -k index`."""
     run_tests(session)
 
 
 @nox.session
 def matrix(session: nox.Session) -> None:
-    """Exports, proves and places every decoder on one encoder of each kind."""
+    """Exports and verifies every decoder on an encoder of each kind, and every paper's network at full width."""
     install(session, "test")
-    run = ("pytest", "-n", "2", "--dist", "worksteal", "-m", "matrix", "--durations", "5")
-    session.run(*run, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run(*PYTEST, "-m", "matrix", "--durations", "5", *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(name="tests-all", python=PYTHONS)
 def tests_all(session: nox.Session) -> None:
-    """The tests on every supported Python that can be found."""
+    """The tests on every supported Python that is installed."""
     run_tests(session)
 
 
@@ -98,7 +119,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def newest(session: nox.Session) -> None:
-    """The tests with the newest version of everything, whatever an earlier run has installed."""
+    """The tests with the newest version of every dependency, whatever an earlier run installed."""
     run_tests(session, "--upgrade")
 
 
@@ -111,7 +132,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Makes the sdist and the wheel in dist/, checks them, and uses the wheel in an empty environment."""
+    """Builds sdist and wheel into dist/, checks them, and uses the wheel in an empty environment."""
     install(session, "build", package=False)
     dist = Path("dist")
     shutil.rmtree(dist, ignore_errors=True)
@@ -132,67 +153,65 @@ def build(session: nox.Session) -> None:
 
 
 def check_contents(session: nox.Session, wheel: Path) -> None:
-    """Stops the session unless the wheel holds every file of the package, and nothing else."""
+    """Fails the session unless the wheel holds exactly the files of the package."""
     with zipfile.ZipFile(wheel) as archive:
-        found = {name for name in archive.namelist() if ".dist-info/" not in name}
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     wanted = {
         str(path.relative_to("src").as_posix())
         for path in Path("src/segzoo").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    if "segzoo/py.typed" not in found or found != wanted:
-        session.error(f"{wheel} is not what src/segzoo is: {sorted(found ^ wanted) or 'py.typed is missing'}")
-    session.log(f"{wheel.name}: {len(found)} files, py.typed among them, and nothing that is not in src/segzoo")
+    if "segzoo/py.typed" not in packed or packed != wanted:
+        session.error(f"{wheel} differs from src/segzoo: {sorted(packed ^ wanted) or 'py.typed is missing'}")
+    session.log(f"{wheel.name}: {len(packed)} files, py.typed among them, exactly those of src/segzoo")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Builds the pages into site/, any warning being an error; `nox -s docs -- serve` shows them while you write."""
+    """Builds the pages into site/ and fails on any warning; `nox -s docs -- serve` shows them while you write."""
     install(session, "docs")
-    # The theme advertises its successor at every start.
-    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("mkdocs", *(session.posargs or ("build", "--strict")), env=DOCS)
 
 
 @nox.session
 def release(session: nox.Session) -> None:
-    """A finished run becomes a model of the catalog: `nox -s release -- runs/default --data ../shared/camvid`."""
+    """Adds a finished run to the catalog: `nox -s release -- runs/default --data ../shared/camvid`."""
     install(session, "release")
     session.run("python", "tools/release.py", *session.posargs)
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measures segzoo beside what a user would take instead, training too: `nox -s bench -- --quick`."""
+    """Compares segzoo with its alternatives, training included: `nox -s bench -- --quick`."""
     install(session, "bench")
-    session.run("python", "benchmarks/compare.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
-    quick = ["--quick"] if "--quick" in session.posargs else []  # the other options are compare.py's
-    session.run("python", "benchmarks/train.py", *quick, env={"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"})
+    session.run("python", "benchmarks/compare.py", *session.posargs, env=TWO_THREADS)
+    smoke = ["--quick"] if "--quick" in session.posargs else []  # the other options belong to compare.py
+    session.run("python", "benchmarks/train.py", *smoke, env=TRAINING)
 
 
 @nox.session(name="bench-train")
 def bench_train(session: nox.Session) -> None:
-    """Training steps beside a peer's, and the loop's wait for its images: `nox -s bench-train -- --precision bf16`."""
+    """Training steps compared with a peer's, and the time spent waiting for images: `-- --precision bf16`."""
     install(session, "bench")
-    environment = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
-    session.run("python", "benchmarks/train.py", *session.posargs, env=environment)
+    session.run("python", "benchmarks/train.py", *session.posargs, env=TRAINING)
 
 
 @nox.session(name="bench-deploy")
 def bench_deploy(session: nox.Session) -> None:
-    """From a photograph's pixels to labels, beside a peer's export and torch: `nox -s bench-deploy -- --batches 1`."""
+    """From pixels to mask, compared with a peer's export and with torch: `nox -s bench-deploy -- --batches 1`."""
     install(session, "bench")
-    session.run("python", "benchmarks/deploy.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+    session.run("python", "benchmarks/deploy.py", *session.posargs, env=TWO_THREADS)
 
 
 @nox.session(name="bench-loading")
 def bench_loading(session: nox.Session) -> None:
-    """Loading weights from files, beside a peer's way and the bare minimum."""
+    """Loading weights from files, compared with a peer and with the bare minimum."""
     install(session, "bench")
-    session.run("python", "benchmarks/loading.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+    session.run("python", "benchmarks/loading.py", *session.posargs, env=TWO_THREADS)
 
 
 @nox.session(name="bench-crf")
 def bench_crf(session: nox.Session) -> None:
-    """The dense CRF on a photograph, stage by stage: `nox -s bench-crf -- --preset deeplab`."""
+    """The dense CRF on a photograph, by stage: `nox -s bench-crf -- --preset deeplab`."""
     install(session, "bench")
-    session.run("python", "benchmarks/crf.py", *session.posargs, env={"OMP_NUM_THREADS": "2"})
+    session.run("python", "benchmarks/crf.py", *session.posargs, env=TWO_THREADS)

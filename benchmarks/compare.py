@@ -1,14 +1,14 @@
-"""segzoo beside what a user would take instead, in one run: `nox -s bench`, or `nox -s bench -- --quick`.
+"""Compares segzoo with alternative libraries: `nox -s bench`, or `nox -s bench -- --quick`.
 
-    unet/resnet101   against   segmentation-models-pytorch's Unet("resnet101")
-    fcn/resnet101    against   torchvision's fcn_resnet101
+    unet/resnet101   versus   segmentation-models-pytorch's Unet("resnet101")
+    fcn/resnet101    versus   torchvision's fcn_resnet101
 
-Three things are timed: building the model, a forward pass in torch, and a forward pass in onnxruntime of the exported
-file. Both sides have random weights, 21 classes, float32, eval mode, inference_mode, the same threads and the same
-session options; segzoo is exported with io="tensor", so that both graphs take a normalised image and return logits.
-The two sides take turns, since a machine's speed drifts, and the medians are compared.
+It times building the model, a forward pass in torch, and a forward pass of the exported file in onnxruntime. Both sides
+have random weights, 21 classes, float32, eval mode, inference_mode, the same number of threads and the same session
+options; segzoo is exported with input="tensor", so that both graphs map a normalized image to logits. The two sides
+alternate, because a machine's speed drifts, and the medians are compared.
 
-The two networks of a pair are not the same in every layer; the table gives the number of weights of both.
+The two networks of a pair are not identical in every layer; the table shows the number of weights of both.
 """
 
 import argparse
@@ -51,8 +51,8 @@ PACKAGES = (
 
 
 @dataclass(frozen=True)
-class Contest:
-    """Two ways to the same thing."""
+class Comparison:
+    """A model of segzoo and its counterpart."""
 
     name: str
     peer: str
@@ -62,22 +62,22 @@ class Contest:
 
 @dataclass
 class Result:
-    """Seconds of each repeat, ours and theirs in turn."""
+    """The seconds of each repeat of both sides."""
 
-    contest: str
+    comparison: str
     peer: str
-    what: str
+    timed: str
     ours: list[float]
     theirs: list[float]
 
     @property
     def ratio(self) -> float:
-        """Theirs to ours: above 1, segzoo is faster."""
+        """Their median divided by ours; above 1 if segzoo is faster."""
         return statistics.median(self.theirs) / statistics.median(self.ours)
 
 
 class _Logits(nn.Module):
-    """torchvision returns a dictionary."""
+    """Returns the logits of a torchvision model, which returns a dictionary."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -88,14 +88,14 @@ class _Logits(nn.Module):
         return logits
 
 
-CONTESTS = (
-    Contest(
+COMPARISONS = (
+    Comparison(
         "unet/resnet101",
         "smp.Unet",
         lambda: segzoo.create("unet", encoder="resnet101", num_classes=CLASSES),
         lambda: smp.Unet("resnet101", encoder_weights=None, classes=CLASSES),
     ),
-    Contest(
+    Comparison(
         "fcn/resnet101",
         "torchvision fcn_resnet101",
         lambda: segzoo.create("fcn", encoder="resnet101", num_classes=CLASSES),
@@ -107,9 +107,9 @@ CONTESTS = (
 def alternate(
     ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int, warm_up: int
 ) -> tuple[list[float], ...]:
-    """Seconds of `repeats` calls of each, in turn, after `warm_up` calls that are not counted.
+    """The seconds of `repeats` alternating calls of each side, after `warm_up` calls that are not counted.
 
-    Who goes first changes from one repeat to the next.
+    The order of the two sides changes with every repeat.
     """
     samples: tuple[list[float], list[float]] = ([], [])
     for number in range(-warm_up, repeats):
@@ -123,15 +123,22 @@ def alternate(
     return samples
 
 
-def contest_results(contest: Contest, args: argparse.Namespace, folder: Path, tell: Callable[[str], None]) -> list[Any]:
-    """All three comparisons of one contest, and the parameters of both sides."""
-    tell("building")
+def run_comparison(
+    comparison: Comparison, args: argparse.Namespace, folder: Path, report: Callable[[str], None]
+) -> list[Any]:
+    """All three timings of a pair, and the parameters of both sides."""
+    report("building")
     results = [
-        Result(contest.name, contest.peer, "create", *alternate(contest.ours, contest.theirs, args.creates, warm_up=1))
+        Result(
+            comparison.name,
+            comparison.peer,
+            "create",
+            *alternate(comparison.ours, comparison.theirs, args.creates, warm_up=1),
+        )
     ]
 
     torch.manual_seed(0)
-    ours, theirs = contest.ours().eval(), contest.theirs().eval()
+    ours, theirs = comparison.ours().eval(), comparison.theirs().eval()
     image = torch.randn(1, 3, args.size, args.size)
 
     def forward(model: nn.Module) -> Callable[[], Any]:
@@ -139,28 +146,28 @@ def contest_results(contest: Contest, args: argparse.Namespace, folder: Path, te
 
     shapes = [tuple(forward(model)().shape) for model in (ours, theirs)]
     assert shapes[0] == shapes[1] == (1, CLASSES, args.size, args.size), shapes
-    tell("torch, eager")
+    report("torch, eager")
     samples = alternate(forward(ours), forward(theirs), args.repeats, warm_up=2)
-    results.append(Result(contest.name, contest.peer, "torch", *samples))
+    results.append(Result(comparison.name, comparison.peer, "torch", *samples))
 
-    tell("exporting, ours")
-    segzoo.export(ours, folder / "ours.onnx", io="tensor")
-    tell("exporting, theirs")
+    report("exporting, ours")
+    segzoo.export(ours, folder / "ours.onnx", input="tensor")
+    report("exporting, theirs")
     export_peer(theirs, folder / "theirs.onnx", args.size)
     sessions = [open_session(folder / f"{side}.onnx", args.threads) for side in ("ours", "theirs")]
     feed = image.numpy()
     runs = [run_session(session, feed) for session in sessions]
     for model, run in zip((ours, theirs), runs, strict=True):
-        expected, found = forward(model)().numpy(), run()
-        assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max(), "onnxruntime and torch disagree"
-    tell("onnxruntime")
+        expected, actual = forward(model)().numpy(), run()
+        assert np.abs(actual - expected).max() <= 1e-3 * np.abs(expected).max(), "onnxruntime and torch disagree"
+    report("onnxruntime")
     samples = alternate(*runs, repeats=args.repeats, warm_up=2)
-    results.append(Result(contest.name, contest.peer, "onnxruntime", *samples))
+    results.append(Result(comparison.name, comparison.peer, "onnxruntime", *samples))
     return [results, [sum(p.numel() for p in model.parameters()) for model in (ours, theirs)]]
 
 
 def export_peer(model: nn.Module, path: Path, size: int) -> None:
-    """The peer's model as its user would export it: by torch's newer exporter, with dynamic axes and our opset."""
+    """Exports the peer's model as its user would: with torch's dynamo exporter, dynamic axes, and our opset."""
     axes = {0: "batch", 2: "height", 3: "width"}
     image = torch.randn(2, 3, size, size)
     torch.onnx.export(
@@ -181,7 +188,7 @@ def run_session(session: onnxruntime.InferenceSession, feed: Any) -> Callable[[]
 
 
 def keep(record: dict[str, Any], output: Path | None, name: str) -> Path:
-    """Writes a benchmark's record and its date as JSON; where no file is named, into results/, never over another."""
+    """Writes a benchmark's record with its date as JSON; by default to a new file in results/."""
     started = datetime.now(UTC)
     path = output or RESULTS / f"{started:%Y-%m-%dT%H%M%S}-{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,11 +198,11 @@ def keep(record: dict[str, Any], output: Path | None, name: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure means nothing without."""
+    """The facts about the machine that timings depend on."""
     cpu = platform.processor() or platform.machine()
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        names = [line.partition(":")[2].strip() for line in described.read_text().splitlines() if "model name" in line]
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         cpu = names[0] if names else cpu
     return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
 
@@ -205,25 +212,25 @@ def show(results: list[Result], parameters: dict[str, list[int]], facts: dict[st
     for title in ("", "timed", "segzoo", "peer", "peer / segzoo"):
         table.add_column(title, justify="left" if title in ("", "timed") else "right")
     for name, counts in parameters.items():
-        mine = [result for result in results if result.contest == name]
+        own = [result for result in results if result.comparison == name]
         notes = [
             f"segzoo {name}",
-            f"against {mine[0].peer}",
+            f"versus {own[0].peer}",
             f"{counts[0] / 1e6:.1f} M, {counts[1] / 1e6:.1f} M weights",
         ]
-        for note, result in zip(notes, mine, strict=True):
+        for note, result in zip(notes, own, strict=True):
             ours, theirs = (f"{statistics.median(samples) * 1e3:.0f} ms" for samples in (result.ours, result.theirs))
-            table.add_row(note, result.what, ours, theirs, f"{result.ratio:.2f}")
+            table.add_row(note, result.timed, ours, theirs, f"{result.ratio:.2f}")
         table.add_section()
     console.print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a smoke run: small images, two repeats")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: small images, two repeats")
     parser.add_argument("--repeats", type=int, help="forward passes of each side (15; 2 with --quick)")
     parser.add_argument("--creates", type=int, help="models built by each side (7; 2 with --quick)")
-    parser.add_argument("--size", type=int, help="side of the image (512; 64 with --quick)")
+    parser.add_argument("--size", type=int, help="side of the image in pixels (512; 64 with --quick)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="the JSON file (benchmarks/results/DATE.json)")
     args = parser.parse_args()
@@ -238,13 +245,13 @@ def main() -> None:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress, tempfile.TemporaryDirectory() as folder:
         task = progress.add_task("")
-        for contest in CONTESTS:
+        for comparison in COMPARISONS:
 
-            def tell(step: str, name: str = contest.name) -> None:
+            def report(step: str, name: str = comparison.name) -> None:
                 progress.update(task, description=f"{name}: {step}")
 
-            found, parameters[contest.name] = contest_results(contest, args, Path(folder), tell)
-            results += found
+            comparison_results, parameters[comparison.name] = run_comparison(comparison, args, Path(folder), report)
+            results += comparison_results
 
     facts = {**machine(), "threads": args.threads, "size": args.size}
     show(results, parameters, facts, console)
@@ -252,13 +259,13 @@ def main() -> None:
         **facts,
         "versions": {
             "segzoo": segzoo.__version__,
-            "onnxruntime": onnxruntime.__version__,  # its distribution has another name where there is no GPU build
+            "onnxruntime": onnxruntime.__version__,  # the package has another name on platforms without a GPU build
             **{name: version(name) for name in PACKAGES},
         },
         "parameters": parameters,
         "results": [{**asdict(result), "ratio": result.ratio} for result in results],
     }
-    console.print(f"Every sample is in {keep(record, args.output, 'compare-quick' if args.quick else 'compare')}")
+    console.print(f"All samples are in {keep(record, args.output, 'compare-quick' if args.quick else 'compare')}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""From a uint8 image in host memory to uint8 labels in host memory: `nox -s bench-deploy`.
+"""Latency from a uint8 image in host memory to a uint8 mask in host memory: `nox -s bench-deploy`.
 
-    the file of segzoo.export, run by segzoo.inference
-    what a user of segmentation-models-pytorch writes: its Unet exported by torch.onnx, numpy before and after it
-    the same segzoo model in torch, eager, and compiled
+    a file exported by segzoo.export, run by segzoo.inference
+    the usual code with segmentation-models-pytorch: its Unet exported by torch.onnx, with numpy before and after it
+    the same segzoo model in torch, eager and compiled
 
-SegNet and DeconvNet have no peer and stand beside their own torch. Everything takes turns in one process; medians and
-99th percentiles of the samples are printed, and their ratios to segzoo's. `--device cuda` runs the same on a GPU, with
-fp16 as well, and compares its labels with the CPU's; that has not been run yet.
+SegNet and DeconvNet have no peer and are compared with torch only. All runs take turns in one process. The tables show
+the median and the 99th percentile of the samples, and the ratio of the medians to segzoo's. `--device cuda` does the
+same on a GPU, with fp16 too, and compares the masks with the CPU's; that has not been run yet.
 """
 
 import argparse
@@ -62,8 +62,8 @@ def eager(model: SegmentationModel, device: str, compiled: bool) -> Run:
 
     @torch.inference_mode()
     def run(images: np.ndarray) -> np.ndarray:
-        logits = call(model.normalise(torch.from_numpy(images).to(device)))
-        return model.labels_of(logits).cpu().numpy()
+        logits = call(model.normalize(torch.from_numpy(images).to(device)))
+        return model.to_mask(logits).cpu().numpy()
 
     return run
 
@@ -90,7 +90,7 @@ def contenders(name: str, folder: Path, args: argparse.Namespace) -> dict[str, R
 
 
 def measure(runs: dict[str, Run], images: np.ndarray, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each repeat; the order turns by one from repeat to repeat."""
+    """Seconds of each repeat. The order rotates by one from repeat to repeat."""
     samples: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for repeat in range(-1, repeats):
@@ -110,13 +110,17 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes of compiling")
-    parser.add_argument("--output", type=Path, help="the JSON file (benchmarks/results/DATE-deploy.json)")
+    parser.add_argument(
+        "--compile", action="store_true", help="also measure torch.compile, which takes minutes to compile"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="the JSON file to write (default: benchmarks/results/DATE-deploy.json)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     console = Console()
     random = np.random.default_rng(0)
-    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for name in args.models:
         with tempfile.TemporaryDirectory() as folder, console.status(f"{name}: exporting"):
             runs = contenders(name, Path(folder), args)
@@ -125,24 +129,32 @@ def main() -> None:
                 samples = measure(runs, images, args.repeats)
                 reference = runs["segzoo"](images)
                 table = Table(title=f"{name}, {batch} x {args.size} x {args.size}, {args.device}")
-                for title in ("", "median", "p99", "of segzoo's", "same label as segzoo"):
+                for title in ("", "median", "p99", "relative to segzoo", "same class as segzoo"):
                     table.add_column(title, justify="left" if not title else "right")
                 ours = statistics.median(samples["segzoo"])
-                for who, seconds in samples.items():
-                    # The peer has other random weights: its labels have nothing to say.
-                    same = None if who == "smp" else float((runs[who](images) == reference).mean())
+                for contender, seconds in samples.items():
+                    # The peer has other random weights: its masks cannot be compared.
+                    agreement = None if contender == "smp" else float((runs[contender](images) == reference).mean())
                     table.add_row(
-                        who,
+                        contender,
                         f"{1000 * statistics.median(seconds):.0f} ms",
                         f"{1000 * float(np.quantile(seconds, 0.99)):.0f} ms",
                         f"{statistics.median(seconds) / ours:.2f}",
-                        "" if same is None else f"{same:.4%}",
+                        "" if agreement is None else f"{agreement:.4%}",
                     )
-                    found.append({"model": name, "batch": batch, "who": who, "seconds": seconds, "same_label": same})
+                    results.append(
+                        {
+                            "model": name,
+                            "batch": batch,
+                            "contender": contender,
+                            "seconds": seconds,
+                            "pixel_agreement": agreement,
+                        }
+                    )
                 console.print(table)
     facts = {**machine(), "threads": args.threads, "size": args.size, "device": args.device}
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "smp": smp.__version__}
-    record = {**facts, "versions": versions, "results": found}
+    record = {**facts, "versions": versions, "results": results}
     console.print(f"Every sample is in {keep(record, args.output, 'deploy')}")
 
 

@@ -1,12 +1,12 @@
 """Loading a model from a .safetensors file: `nox -s bench-loading`.
 
-    segzoo.load              the file alone, which says what it holds
-    smp.from_pretrained      segmentation-models-pytorch's own Unet on ResNet-101, from a folder
-    floor                    safetensors' load_file and load_state_dict(assign=True) into the same network, built on
+    segzoo.load              the file alone, which describes its own model
+    smp.from_pretrained      segmentation-models-pytorch's Unet on ResNet-101, from a folder
+    lower bound              safetensors' load_file and load_state_dict(assign=True) into the same network, built on
                              the meta device without any check
 
-After each, every weight is read once, so that a file that is only mapped into memory is not taken for a loaded one.
-The three take turns in one process, the files are in the page cache, and medians and their ratios are printed.
+After each, every weight is read once, so that a file that is merely memory-mapped does not count as loaded. The three
+alternate in one process, the files are in the page cache, and the medians and their ratios are printed.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from torch import nn
 
 import segzoo
 from compare import CLASSES, keep, machine
-from segzoo.models.base import ModelConfig
-from segzoo.models.create import _build
+from segzoo.models.build import build
+from segzoo.spec import ModelSpec
 
 Load = Callable[[], nn.Module]
 
@@ -36,9 +36,9 @@ def touch(model: nn.Module) -> None:
         tensor.sum()
 
 
-def floor(path: Path, config: ModelConfig) -> nn.Module:
+def load_unchecked(path: Path, spec: ModelSpec) -> nn.Module:
     with torch.device("meta"):
-        model = _build(config, measure=False)
+        model = build(spec, measure=False)
     model.load_state_dict(load_file(path), assign=True)
     return model.eval()
 
@@ -48,8 +48,11 @@ def contenders(name: str, folder: Path) -> dict[str, Load]:
     torch.manual_seed(0)
     model = segzoo.create(decoder, encoder, CLASSES)
     path = segzoo.save(model, folder / decoder)
-    config = model.config
-    loads: dict[str, Load] = {"segzoo.load": lambda: segzoo.load(path), "floor": lambda: floor(path, config)}
+    spec = model.spec
+    loads: dict[str, Load] = {
+        "segzoo.load": lambda: segzoo.load(path),
+        "lower bound": lambda: load_unchecked(path, spec),
+    }
     if decoder == "unet":
         smp.Unet(encoder, encoder_weights=None, classes=CLASSES).save_pretrained(folder / "smp")
         loads["smp.from_pretrained"] = lambda: smp.from_pretrained(folder / "smp").eval()
@@ -62,25 +65,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="the JSON file (benchmarks/results/DATE-loading.json)")
     args = parser.parse_args()
     console = Console()
-    found = []
+    results = []
     for name in ("unet/resnet101", "deconvnet/vgg16_bn"):
         with tempfile.TemporaryDirectory() as folder, console.status(name):
             loads = contenders(name, Path(folder))
-            samples: dict[str, list[float]] = {who: [] for who in loads}
+            samples: dict[str, list[float]] = {method: [] for method in loads}
             for repeat in range(-1, args.repeats):
-                for who in list(loads)[repeat % len(loads) :] + list(loads)[: repeat % len(loads)]:
+                for method in list(loads)[repeat % len(loads) :] + list(loads)[: repeat % len(loads)]:
                     start = time.perf_counter()
-                    touch(loads[who]())
+                    touch(loads[method]())
                     if repeat >= 0:
-                        samples[who].append(time.perf_counter() - start)
-        base = statistics.median(samples["floor"])
-        table = Table("", "median", "of the floor", title=name)
-        for who, seconds in samples.items():
+                        samples[method].append(time.perf_counter() - start)
+        base = statistics.median(samples["lower bound"])
+        table = Table("", "median", "of the lower bound", title=name)
+        for method, seconds in samples.items():
             median = statistics.median(seconds)
-            table.add_row(who, f"{1000 * median:.0f} ms", f"{median / base:.2f}")
-            found.append({"model": name, "who": who, "seconds": seconds})
+            table.add_row(method, f"{1000 * median:.0f} ms", f"{median / base:.2f}")
+            results.append({"model": name, "method": method, "seconds": seconds})
         console.print(table)
-    console.print(f"Every sample is in {keep({**machine(), 'results': found}, args.output, 'loading')}")
+    console.print(f"All samples are in {keep({**machine(), 'results': results}, args.output, 'loading')}")
 
 
 if __name__ == "__main__":

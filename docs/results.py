@@ -1,4 +1,4 @@
-"""What the page of results is made of: the catalog, curves and recipes of its models, pictures of a few images."""
+"""Generated parts of the results page: metrics, curves and recipes of the catalog's models, and a few pictures."""
 
 import io
 import os
@@ -6,80 +6,88 @@ import tempfile
 from pathlib import Path
 
 import segzoo
-from segzoo.cli.files import agreement, difference
+from segzoo.cli.console import logits_difference, pixel_agreement
 from segzoo.data.datasets import open_data
 from segzoo.formatting import name as name_of
 from segzoo.formatting import points
 from segzoo.training import recipes
-from segzoo.training.plots import Compared, beside, draw_comparison
+from segzoo.training.plots import Compared, draw_comparison, side_by_side
 from segzoo.weights.catalog import METRICS, Entry, default, entries
 
 DOCS = Path(__file__).parent
 CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or DOCS.parents[1] / "shared" / "camvid")
 COMPARISON = "images/compared.png"
 SHOWN = 4
-"""So many images of val, one in each part of the drive."""
+"""Number of val images in the pictures, one from each part of the drive."""
 
 
 def trained() -> list[Entry]:
-    """The models that segzoo trained, and nobody else; the best first."""
+    """The models that segzoo itself trained, best first."""
     ours = [entry for entry in entries().values() if entry.format == "segzoo"]
     return sorted(ours, key=lambda entry: -entry.metrics["mean_iou"])
 
 
 def figures() -> str:
-    """A row for each of them, and what the latencies were measured on."""
+    """A row for each of them, and the machines on which the latencies were measured."""
     if not trained():
         return "*None is released yet.*"
     names = map(name_of, METRICS)
-    head = ["Key", "Parameters", *(f"{name} %" for name in names), "Unseen drives: mean IU %", "ms", "Logits differ by"]
-    rows = [[*head, "Same label", "Size", "Recipe"]]
+    head = [
+        "Key",
+        "Parameters",
+        *(f"{name} %" for name in names),
+        "Holdout: mean IoU %",
+        "ms",
+        "Logits differ by",
+    ]
+    rows = [[*head, "Same class", "Size", "Recipe"]]
     conditions = {}
     for entry in trained():
         run = entry.runtime
-        where = f"{run['width']} x {run['height']} pixels, {run['threads']} threads of {run['cpu']}" if run else ""
-        mark = chr(ord("a") + conditions.setdefault(where, len(conditions)))
+        machine = f"{run['width']} x {run['height']} pixels, {run['threads']} threads of {run['cpu']}" if run else ""
+        mark = chr(ord("a") + conditions.setdefault(machine, len(conditions)))
         rows.append(
             [
                 f"`{entry.key}`",
                 f"{entry.params:,}",
                 *(points(entry.metrics.get(name)) for name in METRICS),
-                ", ".join(f"{part} {points(found['mean_iou'])}" for part, found in entry.unseen.items()) or "-",
+                ", ".join(f"{part} {points(metrics['mean_iou'])}" for part, metrics in entry.holdout_metrics.items())
+                or "-",
                 f"{run['milliseconds']:.1f} ({mark})" if run else "-",
-                difference(run["logits_difference"]) if run else "-",
-                agreement(run["label_agreement"]) if run else "-",
+                logits_difference(run["logits_difference"]) if run else "-",
+                pixel_agreement(run["pixel_agreement"]) if run else "-",
                 f"{entry.size / 1e6:.1f} MB",
                 recipe_link(entry),
             ]
         )
-    notes = [f"({chr(ord('a') + number)}) {where}." for where, number in conditions.items() if where]
+    notes = [f"({chr(ord('a') + number)}) {machine}." for machine, number in conditions.items() if machine]
     changes = [entry.storage_changes for entry in trained() if entry.storage_changes is not None]
     if changes:
-        notes.append(f"Stored as float16, which changes the label of up to {100 * max(changes):.3f} % of the pixels.")
-    whole = [f"`{entry.key}`" for entry in trained() if entry.storage_changes is None]
-    if whole:
-        notes.append(f"Stored as float32, since float16 would change more than 0.1 % of them: {', '.join(whole)}.")
+        notes.append(f"Stored as float16, which changes the class of up to {100 * max(changes):.3f} % of the pixels.")
+    unchanged = [f"`{entry.key}`" for entry in trained() if entry.storage_changes is None]
+    if unchanged:
+        notes.append(f"Stored as float32, since float16 would change more than 0.1 % of them: {', '.join(unchanged)}.")
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:], "", *notes])
 
 
 def recipe_link(entry: Entry, page: str = "") -> str:
-    """To the web, or to the recipe on the page of results.
+    """A link to the recipe, on the web or on the results page.
 
     Args:
-        page: the page of results as the page of the link names it; none on itself.
+        page: the results page, relative to the page with the link; empty on the results page itself.
     """
     url = entry.recipe if "://" in entry.recipe else f"{page}#recipe-{entry.recipe}"
     return f"[recipe]({url})"
 
 
 def comparison() -> str:
-    """The plot of all of them."""
-    return f"![Mean IU on val over milliseconds an image; the area is the number of parameters]({COMPARISON})"
+    """The plot that compares the models."""
+    return f"![Mean IoU on val over milliseconds an image; the area is the number of parameters]({COMPARISON})"
 
 
 def comparison_files() -> dict[str, bytes]:
-    """That plot, by its path in the site."""
+    """That plot as a PNG file, by its path in the site."""
     compared = [
         Compared(
             entry.key.partition("/")[0],
@@ -100,13 +108,13 @@ def comparison_files() -> dict[str, bytes]:
 
 
 def curves() -> str:
-    """The picture of each run."""
-    parts = [f"`{entry.key}`\n\n![Loss, mean IU and accuracy over epochs]({_curves(entry)})" for entry in trained()]
+    """Each model's curves."""
+    parts = [f"`{entry.key}`\n\n![Loss, mean IoU and accuracy over epochs]({_curves(entry)})" for entry in trained()]
     return "\n\n".join(parts) or "*There are none yet.*"
 
 
 def recipe_texts() -> str:
-    """Every recipe that a model was trained by, and those of the runs that came before."""
+    """The recipe of every model, and those of the runs that it started from."""
     known = recipes.names()
     named = [
         name for entry in trained() for name in known if name == entry.recipe or name.startswith(f"{entry.recipe}_")
@@ -117,35 +125,35 @@ def recipe_texts() -> str:
 
 
 def pictures() -> str:
-    """Image, truth and prediction side by side; or why there are none."""
-    why = _obstacle()
-    if why:
-        return f"*{why}*"
-    return "\n\n".join(f"![{name}: image, truth, prediction]({_picture(name)})" for name in _names())
+    """Image, ground truth and prediction next to each other; or why there are none."""
+    reason = _missing_reason()
+    if reason:
+        return f"*{reason}*"
+    return "\n\n".join(f"![{name}: image, ground truth, prediction]({_picture(name)})" for name in _names())
 
 
 def picture_files() -> dict[str, bytes]:
-    """Those pictures, as JPEG, by their paths in the site; none where there is an obstacle."""
+    """Those pictures as JPEG files, by their paths in the site; empty if they cannot be made."""
     entry = default()
-    if entry is None or _obstacle():
+    if entry is None or _missing_reason():
         return {}
     data, model = open_data("camvid", CAMVID, "val"), segzoo.load(entry.key)
     files = {}
     for name in _names():
         image, mask, _ = data[data.names.index(name)]
         drawn = io.BytesIO()
-        beside(image, mask, model.predict(image), data.labels).save(drawn, "JPEG", quality=88)
+        side_by_side(image, mask, model.predict(image), data.classes).save(drawn, "JPEG", quality=88)
         files[_picture(name)] = drawn.getvalue()
     return files
 
 
-def _obstacle() -> str | None:
-    """Why there are no pictures, as a sentence."""
+def _missing_reason() -> str | None:
+    """Why there are no pictures, as a sentence; None if there are."""
     entry = default()
-    if entry is None or entry.labels != "camvid":
+    if entry is None or entry.classes != "camvid":
         return "No model of CamVid's classes ships in the package yet."
     if not CAMVID.is_dir():
-        return "CamVid was not at hand when this page was built: SEGZOO_CAMVID names its folder."
+        return "CamVid was not available when this page was built. Set SEGZOO_CAMVID to its folder."
     return None
 
 

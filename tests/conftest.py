@@ -1,19 +1,34 @@
-"""What every test gets: fixed seeds, few threads, no network."""
+"""Fixtures of all tests: fixed seeds, one thread, the Hugging Face hub offline; the option `--quick`."""
 
 import os
 
-# Before anything imports huggingface_hub: a test that asks for weights must fail at once, not after minutes of retries.
+# Set before huggingface_hub is imported: a test that downloads weights must fail at once, not after minutes of retries.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 
+if TYPE_CHECKING:
+    from export_cache import ExportCache
+
 CAMVID = Path(os.environ.get("SEGZOO_CAMVID") or Path(__file__).parents[2] / "shared" / "camvid")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="skip exports, processes, large networks and slow tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--quick"):
+        from quick import Quick
+
+        config.pluginmanager.register(Quick())
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +36,16 @@ def _seeds_and_threads() -> Iterator[None]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     yield
+
+
+@pytest.fixture(scope="session")
+def export_cache(tmp_path_factory: pytest.TempPathFactory) -> "ExportCache":
+    """Exported files that all tests share; call it with a model and the options of `segzoo.export`."""
+    from export_cache import ExportCache
+
+    root = tmp_path_factory.getbasetemp()
+    # Each worker of pytest-xdist has a folder in a common one.
+    return ExportCache((root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "exports")
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +58,7 @@ def photograph() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def camvid() -> Path:
-    """The folder of CamVid's train and val images, where it is at hand."""
+    """The folder of CamVid's train and val images; skips the test if there is none."""
     if not CAMVID.is_dir():
-        pytest.skip("CamVid is not at hand: name its folder in SEGZOO_CAMVID, or put it at ../shared/camvid")
+        pytest.skip("CamVid is not available: set SEGZOO_CAMVID to its folder, or put it at ../shared/camvid")
     return CAMVID

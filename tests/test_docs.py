@@ -1,29 +1,36 @@
-"""Runs what the pages tell a reader to type: the blocks of a page, in order, in one namespace and one folder.
+"""Runs the code on the pages: the blocks of a page, in order, in one namespace and one folder.
 
-A fenced block of `python` is executed. In a block of `shell`, every line is a `segzoo` command and has to succeed. Two
-comments on the line before a block say otherwise:
+A fenced block of `python` is executed. In a block of `shell`, every line is a `segzoo` command and must succeed. A
+comment on the line before a block says otherwise:
 
-    <!-- not run: reason -->    it cannot be run here
-    <!-- from: path -->         it quotes that file, and has to stand in it as it stands here
+    <!-- not run: reason -->        it cannot be run here
+    <!-- from: path -->             it quotes that file, and must be in it word for word
+    <!-- new: path --> and so on    it is an edit that tests/docs/test_contributing.py makes
 """
 
 import pkgutil
 import re
 import shlex
+import tomllib
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from typer.testing import CliRunner
 
 import segzoo
+from segzoo._registry import PAPERS
 from segzoo.cli import app
 from segzoo.data.video import written_video
+from segzoo.models.encoders import SHORT_NAMES
+from segzoo.weights.catalog import default
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -43,11 +50,11 @@ NOT_RUN = {
     "docs/results.md": 2,
     "docs/training.md": 3,
 }
-"""How many blocks of each page are not run; one more has to be wanted."""
+"""How many blocks of each page are not run, so that nobody adds one by accident."""
 
 BLOCK = re.compile(
     r"""
-    (?:^<!--\ (?P<mark>not\ run|from):\ (?P<word>.+)\ -->\n)?
+    (?:^<!--\ (?P<mark>not\ run|from|new|insert|replace\ in):\ (?P<value>.+)\ -->\n)?
     ^(?P<fence>```+)(?P<language>\w*).*\n
     (?P<code>(?:.*\n)*?)
     (?P=fence)$
@@ -58,25 +65,25 @@ BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the comment before it."""
+    """A fenced block and the comment before it."""
 
     language: str
     code: str
     line: int
     mark: str | None
-    word: str
+    value: str
 
 
 def blocks(page: str) -> list[Block]:
     text = (ROOT / page).read_text(encoding="utf-8")
     return [
-        Block(found["language"], found["code"], text.count("\n", 0, found.start("code")), found["mark"], found["word"])
-        for found in BLOCK.finditer(text)
+        Block(match["language"], match["code"], text.count("\n", 0, match.start("code")), match["mark"], match["value"])
+        for match in BLOCK.finditer(text)
     ]
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The lines of a shell block as lists of words; a backslash continues a line."""
+    """The lines of a shell block, split into words; a backslash continues a line."""
     lines = block.code.replace("\\\n", " ").splitlines()
     return [words for line in lines if (words := shlex.split(line.removeprefix("$ "), comments=True))]
 
@@ -87,7 +94,7 @@ def unindented(code: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with photographs and a video in it, to be in."""
+    """A folder with photographs and a video, as the working directory."""
     photograph = Image.fromarray(load_sample_image("china.jpg")).resize((192, 128))
     photograph.save(tmp_path / "street.jpg")
     (tmp_path / "photos").mkdir()
@@ -100,33 +107,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if any(b.mark is None for b in blocks(page))])
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.mark is None for block in blocks(page))])
 def test_blocks_run(page: str, folder: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         if block.mark is not None:
             continue
-        where = f"{page}, line {block.line}"
+        location = f"{page}, line {block.line}"
         if block.language == "python":
-            # Empty lines in front, so that a traceback names the line of the page.
+            # The empty lines make a traceback show the line number of the page.
             exec(compile("\n" * block.line + block.code, str(ROOT / page), "exec"), namespace)
         elif block.language in ("shell", "bash", "console", "sh"):
             for program, *words in commands(block):
-                assert program == "segzoo", f"{where}: {program!r} is not run by this test; mark the block"
+                assert program == "segzoo", f"{location}: this test does not run {program!r}; mark the block"
                 result = CliRunner().invoke(app, words)
                 assert result.exit_code == 0, (
-                    f"{where}: segzoo {shlex.join(words)}\n{result.output}{result.exception!r}"
+                    f"{location}: segzoo {shlex.join(words)}\n{result.output}{result.exception!r}"
                 )
         else:
-            assert block.language in ("", "text", "toml"), f"{where}: what is a block of {block.language}?"
+            assert block.language in ("", "text", "toml"), f"{location}: unknown language {block.language!r}"
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_quotations_are_true(page: str) -> None:
     for block in blocks(page):
         if block.mark == "from":
-            source = (ROOT / block.word).read_text(encoding="utf-8")
-            assert unindented(block.code) in unindented(source), f"{page}, line {block.line}: not in {block.word}"
+            source = (ROOT / block.value).read_text(encoding="utf-8")
+            assert unindented(block.code) in unindented(source), f"{page}, line {block.line}: not in {block.value}"
 
 
 API = "".join(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs" / "api").glob("*.md")))
@@ -134,43 +141,92 @@ ENTRY = re.compile(r"^::: (?P<name>[\w.]+)$(?:\n    options:\n      members: \[(
 
 
 @pytest.mark.parametrize(("name", "members"), ENTRY.findall(API))
-def test_what_the_api_pages_name_is_there(name: str, members: str) -> None:
-    """mkdocs leaves out a member that is gone without a word."""
+def test_names_on_the_api_pages_exist(name: str, members: str) -> None:
+    """mkdocs silently leaves out a member that does not exist."""
     documented = pkgutil.resolve_name(name)
     for member in filter(None, members.split(", ")):
-        fields = {field for kind in documented.__mro__ for field in vars(kind).get("__annotations__", {})}
+        fields = {field for base in documented.__mro__ for field in vars(base).get("__annotations__", {})}
         assert hasattr(documented, member) or member in fields, f"{name} has no {member}"
 
 
 def test_every_public_name_is_on_an_api_page() -> None:
     named = {name for name, _ in ENTRY.findall(API)}
     assert {f"segzoo.{name}" for name in segzoo.__all__ if not name.startswith("__")} <= named
-    kinds = [kind for kind in vars(segzoo.errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    assert {f"segzoo.errors.{kind.__name__}" for kind in kinds} <= named
+    public = vars(segzoo.errors).values()
+    errors = [error for error in public if isinstance(error, type) and issubclass(error, Exception)]
+    assert {f"segzoo.errors.{error.__name__}" for error in errors} <= named
 
 
-def test_a_page_with_tables_that_are_built_says_so() -> None:
-    """On GitHub there is nothing where they belong."""
+def test_a_page_with_generated_tables_says_so() -> None:
+    """GitHub does not show them."""
     pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in PAGES}
     built = [page for page, text in pages.items() if re.search(r"^<!-- table: ", text, re.MULTILINE)]
     assert len(built) >= 9
-    assert [page for page in built if "when the documentation is built, `nox -s docs`" not in pages[page]] == []
+    said = r"\((?:The|Its) table[^.]* generated (?:when|with) the documentation[^.]* `nox -s docs`"
+    assert [page for page in built if not re.search(said, " ".join(pages[page].split()))] == []
 
 
-def test_the_floors_name_every_module() -> None:
-    table = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("## Floors")[2].partition("\n## ")[0]
+LAYERS = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("\n## Layers\n")[2].partition("\n## ")[0]
+
+
+def rows() -> list[str]:
+    """The rows of the table of layers in docs/design.md."""
+    return [line for line in LAYERS.splitlines() if line.startswith("| ")][2:]
+
+
+def contract(name: str) -> list[list[str]]:
+    """The layers of an import contract, each a list of modules."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = [contract["layers"] for contract in contracts if contract["name"] == name]
+    return [layer.split(" | ") for layer in layers]
+
+
+def test_the_layers_name_every_module() -> None:
     source = Path(segzoo.__file__).parent
     modules = {path.stem for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    assert modules - set(re.findall(r"`(\w+)`", table)) == {"__init__", "_version"}
+    assert modules - set(re.findall(r"`(\w+)`", "".join(rows()))) == {"__init__", "_version"}
 
 
-def test_blocks_that_are_not_run_are_counted() -> None:
+def test_the_layers_are_those_of_the_import_contracts() -> None:
+    remaining = [set(layer) for layer in contract("Imports go down only")]
+    modules = set().union(*remaining)
+    for row in rows():
+        named = set(re.findall(r"`(\w+)`", row)) & modules
+        while named:
+            assert remaining and remaining[0] <= named, f"{row}: not the next layer of {remaining}"
+            named -= remaining.pop(0)
+    assert remaining == []
+    sentence = LAYERS.partition("\nInside `models` there are layers too")[2].partition(".\n")[0]
+    assert re.findall(r"`(\w+)`", sentence) == list(chain(*contract("In models, imports go down only")))
+
+
+def test_the_numbers_in_the_readme_are_right() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    encoders = [name for name in segzoo.list_encoders() if name not in SHORT_NAMES]
+    assert set(re.findall(r"(\d+) encoders|: (\d+) with timm", text)) == {("857", ""), ("", "857")}
+    if timm.__version__ == "1.0.31":
+        assert len(encoders) == 857
+    else:
+        assert len(encoders) >= 800
+    assert f"| {len(PAPERS)}, from `{PAPERS[2]}` to `{PAPERS[-1]}` |" in text and re.search(
+        rf"\b{len(PAPERS)}\s+networks", text
+    )
+    entry = default()
+    assert entry is not None
+    assert f"{entry.params / 1e6:.1f} million parameters in {entry.size / 1e6:.0f} MB" in text
+    shown = [f"{100 * entry.metrics[name]:.1f} %" for name in ("mean_iou", "pixel_accuracy", "mean_accuracy")]
+    assert f"| val, as in the catalog | {' | '.join(shown)} |" in text
+
+
+def test_the_number_of_blocks_that_are_not_run_is_as_stated() -> None:
     counts = {page: sum(block.mark == "not run" for block in blocks(page)) for page in PAGES}
     assert {page: n for page, n in counts.items() if n} == NOT_RUN
 
 
-def test_blocks_are_found() -> None:
-    """The pattern above could miss them all, and everything would pass."""
+def test_every_block_is_matched() -> None:
+    """If the pattern above missed them, every test would pass."""
     assert sum(len(blocks(page)) for page in PAGES) >= 15
     for page in PAGES:
         lines = (ROOT / page).read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""The errors of segzoo: one base, and near names offered."""
+"""The errors of segzoo: one base class, and suggestions of similar names."""
 
 import pytest
 
@@ -24,23 +24,23 @@ def test_one_except_catches_them_all(name: str) -> None:
     assert issubclass(getattr(errors, name), errors.SegzooError)
 
 
-@pytest.mark.parametrize("kind", [errors.UnknownNameError, errors.PairingError, errors.ImageError, errors.DataError])
-def test_wrong_arguments_are_value_errors_too(kind: type[Exception]) -> None:
-    assert issubclass(kind, ValueError)
+@pytest.mark.parametrize("error", [errors.UnknownNameError, errors.PairingError, errors.ImageError, errors.DataError])
+def test_errors_about_arguments_are_value_errors_too(error: type[Exception]) -> None:
+    assert issubclass(error, ValueError)
 
 
-def test_a_missing_device_is_no_value_error() -> None:
+def test_a_missing_device_is_not_a_value_error() -> None:
     assert issubclass(errors.DeviceError, errors.SegzooError)
     assert not issubclass(errors.DeviceError, ValueError)
 
 
 @pytest.mark.parametrize(("wrong", "right"), [("resnet1O1", "resnet101"), ("VGG16", "vgg16"), ("vgg16bn", "vgg16_bn")])
-def test_near_names_are_offered(wrong: str, right: str) -> None:
+def test_similar_names_are_suggested(wrong: str, right: str) -> None:
     message = str(errors.unknown("encoder", wrong, NAMES, "See there."))
     assert message.startswith(f"Unknown encoder {wrong!r}. Did you mean '")
     assert repr(right) in message
     assert message.endswith("? See there.")
 
 
-def test_a_name_near_to_none_offers_none() -> None:
+def test_nothing_is_suggested_for_a_name_unlike_all_others() -> None:
     assert str(errors.unknown("encoder", "qqq", NAMES, "See there.")) == "Unknown encoder 'qqq'. See there."

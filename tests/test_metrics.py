@@ -1,4 +1,4 @@
-"""One confusion matrix, against scikit-learn's figures."""
+"""Metrics of a confusion matrix, compared with scikit-learn."""
 
 import json
 import math
@@ -15,12 +15,12 @@ CLASSES = 7
 IGNORED = 255
 
 
-def maps(seed: int, absent: tuple[int, ...] = (), unseen: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Random predictions and truth (3, 20, 30): `absent` are in neither, `unseen` are predicted only."""
+def maps(seed: int, absent: tuple[int, ...] = (), unpredicted: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """Random predictions and ground truth (3, 20, 30): `absent` are in neither, `unpredicted` not in the truth."""
     rng = np.random.default_rng(seed)
     given = rng.choice([i for i in range(CLASSES) if i not in absent], (3, 20, 30))
-    truth = rng.choice([i for i in range(CLASSES) if i not in absent + unseen], (3, 20, 30))
-    truth = np.where(rng.random(truth.shape) < 0.4, np.where(np.isin(given, unseen), truth, given), truth)
+    truth = rng.choice([i for i in range(CLASSES) if i not in absent + unpredicted], (3, 20, 30))
+    truth = np.where(rng.random(truth.shape) < 0.4, np.where(np.isin(given, unpredicted), truth, given), truth)
     return given.astype(np.uint8), np.where(rng.random(truth.shape) < 0.1, IGNORED, truth).astype(np.uint8)
 
 
@@ -31,30 +31,30 @@ def counted(given: np.ndarray, truth: np.ndarray) -> ConfusionMatrix:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("absent", "unseen"), [((), ()), ((2,), ()), ((0, 6), (3,))])
-def test_every_figure_is_scikit_learns(seed: int, absent: tuple[int, ...], unseen: tuple[int, ...]) -> None:
-    given, truth = maps(seed, absent, unseen)
+@pytest.mark.parametrize(("absent", "unpredicted"), [((), ()), ((2,), ()), ((0, 6), (3,))])
+def test_every_metric_is_scikit_learns(seed: int, absent: tuple[int, ...], unpredicted: tuple[int, ...]) -> None:
+    given, truth = maps(seed, absent, unpredicted)
     matrix = counted(given, truth)
     y, p = truth[truth != IGNORED], given[truth != IGNORED]
-    labels = [i for i in range(CLASSES) if i not in absent]
-    true = [i for i in labels if i not in unseen]
+    occurring = [i for i in range(CLASSES) if i not in absent]
+    true = [i for i in occurring if i not in unpredicted]
 
     np.testing.assert_array_equal(matrix.counts, sklearn.confusion_matrix(y, p, labels=range(CLASSES)))
-    iu = sklearn.jaccard_score(y, p, labels=labels, average=None)
-    dice = sklearn.f1_score(y, p, labels=labels, average=None)
+    iou = sklearn.jaccard_score(y, p, labels=occurring, average=None)
+    dice = sklearn.f1_score(y, p, labels=occurring, average=None)
     recall = sklearn.recall_score(y, p, labels=true, average=None)
     assert matrix.pixels == y.size
     assert matrix.pixel_accuracy == pytest.approx(sklearn.accuracy_score(y, p), abs=1e-12)
     assert matrix.mean_accuracy == pytest.approx(recall.mean(), abs=1e-12)
-    assert matrix.mean_iu == pytest.approx(iu.mean(), abs=1e-12)
+    assert matrix.mean_iou == pytest.approx(iou.mean(), abs=1e-12)
     assert matrix.mean_dice == pytest.approx(dice.mean(), abs=1e-12)
     weighted = sklearn.jaccard_score(y, p, labels=true, average="weighted")
-    assert matrix.frequency_weighted_iu == pytest.approx(weighted, abs=1e-12)
-    np.testing.assert_allclose(matrix.iu[labels], iu, atol=1e-12)
-    np.testing.assert_allclose(matrix.dice[labels], dice, atol=1e-12)
+    assert matrix.frequency_weighted_iou == pytest.approx(weighted, abs=1e-12)
+    np.testing.assert_allclose(matrix.iou[occurring], iou, atol=1e-12)
+    np.testing.assert_allclose(matrix.dice[occurring], dice, atol=1e-12)
     np.testing.assert_allclose(matrix.accuracy[true], recall, atol=1e-12)
-    for figures, missing in ((matrix.iu, absent), (matrix.dice, absent), (matrix.accuracy, absent + unseen)):
-        assert tuple(np.flatnonzero(np.isnan(figures))) == tuple(sorted(missing))
+    for values, missing in ((matrix.iou, absent), (matrix.dice, absent), (matrix.accuracy, absent + unpredicted)):
+        assert tuple(np.flatnonzero(np.isnan(values))) == tuple(sorted(missing))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
@@ -77,39 +77,39 @@ def test_parts_add_up_to_the_whole() -> None:
 
 def test_a_tensor_that_shares_the_counts_sums_them_in_place() -> None:
     matrix, other = counted(*maps(0)), counted(*maps(1))
-    both, shared = matrix + other, torch.from_numpy(matrix.counts)
+    total, shared = matrix + other, torch.from_numpy(matrix.counts)
     shared += torch.from_numpy(other.counts)
-    assert matrix == both
+    assert matrix == total
     matrix.update(np.zeros(3, int), np.zeros(3, int))
-    assert shared[0, 0] == both.counts[0, 0] + 3
+    assert shared[0, 0] == total.counts[0, 0] + 3
 
 
-def test_counts_are_exact_where_floats_are_not() -> None:
+def test_counts_are_exact_beyond_the_precision_of_floats() -> None:
     huge = 2**53
-    record = {"ignored": [], "counts": [[huge, 1], [0, 0]]}
+    record = {"ignore_index": [], "counts": [[huge, 1], [0, 0]]}
     matrix = ConfusionMatrix.from_dict(record)
     matrix.update(np.zeros(1, int), np.zeros(1, int))
     assert matrix.counts[0, 0] == huge + 1 != float(huge) + 1
     assert matrix.pixels == huge + 2
 
 
-def test_json_brings_it_back() -> None:
+def test_a_matrix_survives_json() -> None:
     matrix = counted(*maps(2))
     assert ConfusionMatrix.from_dict(json.loads(json.dumps(matrix.to_dict()))) == matrix
-    assert json.loads(json.dumps(matrix.summary()))["mean_iu"] == matrix.mean_iu
+    assert json.loads(json.dumps(matrix.summary()))["mean_iou"] == matrix.mean_iou
 
 
-def test_several_ids_can_be_ignored() -> None:
-    matrix = ConfusionMatrix(2, ignored=(255, -1))
+def test_more_than_one_id_can_be_ignored() -> None:
+    matrix = ConfusionMatrix(2, ignore_index=(255, -1))
     matrix.update(np.array([0, 1, 9, 9]), np.array([0, 1, 255, -1]))
     assert matrix.counts.tolist() == [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize("size", [0, 5])
-def test_without_a_counted_pixel_every_figure_is_nan(size: int) -> None:
+def test_without_a_counted_pixel_every_metric_is_nan(size: int) -> None:
     matrix = counted(np.zeros(size, np.uint8), np.full(size, IGNORED, np.uint8))
     assert matrix.pixels == 0
-    assert all(math.isnan(figure) for figure in matrix.summary().values())
+    assert all(math.isnan(value) for value in matrix.summary().values())
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_without_a_counted_pixel_every_figure_is_nan(size: int) -> None:
         (np.zeros((2, 3), int), np.zeros((3, 2), int), r"predicted is \(2, 3\) and target \(3, 2\)"),
         (np.zeros((2, 2)), np.zeros((2, 2), int), "predicted must be integer class ids, got float64"),
         (np.full((2, 2), 7), np.zeros((2, 2), int), "predicted has the id 7; the classes are 0-6"),
-        (np.zeros((2, 2), int), np.full((2, 2), -3), "target has the id -3; .*, and the ignored 255"),
+        (np.zeros((2, 2), int), np.full((2, 2), -3), "target has the id -3; .*, and 255 is ignored"),
     ],
 )
-def test_what_cannot_be_counted_is_refused_whole(given: np.ndarray, truth: np.ndarray, message: str) -> None:
+def test_a_refused_update_counts_nothing(given: np.ndarray, truth: np.ndarray, message: str) -> None:
     matrix = ConfusionMatrix(CLASSES, IGNORED)
     with pytest.raises(ImageError, match=message):
         matrix.update(given, truth)
@@ -129,12 +129,16 @@ def test_what_cannot_be_counted_is_refused_whole(given: np.ndarray, truth: np.nd
 
 
 @pytest.mark.parametrize(
-    ("classes", "ignored", "message"),
-    [(0, None, "at least one class"), (2, 1, "ignored id 1 is a class"), (2.5, None, "num_classes is a whole number")],
+    ("classes", "ignore_index", "message"),
+    [
+        (0, None, "at least one class"),
+        (2, 1, "ignore_index 1 is a class id"),
+        (2.5, None, "num_classes must be a whole number"),
+    ],
 )
-def test_a_matrix_that_cannot_be_is_refused(classes: int, ignored: int | None, message: str) -> None:
+def test_invalid_arguments_are_refused(classes: int, ignore_index: int | None, message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        ConfusionMatrix(classes, ignored)
+        ConfusionMatrix(classes, ignore_index)
 
 
 def test_matrices_of_different_classes_do_not_add() -> None:
@@ -143,6 +147,6 @@ def test_matrices_of_different_classes_do_not_add() -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [[1, 2]], [[1, -1], [0, 0]], [[0.5]], "no", 3])
-def test_a_record_that_is_none_is_refused(counts: object) -> None:
+def test_an_invalid_dictionary_is_refused(counts: object) -> None:
     with pytest.raises(OptionError):
         ConfusionMatrix.from_dict({"counts": counts})

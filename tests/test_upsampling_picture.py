@@ -1,4 +1,4 @@
-"""The picture of the five ways up in the docs is what the code draws."""
+"""The picture of the five upsampling modes in the docs is what the code draws."""
 
 import importlib.util
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segzoo.models.layers.upsampling import WAYS
+from segzoo.models.layers.upsampling import UPSAMPLE_MODES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -29,29 +29,30 @@ def drawn(script: ModuleType) -> Any:
     return script.compute()
 
 
+@pytest.mark.slow
 def test_the_picture_is_up_to_date(script: ModuleType, drawn: Any) -> None:
     panels, errors = drawn
     with Image.open(script.PICTURE) as picture:
-        found, said = np.asarray(picture.convert("L"), np.int16), json.loads(picture.text["errors"])
+        drawing, stored = np.asarray(picture.convert("L"), np.int16), json.loads(picture.text["errors"])
     brightest = float(panels[0].values.max())
-    assert len(panels) == 2 + 2 * len(WAYS) + 2
+    assert len(panels) == 2 + 2 * len(UPSAMPLE_MODES) + 2
     for panel in panels:
-        left, top = script.corner(panel.place)
+        left, top = script.corner(panel.cell)
         expected = np.asarray(script.pixels(panel, brightest), np.int16)
-        shown = found[top : top + script.SIDE, left : left + script.SIDE]
-        # Another machine rounds otherwise, 300 steps long: two of 255 grays.
+        shown = drawing[top : top + script.SIDE, left : left + script.SIDE]
+        # Other machines round differently, for 300 steps: allow two of 255 gray levels.
         assert np.abs(shown - expected).max() <= 2, panel
-    assert said.keys() == errors.keys()
-    for row in said:
-        assert said[row] == pytest.approx(errors[row], abs=0.005)
+    assert stored.keys() == errors.keys()
+    for row in stored:
+        assert stored[row] == pytest.approx(errors[row], abs=0.005)
 
 
-def test_what_the_page_says_of_the_picture_is_so(drawn: Any) -> None:
+def test_what_the_page_says_about_the_picture_is_true(drawn: Any) -> None:
     _, errors = drawn
-    start, alone, behind = errors.values()
-    assert start.keys() == behind.keys() == {*WAYS} and alone.keys() == {"transposed", "upconv"}
-    assert min(behind, key=behind.__getitem__) == "unpool"
-    for way in WAYS:
-        assert behind[way] < start[way]
-    for way in alone:
-        assert alone[way] < start[way]
+    start, alone, convolved = errors.values()
+    assert start.keys() == convolved.keys() == {*UPSAMPLE_MODES} and alone.keys() == {"transposed", "upconv"}
+    assert min(convolved, key=convolved.__getitem__) == "unpool"
+    for mode in UPSAMPLE_MODES:
+        assert convolved[mode] < start[mode]
+    for mode in alone:
+        assert alone[mode] < start[mode]

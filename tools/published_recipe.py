@@ -1,4 +1,4 @@
-"""The recipe of a run as segzoo publishes it: without this machine's paths, in TOML, and never in place of another."""
+"""Converts the recipe of a run to its published form: TOML, without local paths, and never replacing another recipe."""
 
 import tomllib
 from dataclasses import fields, is_dataclass, replace
@@ -11,49 +11,53 @@ from segzoo.errors import TrainingError
 from segzoo.training.recipe import Recipe, changes_between, read_recipe
 
 ORDINALS = ("first", "second", "third", "fourth")
-"""What the runs of a chain are called, and so their folders in what is published."""
+"""The names of the runs in a chain, and of their folders in published recipes."""
 
 
 def published(recipe: Recipe, before: int = 0) -> Recipe:
-    """A recipe without the places where data and runs were on the machine that trained.
+    """A recipe without the local paths of data and runs.
 
     Args:
-        before: how many runs are before this one in its chain; it started from the last of them.
+        before: the number of runs before this one in its chain; it starts from the last of them.
     """
-    start = None if recipe.model.start is None else f"runs/{ORDINALS[before - 1]}/{Path(recipe.model.start).name}"
+    init_from = recipe.model.init_from
+    if init_from is not None:
+        init_from = f"runs/{ORDINALS[before - 1]}/{Path(init_from).name}"
     return replace(
         recipe,
-        model=replace(recipe.model, start=start),
+        model=replace(recipe.model, init_from=init_from),
         data=replace(recipe.data, root=f"data/{recipe.data.name}"),
     )
 
 
 def check_recipe(recipe: Recipe, path: Path, force: bool) -> str | None:
-    """The text of a recipe that is to be written; None where one that does the same is there.
+    """The TOML text to write to `path`; None if the file already contains an equivalent recipe.
 
     Raises:
-        TrainingError: one that does something else is there.
+        TrainingError: the file contains a different recipe, and `force` is False.
     """
     if path.is_file():
-        changed = changes_between(read_recipe(path), recipe, ("data.root",))
-        if not changed:
+        changes = changes_between(read_recipe(path), recipe, ("data.root",))
+        if not changes:
             return None
         if not force:
-            raise TrainingError(f"The run had another recipe than {path}: {'; '.join(changed)}. --force replaces it.")
+            raise TrainingError(
+                f"The recipe of the run differs from {path}: {'; '.join(changes)}. Pass --force to replace it."
+            )
     text = tomlkit.dumps(without_defaults(recipe))
     assert Recipe.from_dict(tomllib.loads(text)) == recipe
     return text
 
 
 def without_defaults(record: Any) -> dict[str, Any]:
-    """What a recipe in TOML has to say."""
-    found: dict[str, Any] = {}
-    for one in fields(record):
-        value = getattr(record, one.name)
+    """The values of a recipe that differ from their defaults, as nested dicts."""
+    values: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
         if is_dataclass(value):
             value = without_defaults(value)
             if value:
-                found[one.name] = value
-        elif value != (one.default_factory() if callable(one.default_factory) else one.default):
-            found[one.name] = list(value) if isinstance(value, tuple) else value
-    return found
+                values[field.name] = value
+        elif value != (field.default_factory() if callable(field.default_factory) else field.default):
+            values[field.name] = list(value) if isinstance(value, tuple) else value
+    return values

@@ -1,4 +1,4 @@
-"""A finished run and those that it went on from: their recipes, curves and times, as those of one."""
+"""A finished run and the runs it started from, combined: recipes, curves and times."""
 
 import csv
 from collections.abc import Sequence
@@ -12,16 +12,15 @@ from segzoo.training import build
 from segzoo.training.recipe import Recipe, changes_between, read_recipe
 
 SUMMED = ("epoch", "step", "seconds")
-"""What a model's runs add up to."""
+"""The log columns that are summed over the runs of a chain."""
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """One run of a chain.
 
     Attributes:
-        folder: where it lies.
-        recipe: as it is published: its start names the run before it by its place in the chain.
+        recipe: in its published form: init_from names the previous run by its position in the chain.
         log: the rows of log.csv.
     """
 
@@ -30,32 +29,32 @@ class Finished:
     log: list[dict[str, float]]
 
 
-def chain_of(folder: Path, checkpoint: str = "last") -> list[Finished]:
-    """The run, behind those that it went on from.
+def read_chain(folder: Path, checkpoint: str = "last") -> list[FinishedRun]:
+    """The run in a folder, preceded by the runs it started from.
 
     Raises:
-        TrainingError: a run is not at its end; one that another went on from is not here.
-        OptionError, CheckpointError: there is no such checkpoint, or no recipe has made it.
+        TrainingError: a run is unfinished, or the run that another one started from is missing.
+        OptionError, CheckpointError: the checkpoint is missing or contains no recipe.
     """
     recipe = read_recipe(folder / f"{checkpoint}.safetensors")
     with (folder / "log.csv").open(newline="", encoding="utf-8") as file:
         log = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
     if log[-1]["epoch"] < recipe.run.epochs and not recipe.run.patience:
         raise TrainingError(f"{folder} is at epoch {log[-1]['epoch']:.0f} of {recipe.run.epochs}. Let it finish.")
-    start = recipe.model.start
-    if start is None:
-        return [Finished(folder, published(recipe), log)]
-    if not Path(start).with_name("log.csv").is_file():
+    init_from = recipe.model.init_from
+    if init_from is None:
+        return [FinishedRun(folder, published(recipe), log)]
+    if not Path(init_from).with_name("log.csv").is_file():
         raise TrainingError(
-            f"{folder} went on from {start}, and no run is there. Its recipe and curves belong to the model: call this "
-            "from the folder that the run was started in, or bring that run back."
+            f"{folder} started from {init_from}, but there is no run there. Its recipe and curves belong to the "
+            "model: run this command in the folder in which the run was started, or restore that run."
         )
-    before = chain_of(Path(start).parent, Path(start).stem)
-    return [*before, Finished(folder, published(recipe, len(before)), log)]
+    before = read_chain(Path(init_from).parent, Path(init_from).stem)
+    return [*before, FinishedRun(folder, published(recipe, len(before)), log)]
 
 
-def joined(runs: Sequence[Finished]) -> list[dict[str, float]]:
-    """The logs as one: epochs, steps and seconds go on from run to run."""
+def join_logs(runs: Sequence[FinishedRun]) -> list[dict[str, float]]:
+    """The logs as one: epochs, steps and seconds accumulate from run to run."""
     rows: list[dict[str, float]] = []
     for run in runs:
         before = rows[-1] if rows else dict.fromkeys(SUMMED, 0.0)
@@ -63,36 +62,41 @@ def joined(runs: Sequence[Finished]) -> list[dict[str, float]]:
     return rows
 
 
-def held_out_of(runs: Sequence[Finished], like: Sequence[Finished], root: Path) -> tuple[str, SegmentationData]:
-    """The name of the part of the training data that runs have held out, and its images.
+def holdout_of(
+    runs: Sequence[FinishedRun], reference: Sequence[FinishedRun], root: Path
+) -> tuple[str, SegmentationData]:
+    """The name and the images of the part of the training data that a chain of runs held out.
 
     Args:
-        runs: that held it out.
-        like: runs whose recipes they have but for that.
+        runs: a chain with a holdout.
+        reference: the chain without it, with otherwise equal recipes.
         root: the folder of the data set.
 
     Raises:
-        TrainingError: they held none out, not all the same, or had other recipes.
+        TrainingError: the runs have no holdout, or different ones, or their recipes differ from the reference.
     """
-    recipes = [one.recipe for one in runs]
+    recipes = [run.recipe for run in runs]
     *_, last = recipes
-    held = last.validation
-    if held is None or not held.select or (held.split or "train") != (last.data.split or "train"):
+    validation = last.validation
+    if validation is None or not validation.select or (validation.split or "train") != (last.data.split or "train"):
         raise TrainingError(
-            f"{runs[-1].folder} holds no part of its training data out: [validation] has no select for it."
+            f"{runs[-1].folder} holds out no part of its training data: its [validation] has no select. Train it with "
+            "--holdout."
         )
-    if any((one.data, one.validation) != (last.data, last.validation) for one in recipes):
-        raise TrainingError(f"{runs[-1].folder} went on from a run that did not hold the same part out.")
-    if len(recipes) != len(like):
-        raise TrainingError(f"{runs[-1].folder} is the last of {len(recipes)} runs, and the model that of {len(like)}.")
-    for other, one in zip(recipes, like, strict=True):
-        changed = changes_between(one.recipe, other, ("data", "validation"))
-        if changed:
+    if any((recipe.data, recipe.validation) != (last.data, last.validation) for recipe in recipes):
+        raise TrainingError(f"{runs[-1].folder} started from a run that did not hold out the same part.")
+    if len(recipes) != len(reference):
+        raise TrainingError(
+            f"{runs[-1].folder} is the last of {len(recipes)} runs, but the model is the last of {len(reference)}."
+        )
+    for recipe, run in zip(recipes, reference, strict=True):
+        changes = changes_between(run.recipe, recipe, ("data", "validation"))
+        if changes:
             raise TrainingError(
-                f"{runs[-1].folder} had another recipe: {'; '.join(changed)}. Its figures are not those of this one."
+                f"{runs[-1].folder} had another recipe: {'; '.join(changes)}. Its metrics do not describe this model."
             )
-    # What it started from held the same out, as was just seen, and its published place is not where it lies.
-    here = replace(last, data=replace(last.data, root=str(root)), model=replace(last.model, start=None))
-    _, held_out = build.open_parts(here)
+    # Without init_from, because its published path does not exist; the runs before had the same holdout (see above).
+    recipe = replace(last, data=replace(last.data, root=str(root)), model=replace(last.model, init_from=None))
+    _, held_out = build.open_datasets(recipe)
     assert held_out is not None
-    return ", ".join(one.rstrip("*") for one in held.select), held_out
+    return ", ".join(pattern.rstrip("*") for pattern in validation.select), held_out

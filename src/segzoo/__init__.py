@@ -4,7 +4,7 @@
     mask = model.predict("street.jpg")
     segzoo.export(model, "street.onnx")
 
-Names are loaded on first use, so that `import segzoo` and `segzoo.inference` need no torch.
+Names are loaded on first use, so `import segzoo` and `segzoo.inference` do not import torch.
 """
 
 import importlib
@@ -13,31 +13,32 @@ from typing import TYPE_CHECKING, Any
 from segzoo._version import __version__
 
 if TYPE_CHECKING:
-    from segzoo.classes import LabelSet
+    from segzoo.classes import ClassSet
     from segzoo.exporting.export import export
     from segzoo.models.convert import convert
-    from segzoo.models.create import create, list_models, save
+    from segzoo.models.create import create, list_models
     from segzoo.models.encoders import list_encoders
     from segzoo.models.load import load
     from segzoo.models.push import push
+    from segzoo.models.save import save
     from segzoo.weights.catalog import list_weights
 
-_HOMES = {
+_MODULES = {
     "create": "segzoo.models.create",
     "load": "segzoo.models.load",
-    "save": "segzoo.models.create",
+    "save": "segzoo.models.save",
     "list_models": "segzoo.models.create",
     "list_encoders": "segzoo.models.encoders",
     "convert": "segzoo.models.convert",
     "list_weights": "segzoo.weights.catalog",
     "push": "segzoo.models.push",
     "export": "segzoo.exporting.export",
-    "LabelSet": "segzoo.classes",
+    "ClassSet": "segzoo.classes",
 }
 _SUBMODULES = ("errors", "inference", "postprocess", "weights")
 
 __all__ = [
-    "LabelSet",
+    "ClassSet",
     "__version__",
     "convert",
     "create",
@@ -52,8 +53,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     if name in _SUBMODULES:
         return importlib.import_module(f"segzoo.{name}")
     raise AttributeError(f"module 'segzoo' has no attribute {name!r}")

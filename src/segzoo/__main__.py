@@ -1,4 +1,4 @@
-"""`python -m segzoo`, where the `segzoo` command is not on the path."""
+"""`python -m segzoo`, for use if the `segzoo` command is not on the path."""
 
 from segzoo.cli import main
 

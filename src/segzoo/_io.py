@@ -1,7 +1,4 @@
-"""Files that appear whole or not at all.
-
-Floor 0: masks, overlays, checkpoints and exported graphs are all written so.
-"""
+"""Files that are written completely or not at all: masks, overlays, checkpoints, exported graphs."""
 
 import os
 import secrets
@@ -13,13 +10,14 @@ from segzoo.errors import OptionError
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Gives an empty file beside `path` to write to; at the end it takes that name, after an error it is gone.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yields an empty draft file in the folder of `path`, and renames it to `path` at the end.
 
-    It has the ending of `path`, since some writers go by that. A file that was at `path` stays until the rename.
+    After an error the draft is deleted. An existing file at `path` stays until the rename. The draft has the suffix of
+    `path`, because some writers choose the format by it.
 
     Raises:
-        OSError: the folder does not exist or cannot be written to; at once, and not after the work.
+        OSError: the folder does not exist or is not writable; raised on entry, before any work is done.
     """
     # In the same folder, since a rename is atomic only within one file system.
     draft = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
@@ -27,23 +25,23 @@ def written_aside(path: Path) -> Iterator[Path]:
     permissions = draft.stat().st_mode & 0o777
     try:
         yield draft
-        os.chmod(draft, permissions)  # safetensors makes its files for their owner alone
+        os.chmod(draft, permissions)  # safetensors makes its files readable by their owner only
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def with_ending(path: Path, ending: str) -> Path:
-    """The path with an ending such as ".onnx", which is added where there is none.
+def require_suffix(path: Path, suffix: str) -> Path:
+    """`path` with a suffix such as ".onnx", which is appended if the path has none.
 
     Raises:
-        OptionError: it has another, so that something else was meant.
+        OptionError: the path has another suffix, so it probably names something else.
     """
-    if path.suffix == ending:
+    if path.suffix == suffix:
         return path
     if path.suffix:
         raise OptionError(
-            f"{path} ends in {path.suffix}, and the file to write is {ending}. Name it {path.with_suffix(ending)}, or "
-            f"{path.name}{ending}."
+            f"{path} ends in {path.suffix}, and the file to write is {suffix}. Name it {path.with_suffix(suffix)}, or "
+            f"{path.name}{suffix}."
         )
-    return path.with_name(f"{path.name}{ending}")
+    return path.with_name(f"{path.name}{suffix}")

@@ -1,15 +1,15 @@
-"""Names that can be looked up without torch: of decoders, of papers' networks, of what these take.
+"""Names that can be looked up without torch: decoders, networks from papers, upsampling modes, and who takes what.
 
-The classes behind them are in `segzoo.models.decoders` and `segzoo.models.papers`, which take seconds to import; a
-command refuses a misspelled name before that.
+The classes are in `segzoo.models.decoders` and `segzoo.models.papers`, which take seconds to import. With this table a
+command rejects a misspelled name before that.
 """
 
 from collections.abc import Mapping
 
 from segzoo.errors import OptionError, UnknownNameError, unknown
 
-_SESSION = ("tile", "overlap", "tta")
-"""What `segzoo.inference.Session.predict` takes."""
+_SESSION_OPTIONS = ("tile", "overlap", "tta")
+"""Options of `segzoo.inference.Session.predict`."""
 
 DECODERS: dict[str, str] = {
     "fcn32s": "vgg16",
@@ -21,7 +21,7 @@ DECODERS: dict[str, str] = {
     "deconvnet": "vgg16_bn",
     "deeplab_largefov": "vgg16",
 }
-"""Decoders, each with the encoder of its own."""
+"""Decoders, each with its default encoder."""
 
 PAPERS: tuple[str, ...] = (
     "paper/fcn32s",
@@ -39,48 +39,48 @@ PAPERS: tuple[str, ...] = (
     "paper/xception_unet",
     "paper/conv_deconv",
 )
-"""Papers' whole networks."""
+"""Complete networks from papers."""
 
-UPSAMPLES: tuple[str, ...] = ("bilinear", "nearest", "transposed", "upconv", "unpool")
-"""Ways up; each decoder takes some of them."""
+UPSAMPLE_MODES: tuple[str, ...] = ("bilinear", "nearest", "transposed", "upconv", "unpool")
+"""Upsampling modes; each decoder supports some of them."""
 
-SOURCES: tuple[str, ...] = ("torchvision", "smp")
+CONVERTERS: tuple[str, ...] = ("torchvision", "smp")
 """Libraries whose checkpoints `segzoo.convert` reads."""
 
 PREDICT_OPTIONS: dict[str, tuple[str, ...]] = {
     "samples": ("paper/bayesian_segnet", "paper/bayesian_segnet_basic"),
     "tile": ("paper/unet", "paper/unet_caffe"),
 }
-"""What `predict` takes besides the image, each with the networks that have it."""
+"""Options of `predict`, each with the networks that take it."""
 
 
 def unknown_decoder(name: str) -> UnknownNameError:
-    """The error for what is no decoder and no paper's network."""
-    known = f"Decoders are {', '.join(DECODERS)}; papers' networks {', '.join(PAPERS)}."
+    """The error for a name that is neither a decoder nor a network from a paper."""
+    known = f"Decoders are {', '.join(DECODERS)}; networks from papers are {', '.join(PAPERS)}."
     return unknown("decoder", name, [*DECODERS, *PAPERS], known)
 
 
 def unknown_source(name: str) -> UnknownNameError:
-    """The error for what is no library that `segzoo.convert` reads from."""
-    return unknown("source", name, SOURCES, f"Sources are {', '.join(SOURCES)}.")
+    """The error for a library that `segzoo.convert` cannot read from."""
+    return unknown("source", name, CONVERTERS, f"Sources are {', '.join(CONVERTERS)}.")
 
 
-def unknown_upsample(name: str) -> UnknownNameError:
-    """The error for what is no way up."""
-    return unknown("upsample", name, UPSAMPLES, f"The ways up are {', '.join(UPSAMPLES)}.")
+def unknown_upsample_mode(name: str) -> UnknownNameError:
+    """The error for an unknown upsampling mode."""
+    return unknown("upsampling mode", name, UPSAMPLE_MODES, f"The upsampling modes are {', '.join(UPSAMPLE_MODES)}.")
 
 
 def check_predict_options(decoder: str, given: Mapping[str, object]) -> None:
-    """Refuses options that a network's `predict` does not have.
+    """Rejects options that a network's `predict` does not take.
 
     Raises:
-        OptionError: for the first of them; it says which networks have it, and what an exported file can do.
+        OptionError: for the first one. The message says which networks take it, and what an exported file can do.
     """
     for option in given:
         message = f"predict of {decoder!r} takes no {option}=."
         if option in PREDICT_OPTIONS:
             message += f" {' and '.join(PREDICT_OPTIONS[option])} take it."
-        if option in _SESSION:
+        if option in _SESSION_OPTIONS:
             message += (
                 f" For any network, segzoo.export(model, 'model.onnx', logits=True) writes a file, and "
                 f"segzoo.inference.Session('model.onnx').predict(image, {option}=...) takes it."

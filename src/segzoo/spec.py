@@ -1,13 +1,245 @@
-"""The record a file carries about itself, as the string pairs that .safetensors and .onnx headers hold.
+"""`ModelSpec` and `ExportSpec`: the description of a model, the same in memory, in .safetensors and in .onnx.
 
-Floor 0: the runtime reads it without torch. One key a field, so that any viewer of such files shows them.
+Both file formats store pairs of strings. Each field is one pair whose value is JSON, so any viewer of these files can
+show it.
 """
 
+import dataclasses
 import json
+import math
+import reprlib
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_type_hints
+
+from segzoo._version import __version__
+from segzoo.classes import ClassSet
+from segzoo.errors import OptionError
+from segzoo.schema import describe, matches
+
+FORMAT_VERSION = 1
+"""Version of the fields below. A newer version than this is refused."""
 
 PREFIX = "segzoo."
+"""Prefix of segzoo's keys in a file's metadata."""
+
+Task = Literal["multiclass", "binary", "multilabel"]
+InputDtype = Literal["uint8", "uint16", "float32"]
+ChannelOrder = Literal["RGB", "BGR"]
+GraphInput = Literal["image", "tensor"]
+Precision = Literal["fp32", "fp16", "int8"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that rebuilds a model except its weights.
+
+    Raises:
+        OptionError: values that are not allowed; all of them are named.
+    """
+
+    decoder: str
+    """Name of a decoder, or of a complete network from a paper ("paper/fcn8s")."""
+
+    encoder: str | None
+    """Name of the encoder; None for a network from a paper."""
+
+    classes: ClassSet
+    """Names and colors. A binary model has two names: background and foreground."""
+
+    task: Task = "multiclass"
+    """How logits become a mask. "multiclass": argmax over the classes. "binary": one logit, thresholded at probability
+    0.5. "multilabel": one independent logit per class, each thresholded the same way."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Keyword options of the decoder, as they were passed; JSON values."""
+
+    in_channels: int = 3
+    """Number of image channels."""
+
+    input_dtype: InputDtype = "uint8"
+    """Data type of images: 0-255, 0-65535, or floats on a scale of 0 to 1."""
+
+    channel_order: ChannelOrder = "RGB"
+    """Channel order inside the network. Images, `mean` and `std` are always RGB."""
+
+    mean: tuple[float, ...] = ()
+    """Mean of each channel on a scale of 0 to 1; empty until the model is built."""
+
+    std: tuple[float, ...] = ()
+    """Standard deviation of each channel on the same scale; empty until the model is built."""
+
+    output_stride: int | None = 32
+    """Stride of the encoder's deepest feature map; None for a network from a paper."""
+
+    size_divisibility: int = 1
+    """The model pads height and width to multiples of this."""
+
+    min_size: int = 1
+    """The model pads height and width to at least this many pixels."""
+
+    info: dict[str, Any] = field(default_factory=dict)
+    """Further facts about the weights, as JSON values: training data, metrics, license."""
+
+    version: str = __version__
+    """Version of segzoo that created this spec."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of the file format."""
+
+    def __post_init__(self) -> None:
+        record = {each.name: getattr(self, each.name) for each in fields(self)}
+        if isinstance(self.classes, ClassSet):
+            record["classes"] = {}
+        _raise_faults(_type_faults(type(self), record))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(_as_float, getattr(self, name))))
+        for name in ("options", "info"):  # as a file gives them back, and not the caller's own
+            object.__setattr__(self, name, _json_copy(name, getattr(self, name)))
+        counts = {name: getattr(self, name) for name in _POSITIVE}
+        faults = [f"{name} must be 1 or more, not {n}" for name, n in counts.items() if n is not None and n < 1]
+        if self.task == "binary" and len(self.classes) != 2:
+            faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
+        values = (*self.mean, *self.std)
+        if values and not (len(self.mean) == len(self.std) == self.in_channels and all(map(math.isfinite, values))):
+            faults.append(
+                f"mean and std must be {self.in_channels} finite numbers each, not {reprlib.repr(self.mean)} and "
+                f"{reprlib.repr(self.std)}"
+            )
+        elif values and min(self.std) <= 0:
+            faults.append(f"std must be above 0, not {self.std}")
+        elif values and (min(self.std) < _SMALLEST or max(map(abs, values)) > _LARGEST):
+            faults.append(f"mean and std must be numbers that float32 can hold, not {self.mean} and {self.std}")
+        _raise_faults(faults)
+
+    @property
+    def num_classes(self) -> int:
+        """Channels of the logits: 1 for a binary model, otherwise one per class."""
+        return 1 if self.task == "binary" else len(self.classes)
+
+    @property
+    def title(self) -> str:
+        """A name for the model in text: "unet on mobilenet", or the name of a network from a paper."""
+        return f"{self.decoder} on {self.encoder}" if self.encoder else self.decoder
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return _to_json(vars(self) | {"classes": self.classes.to_dict()})
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "ModelSpec":
+        """The inverse of `to_dict`. Unknown keys are ignored.
+
+        Raises:
+            OptionError: fields are missing or invalid, all of which are named; or the format version is newer than
+                this segzoo's.
+        """
+        newer = record.get("format_version") if isinstance(record, Mapping) else None
+        if type(newer) is int and newer > FORMAT_VERSION:
+            raise OptionError(
+                f"It has format version {newer}, but segzoo {__version__} reads versions up to {FORMAT_VERSION} only. "
+                "Update segzoo."
+            )
+        values = _read_fields(cls, record)
+        return cls(**values | {"classes": ClassSet.from_dict(values["classes"])})
+
+    def to_metadata(self) -> dict[str, str]:
+        """The string pairs for a file's metadata: {"segzoo.decoder": '"unet"', ...}.
+
+        `version` and `format_version` are those of the segzoo that writes the file.
+        """
+        return encode(self.to_dict() | {"version": __version__, "format_version": FORMAT_VERSION})
+
+    @classmethod
+    def from_metadata(cls, pairs: Mapping[str, str]) -> "ModelSpec | None":
+        """The inverse of `to_metadata`; None if segzoo did not write the file.
+
+        Raises:
+            OptionError: as `from_dict`, or a value is not JSON.
+        """
+        record = decode(pairs)
+        return cls.from_dict(record) if record else None
+
+    def replace(self, **changes: Any) -> "ModelSpec":
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """Inputs and outputs of an exported graph, and its verification. Stored in .onnx files as `segzoo.export`."""
+
+    input: GraphInput = "image"
+    """"image": pixels (N, H, W, C) in, a mask out. "tensor": normalized floats (N, C, H, W) in, logits out."""
+
+    precision: Precision = "fp32"
+
+    static_shape: tuple[int, int, int] | None = None
+    """(batch, height, width) of a graph with one fixed size; None if all three are dynamic."""
+
+    confidence: bool = False
+    """Whether the graph has an output `confidence`, the probability of each pixel's class."""
+
+    logits: bool = False
+    """Whether the graph has an output `logits`."""
+
+    opset: int = 18
+
+    padded_logits: str | None = None
+    """Name of the value that the argmax reads: logits (N, K, H', W') whose top left H x W belong to the image.
+
+    A runtime can fetch it for tiles and test-time augmentation. None in a "tensor" graph.
+    """
+
+    weights_sha256: str | None = None
+    """Digest of the exported weights, as `models.parameters.weights_sha256` computes it."""
+
+    torch: str | None = None
+    """Version of torch that exported the graph."""
+
+    verification: dict[str, Any] | None = None
+    """How the graph was compared with the model, and the result."""
+
+    quantization: dict[str, Any] | None = None
+    """How int8 changed the outputs."""
+
+    @property
+    def half(self) -> bool:
+        """Whether weights and arithmetic are float16; inputs and outputs keep their types."""
+        return self.precision == "fp16"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return _to_json(vars(self))
+
+    def to_metadata(self) -> dict[str, str]:
+        """The string pair for an .onnx file's metadata."""
+        return encode({"export": self.to_dict()})
+
+    @classmethod
+    def from_metadata(cls, pairs: Mapping[str, str]) -> "ExportSpec":
+        """The inverse of `to_metadata`.
+
+        Raises:
+            OptionError: as `from_dict`, or there is no such pair, or it is not JSON.
+        """
+        record = decode({key: value for key, value in pairs.items() if key == f"{PREFIX}export"})
+        if not record:
+            raise OptionError("the record segzoo.export is missing.")
+        return cls.from_dict(record["export"])
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "ExportSpec":
+        """The inverse of `to_dict`. Unknown keys are ignored.
+
+        Raises:
+            OptionError: fields are missing or invalid, all of which are named.
+        """
+        values = _read_fields(cls, record)
+        shape = values["static_shape"]
+        if shape is not None and min(shape) < 1:
+            raise OptionError(f"static_shape must be 1 or more in each axis, not {reprlib.repr(shape)}.")
+        return cls(**values | {"static_shape": None if shape is None else tuple(shape)})
 
 
 def encode(record: Mapping[str, Any]) -> dict[str, str]:
@@ -15,18 +247,69 @@ def encode(record: Mapping[str, Any]) -> dict[str, str]:
     return {PREFIX + key: json.dumps(value) for key, value in record.items()}
 
 
-def title(record: Mapping[str, Any]) -> str:
-    """What to call the model of a record: "unet on mobilenet", or the name of a paper's whole network."""
-    return f"{record['decoder']} on {record['encoder']}" if record["encoder"] else str(record["decoder"])
-
-
 def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
-    """The inverse of `encode`; keys of others are left out.
-
-    Returns:
-        the record; empty when the file was not written by segzoo.
+    """The inverse of `encode`; keys of other programs are left out. Empty if segzoo did not write the file.
 
     Raises:
-        ValueError: a value under one of our keys is not JSON.
+        OptionError: the value of one of segzoo's keys is not JSON.
     """
-    return {key.removeprefix(PREFIX): json.loads(value) for key, value in pairs.items() if key.startswith(PREFIX)}
+    record = {}
+    for key, value in pairs.items():
+        if key.startswith(PREFIX):
+            try:
+                record[key.removeprefix(PREFIX)] = json.loads(value)
+            except (ValueError, RecursionError) as error:
+                raise OptionError(f"{key} is not JSON: {error}.") from None
+    return record
+
+
+_SMALLEST, _LARGEST = 1e-6, 1e6
+"""Far beyond any image on a scale of 0 to 1, and far within float32."""
+
+_POSITIVE = ("in_channels", "output_stride", "size_divisibility", "min_size", "format_version")
+
+
+def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a class's fields in `record`. Every field must be present, even one with a default."""
+    if not isinstance(record, Mapping):
+        raise OptionError(f"A spec is an object with fields, not {reprlib.repr(record)}.")
+    names = [each.name for each in fields(cls)]
+    values = {name: record[name] for name in names if name in record}
+    _raise_faults([f"{name} is missing" for name in names if name not in record] + _type_faults(cls, values))
+    return values
+
+
+def _type_faults(cls: type[Any], values: Mapping[str, Any]) -> list[str]:
+    # In a record the class set is an object too.
+    hints = get_type_hints(cls) | {"classes": dict[str, Any]}
+    return [
+        f"{name} must be {describe(hints[name])}, not {reprlib.repr(value)}"
+        for name, value in values.items()
+        if not matches(value, hints[name])
+    ]
+
+
+def _raise_faults(faults: list[str]) -> None:
+    if text := "; ".join(faults):
+        raise OptionError(f"{text}.")
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON integers have no upper limit
+        return math.inf
+
+
+def _json_copy(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise OptionError(f"{name} must hold JSON values (numbers, strings, lists, objects): {error}.") from None
+    return copy
+
+
+def _to_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy with lists for tuples, as a file gives it back."""
+    record: dict[str, Any] = json.loads(json.dumps(values))
+    return record

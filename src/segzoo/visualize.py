@@ -1,6 +1,6 @@
-"""Label maps for the eye: colours, an indexed PNG, an overlay on the photograph with its legend.
+"""Pictures of masks: colors, an indexed PNG, an overlay on the image with a legend.
 
-Floor 0. A label map is any integer array (H, W) of class ids.
+A mask is any integer array (H, W) of class ids.
 """
 
 import os
@@ -11,133 +11,134 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from segzoo._io import written_aside
-from segzoo.classes import Colour, LabelSet
+from segzoo._io import atomic_write
+from segzoo.classes import ClassSet, Color
 from segzoo.errors import ImageError
 
-_PAPER = (255, 255, 255)
-_INK = (31, 35, 40)
-_FAINT = (101, 109, 118)
-_ROWS = 12
-_LETTERS = 24
+_BACKGROUND = (255, 255, 255)
+_TEXT = (31, 35, 40)
+_MUTED = (101, 109, 118)
+_MAX_ROWS = 12
+_MAX_NAME_LENGTH = 24
 
 
-def colourise(labels: "npt.NDArray[Any]", label_set: LabelSet) -> npt.NDArray[np.uint8]:
-    """Each pixel in the colour of its class.
+def colorize(mask: "npt.NDArray[Any]", classes: ClassSet) -> npt.NDArray[np.uint8]:
+    """Paints each pixel in the color of its class.
 
     Args:
-        labels: integers (H, W); ids outside `label_set`, the ignored one among them, become black.
-        label_set: the names and colours of the classes.
+        mask: integers (H, W). Ids outside `classes`, which includes its `ignore_index`, become black.
+        classes: the palette.
 
     Returns:
         uint8 RGB (H, W, 3), 0-255.
 
     Raises:
-        ImageError: `labels` is not (H, W) integers.
+        ImageError: `mask` is not (H, W) integers.
     """
-    _check_labels(labels)
-    table = np.zeros((len(label_set) + 1, 3), np.uint8)
-    table[:-1] = label_set.colours
-    inside = (labels >= 0) & (labels < len(label_set))
-    coloured: npt.NDArray[np.uint8] = table[np.where(inside, labels, len(label_set)).astype(np.intp)]
-    return coloured
+    _check_mask(mask)
+    table = np.zeros((len(classes) + 1, 3), np.uint8)
+    table[:-1] = classes.palette
+    inside = (mask >= 0) & (mask < len(classes))
+    colored: npt.NDArray[np.uint8] = table[np.where(inside, mask, len(classes)).astype(np.intp)]
+    return colored
 
 
-def save_mask(path: "str | os.PathLike[str]", labels: "npt.NDArray[Any]", label_set: LabelSet) -> None:
-    """Writes a label map as an 8-bit PNG with a palette: viewers show colours, and pixel values are the class ids.
+def save_mask(path: "str | os.PathLike[str]", mask: "npt.NDArray[Any]", classes: ClassSet) -> None:
+    """Writes a mask as an 8-bit PNG with a palette: viewers show colors, and pixel values are the class ids.
 
-    The file appears whole or not at all: it is written beside its place, then renamed.
+    The file is written under a temporary name, then renamed, so that it is complete or absent.
 
     Args:
-        path: where to; the ending is .png.
-        labels: integers (H, W), 0-255; ids outside `label_set` keep their value and are shown black.
-        label_set: the colours of the palette.
+        path: the file to write; its suffix must be .png.
+        mask: integers (H, W), 0-255. Ids outside `classes` are kept, and shown in black.
+        classes: the palette.
 
     Raises:
-        ImageError: `labels` is not (H, W) integers in 0-255, `path` ends otherwise, or its folder does not exist. It
-            is a ValueError too.
+        ImageError: `mask` is not (H, W) integers in 0-255, `path` has another suffix, or its folder does not exist.
+            It is also a ValueError.
     """
     path = Path(path)
-    _check_labels(labels)
-    if labels.min() < 0 or labels.max() > 255:
+    _check_mask(mask)
+    if mask.min() < 0 or mask.max() > 255:
         raise ImageError(
-            f"A PNG palette holds class ids 0-255; these labels go from {labels.min()} to {labels.max()}. "
-            "Save them with numpy.save."
+            f"A PNG palette holds class ids 0-255, but this mask's range from {mask.min()} to {mask.max()}. "
+            "Save it with numpy.save."
         )
     if path.suffix.lower() != ".png":
-        raise ImageError(f"A mask is written as PNG, which keeps class ids exact; name it {path.stem}.png.")
+        raise ImageError(f"Masks are written as PNG, which keeps class ids exact; name the file {path.stem}.png.")
     if not path.parent.is_dir():
         raise ImageError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into. Create it first.")
-    image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8)).convert("L")
-    # A full palette, since Pillow packs fewer than 17 colours into 4 bits a pixel, which some readers get wrong.
+    image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8)).convert("L")
+    # All 256 entries: Pillow packs fewer than 17 colors into 4 bits per pixel, which some readers get wrong.
     palette = np.zeros((256, 3), np.uint8)
-    colours = label_set.colours[:256]
-    palette[: len(colours)] = colours
+    colors = classes.palette[:256]
+    palette[: len(colors)] = colors
     image.putpalette(palette.tobytes())
-    with written_aside(path) as draft:
+    with atomic_write(path) as draft:
         image.save(draft, format="PNG", optimize=False)
 
 
 def overlay(
     image: npt.NDArray[np.uint8],
-    labels: "npt.NDArray[Any]",
-    label_set: LabelSet,
+    mask: "npt.NDArray[Any]",
+    classes: ClassSet,
     opacity: float = 0.5,
     legend: bool = True,
 ) -> Image.Image:
-    """The classes' colours laid over the photograph, with a legend of the classes that occur.
+    """Blends the colors of a mask into the image and adds a legend of the classes that occur.
 
-    Each class is edged in its full colour. Pixels whose id is outside `label_set` show the photograph as it is. The
-    legend gives swatch, name and share of all pixels, largest first, at most 12 classes; it stands at the right of the
-    picture where the picture is tall enough for it, and below otherwise.
+    Class boundaries are drawn in the full color of the class. Pixels whose id is outside `classes` show the image
+    unchanged. The legend lists swatch, name and share of all pixels, largest first. It lists 12 classes, and a 13th if
+    that is the last one; a final row counts the others. It is placed to the right of the image if it fits the image's
+    height, otherwise below.
 
     Args:
         image: uint8 RGB (H, W, 3), 0-255.
-        labels: integers (H, W), the same H and W.
-        label_set: the names and colours of the classes.
-        opacity: 0 shows the photograph alone, 1 the colours alone.
+        mask: integers (H, W), of the image's size.
+        classes: the names and colors of the classes.
+        opacity: 0 shows only the image, 1 only the colors.
         legend: whether to draw the legend; without it the result is W x H.
 
     Returns:
-        an RGB picture; the photograph's pixels are its top left W x H.
+        an RGB picture whose top left W x H is the image.
 
     Raises:
-        ImageError: another shape or dtype, or an opacity outside 0-1.
+        ImageError: wrong shape or dtype, or an opacity outside 0-1.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"The image under an overlay must be uint8 RGB (H, W, 3); got {image.dtype} {image.shape}.")
-    _check_labels(labels)
-    if labels.shape != image.shape[:2]:
+        raise ImageError(f"The image of an overlay must be uint8 RGB (H, W, 3); got {image.dtype} {image.shape}.")
+    _check_mask(mask)
+    if mask.shape != image.shape[:2]:
         raise ImageError(
-            f"The labels are {labels.shape} and the image is {image.shape[:2]} (H, W). "
-            "Pass the image that the labels were predicted from."
+            f"The mask is {mask.shape}, but the image is {image.shape[:2]} (H, W). "
+            "Pass the image that the mask was predicted from."
         )
     if not 0 <= opacity <= 1:
-        raise ImageError(f"An opacity is 0-1, got {opacity}.")
-    photograph = Image.fromarray(np.ascontiguousarray(image))
-    coloured = Image.fromarray(colourise(labels, label_set))
-    picture = Image.blend(photograph, coloured, opacity)
+        raise ImageError(f"opacity must be 0-1, got {opacity}.")
+    original = Image.fromarray(np.ascontiguousarray(image))
+    colored = Image.fromarray(colorize(mask, classes))
+    picture = Image.blend(original, colored, opacity)
     if opacity > 0:
-        picture.paste(coloured, mask=_mask(_edges(labels, max(1, round(min(labels.shape) / 500)))))
-    picture.paste(photograph, mask=_mask((labels < 0) | (labels >= len(label_set))))
-    return _with_legend(picture, _shares(labels, label_set), label_set) if legend else picture
+        picture.paste(colored, mask=_alpha(_edges(mask, max(1, round(min(mask.shape) / 500)))))
+    picture.paste(original, mask=_alpha((mask < 0) | (mask >= len(classes))))
+    return _with_legend(picture, _shares(mask, classes), classes) if legend else picture
 
 
-def _check_labels(labels: "npt.NDArray[Any]") -> None:
-    if labels.ndim != 2 or labels.dtype.kind not in "iu" or labels.size == 0:
-        raise ImageError(f"A label map must be integers (H, W) with pixels; got {labels.dtype} {labels.shape}.")
+def _check_mask(mask: "npt.NDArray[Any]") -> None:
+    if mask.ndim != 2 or mask.dtype.kind not in "iu" or mask.size == 0:
+        raise ImageError(f"A mask must be integers (H, W), not empty; got {mask.dtype} {mask.shape}.")
 
 
-def _mask(where: npt.NDArray[np.bool_]) -> Image.Image:
-    return Image.fromarray(where.astype(np.uint8) * 255)
+def _alpha(selected: npt.NDArray[np.bool_]) -> Image.Image:
+    return Image.fromarray(selected.astype(np.uint8) * 255)
 
 
-def _edges(labels: "npt.NDArray[Any]", width: int) -> npt.NDArray[np.bool_]:
-    """The pixels of each class that have another class within `width` to the right or below, or left or above."""
-    edges = np.zeros(labels.shape, np.bool_)
+def _edges(mask: "npt.NDArray[Any]", width: int) -> npt.NDArray[np.bool_]:
+    """Pixels within `width` rows or columns of another class."""
+    edges = np.zeros(mask.shape, np.bool_)
     for step in range(1, width + 1):
-        across = labels[:, step:] != labels[:, :-step]
-        down = labels[step:] != labels[:-step]
+        across = mask[:, step:] != mask[:, :-step]
+        down = mask[step:] != mask[:-step]
         edges[:, step:] |= across
         edges[:, :-step] |= across
         edges[step:] |= down
@@ -145,34 +146,31 @@ def _edges(labels: "npt.NDArray[Any]", width: int) -> npt.NDArray[np.bool_]:
     return edges
 
 
-def _shares(labels: "npt.NDArray[Any]", label_set: LabelSet) -> list[tuple[int, float]]:
-    """(class id, part of all pixels 0-1) of the classes that occur, largest first."""
-    ids, counts = np.unique(labels, return_counts=True)
-    found = [
-        (int(i), int(count) / labels.size) for i, count in zip(ids, counts, strict=True) if 0 <= i < len(label_set)
-    ]
-    return sorted(found, key=lambda pair: -pair[1])
+def _shares(mask: "npt.NDArray[Any]", classes: ClassSet) -> list[tuple[int, float]]:
+    """(class id, share of all pixels 0-1) of the classes that occur, largest first."""
+    ids, counts = np.unique(mask, return_counts=True)
+    shares = [(int(i), int(count) / mask.size) for i, count in zip(ids, counts, strict=True) if 0 <= i < len(classes)]
+    return sorted(shares, key=lambda pair: -pair[1])
 
 
 def _percent(share: float) -> str:
     percent = 100 * share
-    # Rounding must not turn a class that occurs into 0.0 %.
+    # A class that occurs must not be rounded to 0.0 %.
     return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %"
 
 
-def _with_legend(picture: Image.Image, shares: list[tuple[int, float]], label_set: LabelSet) -> Image.Image:
+def _with_legend(picture: Image.Image, shares: list[tuple[int, float]], classes: ClassSet) -> Image.Image:
     if not shares:
         return picture
-    short = min(picture.size)
-    size = max(11, round(short / 30))
+    size = max(11, round(min(picture.size) / 30))
     font = ImageFont.load_default(size=size)
-    # No more rows than 12, the "and N more" among them only when it stands for two classes or more.
-    shown = shares if len(shares) <= _ROWS + 1 else shares[:_ROWS]
-    rows: list[tuple[Colour | None, str, str]] = []
+    # "and N more" takes a row too, so it replaces two classes or more.
+    shown = shares if len(shares) <= _MAX_ROWS + 1 else shares[:_MAX_ROWS]
+    rows: list[tuple[Color | None, str, str]] = []
     for index, share in shown:
-        name = label_set.names[index]
-        name = name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        rows.append((label_set.colours[index], name, _percent(share)))
+        name = classes.names[index]
+        name = name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        rows.append((classes.palette[index], name, _percent(share)))
     if len(shares) > len(shown):
         rows.append((None, f"and {len(shares) - len(shown)} more", ""))
 
@@ -184,27 +182,27 @@ def _with_legend(picture: Image.Image, shares: list[tuple[int, float]], label_se
     numbers = round(max(font.getlength(number) for _, _, number in rows))
     column = swatch + gap + names + 2 * gap + numbers
 
-    beside = len(rows) * line + 2 * margin <= picture.height
-    columns = 1 if beside else max(1, min(len(rows), picture.width // (column + 2 * margin)))
+    to_the_right = len(rows) * line + 2 * margin <= picture.height
+    columns = 1 if to_the_right else max(1, min(len(rows), picture.width // (column + 2 * margin)))
     height = -(-len(rows) // columns)
-    columns = -(-len(rows) // height)  # Rows that fill fewer columns than fit: no empty one at the right.
+    columns = -(-len(rows) // height)  # The rows may fill fewer columns than fit.
     panel = (columns * column + (columns - 1) * 2 * margin + 2 * margin, height * line + 2 * margin)
-    if beside:
-        canvas = Image.new("RGB", (picture.width + panel[0], picture.height), _PAPER)
+    if to_the_right:
+        canvas = Image.new("RGB", (picture.width + panel[0], picture.height), _BACKGROUND)
         left, top = picture.width + margin, (picture.height - height * line) // 2
     else:
-        canvas = Image.new("RGB", (max(picture.width, panel[0]), picture.height + panel[1]), _PAPER)
+        canvas = Image.new("RGB", (max(picture.width, panel[0]), picture.height + panel[1]), _BACKGROUND)
         left, top = margin, picture.height + margin
     canvas.paste(picture, (0, 0))
 
     draw = ImageDraw.Draw(canvas)
-    for place, (colour, name, number) in enumerate(rows):
-        x = left + place // height * (column + 2 * margin)
-        middle = top + place % height * line + line // 2
-        if colour is not None:
+    for row, (color, name, number) in enumerate(rows):
+        x = left + row // height * (column + 2 * margin)
+        middle = top + row % height * line + line // 2
+        if color is not None:
             box = (x, middle - swatch // 2, x + swatch - 1, middle - swatch // 2 + swatch - 1)
-            # The outline is what shows a white swatch on white paper.
-            draw.rounded_rectangle(box, radius=swatch // 5, fill=colour, outline=_FAINT, width=max(1, swatch // 16))
-        draw.text((x + swatch + gap, middle), name, fill=_INK if colour else _FAINT, font=font, anchor="lm")
-        draw.text((x + column, middle), number, fill=_FAINT, font=font, anchor="rm")
+            # The outline makes a white swatch visible on the white background.
+            draw.rounded_rectangle(box, radius=swatch // 5, fill=color, outline=_MUTED, width=max(1, swatch // 16))
+        draw.text((x + swatch + gap, middle), name, fill=_TEXT if color else _MUTED, font=font, anchor="lm")
+        draw.text((x + column, middle), number, fill=_MUTED, font=font, anchor="rm")
     return canvas

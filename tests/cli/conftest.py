@@ -1,4 +1,4 @@
-"""One model, exported once by the command itself, and a runner that sees stdout and stderr apart."""
+"""Fixtures: models exported once by the command itself, and a runner that captures stdout and stderr separately."""
 
 import dataclasses
 import hashlib
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export_cache import ExportCache
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -23,7 +24,7 @@ Run = Callable[..., Any]
 
 
 def run_command(*words: object) -> Any:
-    """`segzoo WORDS`, in this process, as if piped."""
+    """Runs `segzoo WORDS` in this process, as if piped."""
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
@@ -35,13 +36,13 @@ def segzoo_(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture(scope="session")
 def segzoo_once() -> Run:
-    """The same, for fixtures that are made once."""
+    """The same, for session fixtures."""
     return run_command
 
 
 @pytest.fixture(scope="session")
 def python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """Runs a script in a process of its own."""
+    """Runs a script in a separate process."""
 
     def run(script: str, *words: object, **environment: str) -> "subprocess.CompletedProcess[str]":
         source = str(Path(segzoo.errors.__file__).parents[1])
@@ -71,45 +72,47 @@ sys.exit(f"imported: {heavy}" if heavy else 0)
 
 @pytest.fixture
 def imports(python: Run) -> Run:
-    """Runs `segzoo WORDS` in a process of its own, which fails where torch or timm was imported."""
+    """Runs `segzoo WORDS` in a separate process, which fails if torch or timm was imported."""
     return lambda *words, first="": python(first + WITHOUT_TORCH, *words)
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """What `segzoo export` said, and the file it wrote: a small U-Net of 5 classes."""
+def exported(tmp_path_factory: pytest.TempPathFactory, export_cache: ExportCache) -> tuple[Any, Path]:
+    """The result of `segzoo export`, and the file it wrote: a small U-Net with 5 classes."""
     path = tmp_path_factory.mktemp("exported") / "small.onnx"
-    words = ("export", "unet", "--encoder", "test_resnet", "--classes", 5, "--upsample", "bilinear", "-o", path)
-    return run_command(*words), path
+    words = ("export", "unet", "--encoder", "test_resnet", "--num-classes", 5, "--upsample", "bilinear", "-o", path)
+    with export_cache.cached_tracing():
+        return run_command(*words), path
 
 
 @pytest.fixture(scope="session")
-def blending(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that holds its logits, which tiles and views are blended from."""
+def blending(tmp_path_factory: pytest.TempPathFactory, export_cache: ExportCache) -> Path:
+    """An exported file with a logits output, which tiles and views are blended from."""
     path = tmp_path_factory.mktemp("blending") / "blending.onnx"
-    words = ("export", "fcn", "--encoder", "test_resnet", "--classes", 5, "--logits", "-o", path)
-    assert run_command(*words).exit_code == 0
+    words = ("export", "fcn", "--encoder", "test_resnet", "--num-classes", 5, "--logits", "-o", path)
+    with export_cache.cached_tracing():
+        assert run_command(*words).exit_code == 0
     return path
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same kind of model as segzoo.save writes it, with CamVid's labels."""
+    """A small checkpoint that segzoo.save wrote, with CamVid's classes."""
     import torch
 
     torch.manual_seed(0)
-    model = segzoo.create("fcn8s", "test_resnet", labels="camvid").with_info(licence="CC0")
+    model = segzoo.create("fcn8s", "test_resnet", classes="camvid").with_info(license="CC0")
     return segzoo.save(model, tmp_path_factory.mktemp("saved") / "small.safetensors")
 
 
 @pytest.fixture
 def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
-    """That checkpoint as if it shipped in the package, the only entry of the catalog."""
+    """The checkpoint as the only catalog entry, as if it shipped in the package."""
     entry = dataclasses.replace(
         entries()["fcn/resnet101/coco-voc"],
         key="fcn8s/test_resnet/camvid",
         format="segzoo",
-        place="package",
+        source="package",
         urls=(),
         file=checkpoint.name,
         sha256=hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
@@ -122,7 +125,7 @@ def shipped(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with three images in it and below, gray and palette among them."""
+    """A folder with three images, one of them in a subfolder: RGB, gray and palette."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)

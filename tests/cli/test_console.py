@@ -1,4 +1,4 @@
-"""How progress is told."""
+"""Progress and tables."""
 
 import re
 
@@ -12,24 +12,24 @@ from segzoo.cli import console
     [
         (3, "images", [r"1 of 3, [\d.]+ images/s, \d+ s left", r"2 of 3, [\d.]+ images/s, \d+ s left"]),
         (None, "frames", [rf"{done}, [\d.]+ frames/s" for done in (1, 2, 3)]),
-        # A video may have more frames than it says.
+        # A video may hold more frames than its header says.
         (2, "frames", [r"1 of 2, [\d.]+ frames/s, \d+ s left", r"3, [\d.]+ frames/s"]),
     ],
 )
-def test_a_bar_tells_rate_and_time_left_where_there_is_no_terminal(capsys, monkeypatch, total, unit, lines):
-    monkeypatch.setattr(console, "_QUIET_SECONDS", 0.0)
+def test_a_bar_prints_rate_and_time_left_without_a_terminal(capsys, monkeypatch, total, unit, lines):
+    monkeypatch.setattr(console, "_REPORT_SECONDS", 0.0)
     with console.Bar(total, unit) as bar:
         for _ in range(3):
             bar.advance()
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == len(lines)
-    assert all(re.fullmatch(pattern, line) for pattern, line in zip(lines, said, strict=True))
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == len(lines)
+    assert all(re.fullmatch(pattern, line) for pattern, line in zip(lines, printed, strict=True))
 
 
-def test_a_terminal_gets_tables_as_rich_draws_them(capsys, monkeypatch):
+def test_a_terminal_gets_tables_with_styles(capsys, monkeypatch):
     for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "60"), ("TERM", "xterm-256color")):
         monkeypatch.setenv(name, value)
-    console.facts([("name", "value")])
+    console.key_values([("name", "value")])
     assert "\x1b[36mname" in capsys.readouterr().out
 
 
@@ -40,5 +40,5 @@ def test_a_bar_is_drawn_in_a_terminal(capsys, monkeypatch, total):
     with console.Bar(total, "frames") as bar:
         for _ in range(3):
             bar.advance()
-    said = capsys.readouterr().err
-    assert "Segmenting" in said and "frames/s" in said and "time left" in said
+    drawn = capsys.readouterr().err
+    assert "Segmenting" in drawn and "frames/s" in drawn and "time left" in drawn

@@ -1,4 +1,4 @@
-"""How commands find a model: by path, key, hub or URL, each in the same way."""
+"""How commands find a model: by path, catalog key, hf:// or URL."""
 
 import hashlib
 
@@ -11,11 +11,11 @@ KEY = "fcn8s/test_resnet/camvid"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
-        (("evaluate", KEY, "."), "labels"),  # the model is there, and the folder holds no data
-        (("compare", KEY, "--root", "."), "labels"),
-        (("bench", KEY), f"{KEY} is no .onnx file. `segzoo export {KEY}` writes one."),
+        (("evaluate", KEY, "."), "classes.json"),  # the model loads, but the folder holds no data
+        (("compare", KEY, "--root", "."), "classes.json"),
+        (("bench", KEY), f"{KEY} is not an .onnx file. `segzoo export {KEY}` writes one."),
         (("export", KEY, "-o", "absent/a.onnx"), "There is no folder absent"),
         (("predict", KEY, "absent.jpg"), "There is no file or folder 'absent.jpg'"),
         (("evaluate", "fcn8s/test_resnet/camvit", "."), f"Did you mean '{KEY}'"),
@@ -26,17 +26,17 @@ KEY = "fcn8s/test_resnet/camvid"
         (("info", "ftp://example.com/a.safetensors"), "reads https:// and hf://"),
     ],
 )
-def test_a_key_or_a_place_is_taken_as_a_file_is(segzoo_, shipped, words, said, tmp_path, monkeypatch):
+def test_a_key_or_url_works_like_a_path(segzoo_, shipped, words, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
     assert shipped.key == KEY
     done = segzoo_(*words)
     assert done.exit_code == 1
-    assert said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
+    assert message in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
-def test_a_url_says_its_sha256(segzoo_, checkpoint, tmp_path, monkeypatch):
+def test_a_url_carries_its_sha256(segzoo_, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGZOO_CACHE", str(tmp_path))
     monkeypatch.delenv("HF_HUB_OFFLINE")
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
@@ -57,5 +57,5 @@ def test_a_url_says_its_sha256(segzoo_, checkpoint, tmp_path, monkeypatch):
         ("https://example.org/models/a%20street.safetensors?b=c#sha256=0", "a street"),
     ],
 )
-def test_files_made_of_a_model_are_called_after_it(name, stem):
+def test_files_made_from_a_model_are_named_after_it(name, stem):
     assert files.stem(name) == stem

@@ -12,21 +12,21 @@ from segzoo.weights.catalog import entries
 
 
 @pytest.mark.parametrize("width", [None, "80"])
-def test_every_decoder_stands_in_the_table_whole(segzoo_, monkeypatch, width):
+def test_every_decoder_is_listed_without_truncation(segzoo_, monkeypatch, width):
     if width:
         monkeypatch.setenv("COLUMNS", width)
     text = segzoo_("list").stdout
     assert "\N{HORIZONTAL ELLIPSIS}" not in text and "\x1b" not in text
     assert max(map(len, text.splitlines())) <= int(width or 200)
     words = re.sub(r"\s+", " ", text)
-    for name, kind in DECODERS.items():
-        assert re.search(rf"^{name} +{kind.encoder} ", text, re.MULTILINE), name
-        assert re.search(r"arXiv (\d{4}\.\d{4,5})", kind.paper)[1] in words
+    for name, decoder in DECODERS.items():
+        assert re.search(rf"^{name} +{decoder.default_encoder} ", text, re.MULTILINE), name
+        assert re.search(r"arXiv (\d{4}\.\d{4,5})", decoder.paper)[1] in words
     for name in ("vgg16", "resnet101", "xception", "mobilenet", "unet"):
         assert name in words.partition("Encoders ")[2]
 
 
-def test_encoders_are_one_a_line(segzoo_):
+def test_encoders_are_one_per_line(segzoo_):
     assert segzoo_("list", "--encoders", "*resnet*").stdout.splitlines() == list_encoders("*resnet*")
 
 
@@ -38,15 +38,15 @@ def test_a_pattern_that_matches_nothing_gets_a_hint(segzoo_, pattern, hint):
 
 
 @pytest.fixture
-def places(monkeypatch):
-    """A catalog with a file in each place, one of them of the longest name that there might be."""
+def catalog_entries(monkeypatch):
+    """A catalog with an entry of each source, one of them with the longest key that is likely."""
     web = entries()["fcn/resnet101/coco-voc"]
     ours = dataclasses.replace(web, urls=(), split="camvid val, 101 images")
-    package = dataclasses.replace(ours, key="unet/mobilenetv4_conv_small/camvid", place="package")
-    clone = dataclasses.replace(ours, key="deeplab_largefov/mobilenetv4_conv_small/camvid", place="repository")
-    both = {one.key: one for one in (web, package, clone)}
-    monkeypatch.setattr(catalog, "_packaged", lambda: both)
-    return both
+    package = dataclasses.replace(ours, key="unet/mobilenetv4_conv_small/camvid", source="package")
+    clone = dataclasses.replace(ours, key="deeplab_largefov/mobilenetv4_conv_small/camvid", source="repository")
+    by_key = {entry.key: entry for entry in (web, package, clone)}
+    monkeypatch.setattr(catalog, "_packaged", lambda: by_key)
+    return by_key
 
 
 def row_of(text, key):
@@ -55,18 +55,18 @@ def row_of(text, key):
 
 
 @pytest.mark.parametrize("width", ["80", "100", "120", None])
-def test_every_entry_of_the_catalog_is_listed_whole(segzoo_, monkeypatch, places, width):
+def test_every_catalog_entry_is_listed_without_truncation(segzoo_, monkeypatch, catalog_entries, width):
     if width:
         monkeypatch.setenv("COLUMNS", width)
     text = segzoo_("list", "--weights").stdout
     assert max(map(len, text.splitlines())) <= int(width or 200)
-    for key, entry in places.items():
+    for key, entry in catalog_entries.items():
         row = row_of(text, key)
-        assert row[0] == key and row[-1] == entry.place
+        assert row[0] == key and row[-1] == entry.source
         assert f"{100 * entry.metrics['mean_iou']:.2f}" in row
 
 
-def test_figures_stand_beside_the_data_that_they_are_on(segzoo_, monkeypatch, places):
+def test_metrics_are_listed_with_their_data(segzoo_, monkeypatch, catalog_entries):
     for width in ("84", "120"):
         monkeypatch.setenv("COLUMNS", width)
         text = segzoo_("list", "--weights").stdout
@@ -74,32 +74,32 @@ def test_figures_stand_beside_the_data_that_they_are_on(segzoo_, monkeypatch, pl
         assert "COCO val2017" in row_of(text, "fcn/resnet101/coco-voc")
 
 
-def test_in_a_pipe_each_entry_is_one_line_with_all_columns(segzoo_, places):
+def test_in_a_pipe_each_entry_is_one_line_with_all_columns(segzoo_, catalog_entries):
     text = segzoo_("list", "--weights").stdout
     assert re.split(" {2,}", text.splitlines()[0]) == [
-        *("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "where")
+        *("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "source")
     ]
     row = row_of(text, "fcn/resnet101/coco-voc")
     assert row[1:] == ["63.70", "91.90", "COCO val2017", "54.3 M", "217.8 MB", "web"]
 
 
-def test_the_model_that_ships_is_named(segzoo_, places):
+def test_the_packaged_model_is_named(segzoo_, catalog_entries):
     text = " ".join(segzoo_("list", "--weights").stdout.split())
-    assert "predict and demo take unet/mobilenetv4_conv_small/camvid, which is in the package" in text
+    assert "predict and demo use unet/mobilenetv4_conv_small/camvid, which ships with segzoo" in text
 
 
-def test_nothing_is_cut_where_there_is_no_room(segzoo_, monkeypatch, places):
+def test_a_narrow_terminal_truncates_nothing(segzoo_, monkeypatch, catalog_entries):
     monkeypatch.setenv("COLUMNS", "40")
     lines = segzoo_("list", "--weights").stdout.splitlines()
     assert max(map(len, lines)) <= 40
     cells = "".join(line.split(" ")[0] for line in lines)
-    assert all(key in cells for key in places)
+    assert all(key in cells for key in catalog_entries)
 
 
 @pytest.mark.parametrize(
     "words", [("list",), ("list", "--weights"), ("info", "fcn/resnet101/coco-voc"), ("info", "unet")]
 )
-def test_a_pipe_gets_no_blanks_behind_a_line(segzoo_, words):
+def test_piped_lines_have_no_trailing_spaces(segzoo_, words):
     lines = segzoo_(*words).stdout.splitlines()
     assert [line for line in lines if line != line.rstrip()] == []
     assert len(lines) > 3

@@ -1,4 +1,4 @@
-"""The program as a whole: help, version, and how it fails."""
+"""The program: help, version, and how errors are reported."""
 
 import re
 
@@ -43,11 +43,11 @@ def test_help_names_every_command(segzoo_):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_explains_itself(segzoo_, command):
+def test_each_command_has_help_with_an_example(segzoo_, command):
     done = segzoo_(command, "--help")
     assert done.exit_code == 0
     assert f"segzoo {command}" in done.stdout, "no example"
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout), "control characters in a pipe"
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout), "control characters in piped output"
 
 
 def test_help_imports_nothing_heavy(python):
@@ -63,21 +63,21 @@ def test_version(segzoo_):
     assert segzoo_("--version").stdout == f"segzoo {segzoo.__version__}\n"
 
 
-def test_unknown_command_suggests_a_near_one(segzoo_):
+def test_an_unknown_command_gets_a_suggestion(segzoo_):
     done = segzoo_("exprot")
     assert done.exit_code == 2
     assert "Did you mean 'export'?" in done.stderr
 
 
 @pytest.mark.parametrize(
-    "words", [("info",), ("export", "unet", "--classes", "many"), ("predict", "m.onnx"), ("--no",)]
+    "words", [("info",), ("export", "unet", "--num-classes", "many"), ("predict", "m.onnx"), ("--no",)]
 )
 def test_wrong_usage_exits_with_2(segzoo_, words):
     assert segzoo_(*words).exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("raised", "code", "said"),
+    ("raised", "code", "message"),
     [
         (segzoo.errors.SegzooError("two\nlines [bold]"), 1, "Error: two lines [bold]\n"),
         (FileNotFoundError(2, "No such file or directory", "x.onnx"), 1, "Error: x.onnx: No such file or directory.\n"),
@@ -86,13 +86,13 @@ def test_wrong_usage_exits_with_2(segzoo_, words):
         (BrokenPipeError(32, "Broken pipe"), 1, ""),
     ],
 )
-def test_errors_are_one_line_and_an_exit_code(segzoo_, monkeypatch, raised, code, said):
+def test_errors_are_one_line_and_an_exit_code(segzoo_, monkeypatch, raised, code, message):
     def fail(name):
         raise raised
 
     monkeypatch.setattr(files, "find", fail)
     done = segzoo_("info", "x.onnx")
-    assert (done.exit_code, done.stdout, done.stderr) == (code, "", said)
+    assert (done.exit_code, done.stdout, done.stderr) == (code, "", message)
 
 
 def test_a_bug_keeps_its_traceback(segzoo_, monkeypatch):

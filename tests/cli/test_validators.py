@@ -1,4 +1,4 @@
-"""What commands refuse before they load torch."""
+"""Mistakes that commands refuse before they import torch."""
 
 import json
 import re
@@ -6,29 +6,29 @@ import re
 import pytest
 from PIL import Image
 
-# Many commands in one process, since what matters is that none of them imports torch, whichever it is.
+# Many commands in one process, to save time: none of them may import torch, whichever it is.
 SCRIPT = """
 import json, sys
 from typer.testing import CliRunner
 from segzoo.cli import app
-said = []
+results = []
 for words in json.loads(sys.argv[1]):
     done = CliRunner().invoke(app, words)
-    said.append((done.exit_code, done.stderr, sorted({"torch", "timm"} & set(sys.modules))))
-print(json.dumps(said))
+    results.append((done.exit_code, done.stderr, sorted({"torch", "timm"} & set(sys.modules))))
+print(json.dumps(results))
 """
 
 REFUSED = {
     "export unte": "Did you mean 'unet'",
     "export paper/segnt": "Did you mean 'paper/segnet",
-    "export unet --labels cmavid": "Did you mean 'camvid'",
+    "export unet --classes cmavid": "Did you mean 'camvid'",
     "export unet --upsample bilnear": "Did you mean 'bilinear'",
-    "export unet --output-stride 7": "--output-stride is 8, 16 or 32, not 7",
-    "export unet --encoder-weights gone.pth": "No file gone.pth",
+    "export unet --output-stride 7": "--output-stride must be 8, 16 or 32, not 7",
+    "export unet --encoder-weights gone.pth": "There is no file gone.pth",
     "export unet --encoder-weights unet/mobilenetv4_conv_smal/camvid": "Did you mean 'unet/mobilenetv4_conv_small",
     "export unet --precision int8": "--calibration FOLDER",
     "export unet --precision int8 --calibration gone": "There is no file or folder 'gone'",
-    "export unet --scores --io tensor": "--scores is of --io image",
+    "export unet --confidence --input tensor": "--confidence needs --input image",
     "export unet -o gone/a.onnx": "There is no folder gone",
     "export unet -o a.txt": "ends in .txt",
     "export fcn": "fcn-resnet50.onnx exists. Pass --force",
@@ -39,7 +39,7 @@ REFUSED = {
     "convert gone.pth -o a.safetensors": "There is no file or folder gone.pth",
     "convert file -o a.pth": "ends in .pth",
     "convert file -o a --source torchvison": "Did you mean 'torchvision'",
-    "convert file -o a --labels cmavid": "Did you mean 'camvid'",
+    "convert file -o a --classes cmavid": "Did you mean 'camvid'",
     "predict gone.jpg": "There is no file or folder 'gone.jpg'",
     "predict fcn/resnet50/coco-voc gone": "There is no file or folder 'gone'",
     "predict fcn/resnet50/coco-vco photo.jpg": "Did you mean 'fcn/resnet50/coco-voc'",
@@ -85,9 +85,9 @@ def refused(tmp_path_factory, python):
     return dict(zip(REFUSED, json.loads(done.stdout), strict=True))
 
 
-@pytest.mark.parametrize(("line", "said"), REFUSED.items(), ids=list(REFUSED))
-def test_a_mistake_is_refused_without_torch(refused, line, said):
+@pytest.mark.parametrize(("line", "message"), REFUSED.items(), ids=list(REFUSED))
+def test_a_mistake_is_refused_without_torch(refused, line, message):
     code, stderr, imported = refused[line]
     assert code in (1, 2)
-    assert said in re.sub(r"[\s\u2502]+", " ", stderr)
+    assert message in re.sub(r"[\s\u2502]+", " ", stderr)
     assert imported == []

@@ -28,36 +28,36 @@ def files(folder: Path) -> list[str]:
 
 
 def masks(folder: Path) -> list[np.ndarray]:
-    found = []
+    arrays = []
     for path in sorted(folder.glob("*.png")):
         with Image.open(path) as mask:
             assert mask.mode == "P"
-            found.append(np.asarray(mask))
-    return found
+            arrays.append(np.asarray(mask))
+    return arrays
 
 
-NAMES = [f"clip/{number:06}.png" for number in range(16)]
+NAMES = [f"clip/{index:06}.png" for index in range(16)]
 
 
 def test_a_video_becomes_a_folder_of_masks_and_a_video(segzoo_, exported, clip, tmp_path):
     out = tmp_path / "out"
-    done = segzoo_("predict", exported[1], clip, "-o", out, "--overlay", "--device", "cpu", "--batch", 3)
+    done = segzoo_("predict", exported[1], clip, "-o", out, "--overlay", "--device", "cpu", "--batch-size", 3)
     assert done.exit_code == 0, done.output
     assert files(out) == ["clip.overlay.mp4", *NAMES]
     assert re.search(r"Wrote 16 masks to \S+clip/ and \S+clip.overlay.mp4 in .* frames/s\.", done.stdout)
     session = Session(exported[1], device="cpu")
     pictures = list(frames(clip))
-    expected = [result.labels for result in session.stream(frames(clip), batch=3)]
+    expected = [result.mask for result in session.stream(frames(clip), batch=3)]
     assert len(expected) == 16
-    assert all(np.array_equal(one, other) for one, other in zip(masks(out / "clip"), expected, strict=True))
+    assert all(np.array_equal(mask, other) for mask, other in zip(masks(out / "clip"), expected, strict=True))
     assert measure(out / "clip.overlay.mp4") == (Fraction(12), 16)
-    for shown, picture, labels in zip(frames(out / "clip.overlay.mp4"), pictures, expected, strict=True):
-        drawn = np.asarray(visualize.overlay(picture, labels, session.labels, legend=False)).astype(int)
+    for shown, picture, mask in zip(frames(out / "clip.overlay.mp4"), pictures, expected, strict=True):
+        drawn = np.asarray(visualize.overlay(picture, mask, session.classes, legend=False)).astype(int)
         assert np.mean(np.abs(shown - drawn)) < 20
 
 
 @pytest.mark.parametrize("model", ["exported", "checkpoint"])
-def test_an_odd_size_that_was_turned_keeps_its_size(segzoo_, request, model, tmp_path):
+def test_a_rotated_video_of_odd_size_keeps_its_size(segzoo_, request, model, tmp_path):
     path = request.getfixturevalue(model)
     path = path if model == "checkpoint" else path[1]
     clip = turn(film(tmp_path / "clip.mp4", scene(3, (47, 63))))
@@ -74,7 +74,7 @@ def test_a_checkpoint_predicts_frames_as_the_model_does(segzoo_, checkpoint, cli
         assert np.array_equal(mask, model.predict(picture))
 
 
-def test_a_gray_model_takes_videos_too(segzoo_, clip, tmp_path):
+def test_a_gray_model_segments_videos(segzoo_, clip, tmp_path):
     model = segzoo.create("fcn", "test_resnet", num_classes=3, in_channels=1)
     saved = segzoo.save(model, tmp_path / "gray.safetensors")
     done = segzoo_("predict", saved, clip, "-o", tmp_path, "--overlay", "--device", "cpu")
@@ -110,11 +110,11 @@ def test_broken_videos_do_not_stop_the_rest(segzoo_, exported, photos, clip, tmp
     assert not (out / "notes").exists() and not (out / "notes.overlay.mp4").exists()
 
 
-def test_skip_existing_goes_on_and_draws_what_was_there(segzoo_, exported, clip, tmp_path, monkeypatch):
+def test_skip_existing_resumes_and_draws_existing_masks(segzoo_, exported, clip, tmp_path, monkeypatch):
     out = tmp_path / "out"
     words = ("predict", exported[1], clip, "-o", out, "--device", "cpu")
     assert segzoo_(*words, "--overlay").exit_code == 0
-    whole = masks(out / "clip")
+    complete = masks(out / "clip")
     drawn = list(frames(out / "clip.overlay.mp4"))
     for name in ("clip/000003.png", "clip/000004.png", "clip/000015.png", "clip.overlay.mp4"):
         (out / name).unlink()
@@ -123,33 +123,33 @@ def test_skip_existing_goes_on_and_draws_what_was_there(segzoo_, exported, clip,
     assert (done.exit_code, "Wrote 3 masks to" in done.stdout) == (0, True), done.output
     assert "Skipped 13 of 16 frames" in done.stderr
     assert (out / "clip/000007.png").stat().st_mtime_ns == kept
-    assert all(np.array_equal(one, other) for one, other in zip(masks(out / "clip"), whole, strict=True))
+    assert all(np.array_equal(mask, other) for mask, other in zip(masks(out / "clip"), complete, strict=True))
     assert np.array_equal(list(frames(out / "clip.overlay.mp4")), drawn)
     nothing = segzoo_(*words, "--overlay", "--skip-existing")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
     assert "Skipped 16 of 16 frames" in nothing.stderr
 
 
-def test_a_mask_of_something_else_is_not_drawn(segzoo_, exported, clip, tmp_path):
+def test_a_mask_that_segzoo_did_not_write_is_not_drawn(segzoo_, exported, clip, tmp_path):
     (tmp_path / "clip").mkdir()
     (tmp_path / "clip" / "000002.png").write_text("no mask")
     words = ("predict", exported[1], clip, "-o", tmp_path, "--device", "cpu", "--overlay", "--skip-existing")
     done = segzoo_(*words)
     assert done.exit_code == 1
-    assert "000002.png is no mask that segzoo wrote" in done.stderr
+    assert "000002.png is not a mask that segzoo wrote" in done.stderr
     assert not (tmp_path / "clip.overlay.mp4").exists()
     assert files(tmp_path / "clip") == ["000000.png", "000001.png", "000002.png"]
 
 
-@pytest.mark.parametrize("left", ["clip/000009.png", "clip.overlay.mp4"])
-def test_what_exists_is_replaced_only_with_force(segzoo_, exported, clip, tmp_path, left):
+@pytest.mark.parametrize("existing", ["clip/000009.png", "clip.overlay.mp4"])
+def test_existing_outputs_are_replaced_only_with_force(segzoo_, exported, clip, tmp_path, existing):
     out = tmp_path / "out"
     (out / "clip").mkdir(parents=True)
-    (out / left).write_text("kept as it is")
+    (out / existing).write_text("kept as it is")
     words = ("predict", exported[1], clip, "-o", out, "--device", "cpu", "--overlay")
     done = segzoo_(*words)
-    assert (done.exit_code, files(out)) == (1, [left])
-    assert f"{Path(left).name} exists. Pass --force" in done.stderr
+    assert (done.exit_code, files(out)) == (1, [existing])
+    assert f"{Path(existing).name} exists. Pass --force" in done.stderr
     assert segzoo_(*words, "--force").exit_code == 0
     assert len(masks(out / "clip")) == len(list(frames(out / "clip.overlay.mp4"))) == 16
 
@@ -161,7 +161,7 @@ def test_two_videos_with_one_folder_are_an_error_up_front(segzoo_, exported, cli
     assert "would both be written to" in done.stderr and not (tmp_path / "out").exists()
 
 
-def test_an_image_and_a_video_with_one_folder_are_an_error_too(segzoo_, exported, photos, clip, tmp_path):
+def test_an_image_and_a_video_with_one_folder_are_an_error_up_front(segzoo_, exported, photos, clip, tmp_path):
     (photos / "deep").rename(photos / "clip")
     done = segzoo_("predict", exported[1], photos, clip, "-o", tmp_path / "out")
     assert done.exit_code == 1
@@ -178,18 +178,18 @@ def test_an_input_is_never_overwritten(segzoo_, exported, clip, tmp_path):
         assert f"{other} is one of the inputs" in done.stderr
 
 
-def test_a_video_given_twice_is_done_once(segzoo_, exported, clip, tmp_path):
+def test_a_video_given_twice_is_processed_once(segzoo_, exported, clip, tmp_path):
     done = segzoo_("predict", exported[1], clip, clip, "-o", tmp_path / "out", "--device", "cpu")
     assert done.stdout.count("Wrote 16 masks") == 1
 
 
-def test_a_video_that_is_not_there_is_an_error_up_front(segzoo_, exported, photos, tmp_path):
+def test_a_missing_video_is_an_error_up_front(segzoo_, exported, photos, tmp_path):
     done = segzoo_("predict", exported[1], photos, tmp_path / "gone.mp4", "-o", tmp_path / "out")
     assert (done.exit_code, (tmp_path / "out").exists()) == (1, False)
     assert "There is no file or folder" in done.stderr
 
 
-def test_without_pyav_it_says_what_to_install(segzoo_, exported, photos, clip, tmp_path, monkeypatch):
+def test_without_pyav_the_error_says_what_to_install(segzoo_, exported, photos, clip, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     done = segzoo_("predict", exported[1], photos, clip, "-o", tmp_path / "out")
     assert (done.exit_code, (tmp_path / "out").exists()) == (1, False)
@@ -197,14 +197,14 @@ def test_without_pyav_it_says_what_to_install(segzoo_, exported, photos, clip, t
     assert segzoo_("predict", exported[1], photos, "-o", tmp_path / "out", "--device", "cpu").exit_code == 0
 
 
-def test_interrupted_it_leaves_whole_masks_and_no_overlay(segzoo_, exported, clip, tmp_path, monkeypatch):
+def test_an_interrupted_run_leaves_complete_masks_and_no_overlay(segzoo_, exported, clip, tmp_path, monkeypatch):
     save, seen = visualize.save_mask, []
 
-    def interrupted(*words):
-        seen.append(words)
+    def interrupted(*arguments):
+        seen.append(arguments)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        save(*words)
+        save(*arguments)
 
     monkeypatch.setattr(visualize, "save_mask", interrupted)
     done = segzoo_("predict", exported[1], clip, "-o", tmp_path / "out", "--overlay", "--device", "cpu")
@@ -213,7 +213,7 @@ def test_interrupted_it_leaves_whole_masks_and_no_overlay(segzoo_, exported, cli
     assert files(tmp_path / "out") == NAMES[:3]
 
 
-def test_what_fails_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, photos, tmp_path, monkeypatch):
+def test_an_error_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, photos, tmp_path, monkeypatch):
     def fail(self, image):
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
@@ -224,28 +224,29 @@ def test_what_fails_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, phot
     assert files(tmp_path / "out") == []
 
 
-def test_frames_wait_neither_before_the_model_nor_behind_it(exported, tmp_path, monkeypatch):
-    """With masks for the second half, which are read faster than the first half is segmented."""
+def test_few_frames_are_buffered(exported, tmp_path, monkeypatch):
+    """Masks of the second half exist already, and are read faster than the first half is segmented."""
     from segzoo.cli import files
     from segzoo.cli.predictors import How, open_model
 
     path = film(tmp_path / "clip.mp4", scene(60, (16, 16)))
     clip = video.Clip(path, tmp_path / "clip", None)
     clip.folder.mkdir()
-    predictor = open_model(files.find(str(exported[1])), "cpu", How(batch=2))
-    for number in range(30, 60):
-        visualize.save_mask(clip.mask(number), np.zeros((16, 16), np.uint8), predictor.labels)
-    taken = 0
+    predictor = open_model(files.find(str(exported[1])), "cpu", How(batch_size=2))
+    for index in range(30, 60):
+        visualize.save_mask(clip.mask(index), np.zeros((16, 16), np.uint8), predictor.classes)
+    read = 0
 
     def counted():
-        nonlocal taken
+        nonlocal read
         for frame in frames(path):
-            taken += 1
+            read += 1
             yield frame
 
     ahead = []
-    for given, (_, labels, existed) in enumerate(video._labelled(predictor, clip, counted(), True, True)):
-        ahead.append(taken - given)
-        assert existed == (given >= 30)
-        assert labels is not None
+    results = video._frames_with_masks(predictor, clip, counted(), True, True)
+    for index, (_, mask, existed) in enumerate(results):
+        ahead.append(read - index)
+        assert existed == (index >= 30)
+        assert mask is not None
     assert len(ahead) == 60 and max(ahead) <= 8

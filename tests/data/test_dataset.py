@@ -1,4 +1,4 @@
-"""Data: read one at a time, checked, selected by name, and turned into tensors in the same way by any worker."""
+"""Data sets: samples are read lazily, checked, selected by name, and augmented independently of the workers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,23 +11,23 @@ from small_data import random_ids, write_image, write_mask
 from torch.utils.data import DataLoader
 
 import segzoo
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.data.dataset import Item, PaddedBatch, SegmentationData, TrainingSet
 from segzoo.errors import DataError, ImageError, OptionError
 
 Make = Callable[..., SegmentationData]
 
 
-def test_a_sample_is_an_image_its_mask_and_its_name(make_data: Make) -> None:
+def test_a_sample_is_an_image_a_mask_and_a_name(make_data: Make) -> None:
     data = make_data()
     image, mask, name = data[1]
-    np.testing.assert_array_equal(mask, random_ids(5, 1, ignored=255))
+    np.testing.assert_array_equal(mask, random_ids(5, 1, ignore_index=255))
     assert (image.shape, image.dtype, mask.dtype, name) == ((12, 16, 3), np.uint8, np.uint8, "b_1")
     assert len(data) == 4 and data[-1].name == "b_3"
     assert [sample.name for sample in data] == ["a_0", "b_1", "a_2", "b_3"]
 
 
-def test_nothing_is_read_before_it_is_asked_for(make_data: Make) -> None:
+def test_samples_are_read_on_demand(make_data: Make) -> None:
     data = make_data()
     data.items[2].image.write_bytes(b"no image")
     assert data[0].name == "a_0"
@@ -36,7 +36,7 @@ def test_nothing_is_read_before_it_is_asked_for(make_data: Make) -> None:
         data[2]
 
 
-def test_samples_may_be_written_to(make_data: Make) -> None:
+def test_samples_are_writable(make_data: Make) -> None:
     image, mask, _ = make_data()[0]
     image[:], mask[:] = 1, 2
     assert make_data()[0].image.max() > 1
@@ -58,9 +58,9 @@ def test_patterns_select_by_name(make_data: Make, select: Any, exclude: Any, nam
 @pytest.mark.parametrize(
     ("select", "exclude", "message"),
     [
-        ("c*", (), r"No image of small data matches 'c\*'\. Names are such as 'a_0' and 'b_3'"),
+        ("c*", (), r"No image of small data matches 'c\*'\. Names look like 'a_0' and 'b_3'"),
         ((), "A_*", r"matches 'A_\*'"),
-        ("a_*", "*", "Nothing of small data is left"),
+        ("a_*", "*", "No image of small data is left"),
     ],
 )
 def test_a_pattern_that_selects_nothing_is_an_error(make_data: Make, select: Any, exclude: Any, message: str) -> None:
@@ -73,55 +73,55 @@ def test_patterns_are_strings(make_data: Make) -> None:
         make_data().select([1])  # type: ignore[list-item]
 
 
-@pytest.mark.parametrize(("wrong", "where"), [(5, "row 3, column 4"), (254, "row 3, column 4")])
-def test_an_id_outside_the_label_set_names_file_and_id(make_data: Make, wrong: int, where: str) -> None:
+@pytest.mark.parametrize(("wrong", "position"), [(5, "row 3, column 4"), (254, "row 3, column 4")])
+def test_an_id_outside_the_class_set_is_reported_with_file_and_id(make_data: Make, wrong: int, position: str) -> None:
     data = make_data()
-    ids = random_ids(5, 0, ignored=255)
+    ids = random_ids(5, 0, ignore_index=255)
     ids[3, 4] = wrong
     write_mask(data.items[0].mask, ids)
-    with pytest.raises(DataError, match=rf"0-mask\.png has the id {wrong} in {where}; the classes are 0-4, and 255"):
+    with pytest.raises(DataError, match=rf"0-mask\.png has the id {wrong} in {position}; the classes are 0-4, and 255"):
         data[0]
 
 
 def test_without_an_ignored_id_every_pixel_needs_a_class(make_data: Make) -> None:
     data = make_data()
     with pytest.raises(DataError, match=r"has the id 255 .* and no id is ignored"):
-        SegmentationData(data.items, LabelSet.generic(5))[0]
+        SegmentationData(data.items, ClassSet.generic(5))[0]
 
 
 def test_a_mask_of_another_size_is_refused(make_data: Make) -> None:
     data = make_data()
     write_mask(data.items[0].mask, random_ids(5, 0, (12, 15)))
-    with pytest.raises(DataError, match=r"0-mask\.png is 15 x 12 and its image .*0\.png 16 x 12"):
+    with pytest.raises(DataError, match=r"0-mask\.png is 15 x 12, but its image .*0\.png is 16 x 12"):
         data[0]
 
 
-def test_data_has_items_of_different_names(make_data: Make) -> None:
+def test_data_needs_items_with_unique_names(make_data: Make) -> None:
     items = make_data().items
-    with pytest.raises(DataError, match="nothing holds no images"):
-        SegmentationData([], LabelSet.generic(2), "nothing")
-    with pytest.raises(DataError, match="two images of the name 'a_0'"):
-        SegmentationData([*items, items[0]], LabelSet.generic(2))
+    with pytest.raises(DataError, match="nothing contains no images"):
+        SegmentationData([], ClassSet.generic(2), "nothing")
+    with pytest.raises(DataError, match="two images named 'a_0'"):
+        SegmentationData([*items, items[0]], ClassSet.generic(2))
 
 
 @pytest.mark.parametrize(
-    ("classes", "ignored", "filled", "dtype"),
+    ("num_classes", "ignore_index", "filled", "dtype"),
     [(5, 5, 5, np.uint8), (5, None, 255, np.uint8), (256, None, -1, np.int32), (5, -1, -1, np.int32)],
 )
-def test_there_is_an_id_for_what_does_not_count(
-    tmp_path: Path, classes: int, ignored: int | None, filled: int, dtype: type
+def test_data_always_has_an_ignore_index(
+    tmp_path: Path, num_classes: int, ignore_index: int | None, filled: int, dtype: type
 ) -> None:
     write_image(tmp_path / "a.png")
     write_mask(tmp_path / "b.png", random_ids(5))
-    generic = LabelSet.generic(classes)
-    labels = LabelSet(generic.names, generic.colours, ignored)
-    data = SegmentationData([Item("a", tmp_path / "a.png", tmp_path / "b.png")], labels)
-    assert data.ignored == filled
+    generic = ClassSet.generic(num_classes)
+    classes = ClassSet(generic.names, generic.palette, ignore_index)
+    data = SegmentationData([Item("a", tmp_path / "a.png", tmp_path / "b.png")], classes)
+    assert data.ignore_index == filled
     assert data[0].mask.dtype == dtype
 
 
 def jittered(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Adds what torch's generator gives, so that two draws are never the same."""
+    """Adds random numbers of torch's generator, so that no two draws are equal."""
     return (image // 2 + torch.randint(0, 100, image.shape, dtype=torch.uint8).numpy()).astype(np.uint8), mask
 
 
@@ -129,7 +129,7 @@ def images(loader: DataLoader[dict[str, Any]]) -> torch.Tensor:
     return torch.cat([batch["image"] for batch in loader])
 
 
-def test_what_is_drawn_does_not_depend_on_the_workers(make_data: Make) -> None:
+def test_random_numbers_do_not_depend_on_the_workers(make_data: Make) -> None:
     training = TrainingSet(make_data(), jittered, seed=3)
     alone, again, other = DataLoader(training, 2), DataLoader(training, 4), TrainingSet(make_data(), jittered, seed=4)
     workers = DataLoader(training, 1, num_workers=2, persistent_workers=True)
@@ -139,25 +139,25 @@ def test_what_is_drawn_does_not_depend_on_the_workers(make_data: Make) -> None:
     training.set_epoch(1)
     second = images(alone)
     assert not torch.equal(first, second)
-    # These workers are those of the first epoch.
+    # The workers have been running since the first epoch.
     assert torch.equal(second, images(workers))
 
 
-def test_drawing_leaves_the_generator_as_it_was(make_data: Make) -> None:
+def test_augmentation_does_not_change_the_global_generator(make_data: Make) -> None:
     before = torch.get_rng_state()
     TrainingSet(make_data(), jittered)[0]
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_batches_are_what_a_model_takes(make_data: Make) -> None:
+def test_a_model_accepts_batches(make_data: Make) -> None:
     batch = next(iter(DataLoader(TrainingSet(make_data()), 4)))
     model = segzoo.create("fcn", "test_resnet", num_classes=5)
-    assert model(model.normalise(batch["image"])).shape == (4, 5, 12, 16)
+    assert model(model.normalize(batch["image"])).shape == (4, 5, 12, 16)
     assert batch["mask"].shape == (4, 12, 16)
     assert batch["name"] == ["a_0", "b_1", "a_2", "b_3"]
 
 
-def test_a_callable_may_change_the_size_and_turn_things_round(make_data: Make) -> None:
+def test_a_callable_may_change_the_size_and_flip(make_data: Make) -> None:
     data = make_data()
     sample = TrainingSet(data, lambda image, mask: (image[:5, ::-1], mask[:5, ::-1]))[0]
     np.testing.assert_array_equal(sample["image"].numpy(), data[0].image[:5, ::-1])
@@ -167,24 +167,24 @@ def test_a_callable_may_change_the_size_and_turn_things_round(make_data: Make) -
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        (lambda image, mask: image, r"has to return \(image, mask\)"),
+        (lambda image, mask: image, r"must return \(image, mask\)"),
         (lambda image, mask: (image / 255, mask), r"not float64 \(12, 16, 3\) and uint8 \(12, 16\)"),
         (lambda image, mask: (image[:3], mask), r"not uint8 \(3, 16, 3\) and uint8 \(12, 16\)"),
         (lambda image, mask: (image, mask / 2), "float64"),
     ],
 )
-def test_what_a_callable_gives_is_checked(make_data: Make, augment: Any, message: str) -> None:
+def test_the_result_of_a_callable_is_checked(make_data: Make, augment: Any, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         TrainingSet(make_data(), augment)[0]
 
 
-def test_weights_come_with_the_mask(make_data: Make) -> None:
-    training = TrainingSet(make_data(), weigh=lambda mask: (mask == 255).astype(np.float32))
+def test_batches_contain_pixel_weights(make_data: Make) -> None:
+    training = TrainingSet(make_data(), pixel_weights=lambda mask: (mask == 255).astype(np.float32))
     batch = next(iter(DataLoader(training, 2)))
     assert torch.equal(batch["weights"], (batch["mask"] == 255).float())
 
 
-def test_images_of_several_sizes_are_padded_to_the_largest() -> None:
+def test_images_of_different_sizes_are_padded_to_the_largest() -> None:
     samples = [
         {"image": torch.ones(2, 4, 3, dtype=torch.uint8), "mask": torch.ones(2, 4, dtype=torch.uint8), "name": "a"},
         {"image": torch.ones(3, 3, 3, dtype=torch.uint8), "mask": torch.ones(3, 3, dtype=torch.uint8), "name": "b"},

@@ -1,4 +1,4 @@
-"""Every kind of picture becomes the same pixels, or an error that says what to do."""
+"""Images of every mode and format are read as the same pixels, or the error says what to do."""
 
 import io
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def palette(alpha: bytes | int | None) -> Image.Image:
     return image
 
 
-PICTURES = {
+IMAGES = {
     "1": (Image.new("1", (2, 2), 1), (255, 255, 255), 255),
     "L": (Image.new("L", (2, 2), 100), GRAY, 100),
     "LA": (Image.new("LA", (2, 2), (100, 0)), GRAY, 100),
@@ -45,9 +45,9 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_mode_has_its_colour(name: str) -> None:
-    image, rgb, gray = PICTURES[name]
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_mode_has_its_color(name: str) -> None:
+    image, rgb, gray = IMAGES[name]
     assert image.mode == name.split()[0]
     for channels, expected in ((3, rgb), (1, (gray,))):
         pixels = read_image(image, channels)
@@ -79,7 +79,7 @@ def test_sixteen_bits_are_scaled_and_rounded(tmp_path: Path) -> None:
 
 
 def test_lab_is_converted() -> None:
-    # By its colour profile: 128 is the middle of the axis from green to red, 255 its red end.
+    # In the color profile, 128 is the middle of the green-red axis and 255 its red end.
     pixels = read_image(Image.new("LAB", (2, 2), (136, 209, 195)))
     assert np.allclose(pixels, RED, atol=12)
     assert read_image(Image.new("LAB", (2, 2), (255, 128, 128)), 1).min() >= 254
@@ -101,13 +101,13 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     6: lambda a: np.rot90(a, -1),
     7: lambda a: a[::-1, ::-1].T,
     8: lambda a: np.rot90(a),
-    9: lambda a: a,  # No such orientation.
+    9: lambda a: a,  # not a valid orientation
 }
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", TURNS)
-def test_exif_turns_the_picture_upright(orientation: int, suffix: str, tmp_path: Path) -> None:
+def test_exif_orientation_is_applied(orientation: int, suffix: str, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{suffix}"
@@ -117,8 +117,8 @@ def test_exif_turns_the_picture_upright(orientation: int, suffix: str, tmp_path:
         assert np.array_equal(read_image(image, 1)[..., 0], TURNS[orientation](STORED))
 
 
-def test_a_sideways_photograph(tmp_path: Path) -> None:
-    # Orientation 6: the camera was turned, and the stored picture's left edge belongs at the top.
+def test_a_rotated_photograph(tmp_path: Path) -> None:
+    # Orientation 6: the camera was rotated, and the left edge of the stored image is the top of the scene.
     stored = np.zeros((32, 48, 3), np.uint8)
     stored[:, :16] = RED
     exif = Image.Exif()
@@ -130,19 +130,19 @@ def test_a_sideways_photograph(tmp_path: Path) -> None:
     assert np.allclose(pixels[40, 16], 0, atol=8)
 
 
-def test_broken_exif_does_not_cost_the_picture(tmp_path: Path) -> None:
+def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     Image.fromarray(STORED).save(path, exif=b"Exif\x00\x00rubbish")
     assert np.array_equal(read_image(path, 1)[..., 0], STORED)
 
 
-def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 3), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
     assert tuple(read_image(tmp_path / "two.gif")[0, 0]) == RED
 
 
-def test_reading_leaves_the_callers_picture_alone() -> None:
+def test_reading_does_not_modify_the_input() -> None:
     image = palette(b"\xff\x00")
     read_image(image)
     assert (image.mode, image.info["transparency"]) == ("P", b"\xff\x00")
@@ -151,13 +151,13 @@ def test_reading_leaves_the_callers_picture_alone() -> None:
 # Arrays
 
 
-def test_arrays_of_the_final_form_are_taken_as_they_are() -> None:
+def test_arrays_of_the_final_form_are_not_copied() -> None:
     assert np.shares_memory(read_image(NOISE), NOISE)
     assert np.array_equal(read_image(NOISE[:, ::-1]), NOISE[:, ::-1])
     assert read_image(NOISE[:, ::-1]).flags.c_contiguous
 
 
-def test_many_channels_are_for_arrays() -> None:
+def test_arrays_may_have_many_channels() -> None:
     bands = np.arange(2 * 3 * 7, dtype=np.uint8).reshape(2, 3, 7)
     assert np.array_equal(read_image(bands, 7), bands)
 
@@ -170,7 +170,7 @@ def test_gray_arrays_are_repeated(channels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("array", "channels", "says"),
+    ("array", "channels", "messages"),
     [
         (np.zeros((4, 5, 3), np.float32), 3, ["float32 (4, 5, 3)", "uint8 (H, W, 3)", "array * 255"]),
         (np.zeros((4, 5, 3), np.int64), 3, ["int64 (4, 5, 3)", "astype('uint8')"]),
@@ -187,24 +187,24 @@ def test_gray_arrays_are_repeated(channels: int) -> None:
         (np.zeros((0, 5), np.uint8), 3, ["must have pixels", "(0, 5)"]),
     ],
 )
-def test_other_arrays_are_refused_with_advice(array: np.ndarray, channels: int, says: list[str]) -> None:
+def test_other_arrays_are_rejected_with_advice(array: np.ndarray, channels: int, messages: list[str]) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(array, channels)
-    assert [part for part in says if part not in str(caught.value)] == []
+    assert [message for message in messages if message not in str(caught.value)] == []
 
 
-@pytest.mark.parametrize("thing", [None, 3, b"street.jpg", [NOISE]])
-def test_other_things_are_refused(thing: Any) -> None:
-    with pytest.raises(ImageError, match=f"got {type(thing).__name__}"):
-        read_image(thing)
+@pytest.mark.parametrize("value", [None, 3, b"street.jpg", [NOISE]])
+def test_other_types_are_rejected(value: Any) -> None:
+    with pytest.raises(ImageError, match=f"got {type(value).__name__}"):
+        read_image(value)
 
 
 # Files that cannot be read
 
 
-def encoded(kind: str, image: Image.Image) -> bytes:
+def encoded(image_format: str, image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, kind)
+    image.save(stream, image_format)
     return stream.getvalue()
 
 
@@ -222,7 +222,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_bad_files_are_named(name: str, tmp_path: Path) -> None:
+def test_invalid_files_are_named(name: str, tmp_path: Path) -> None:
     content, message = BROKEN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=message) as caught:
@@ -237,7 +237,7 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
-@pytest.mark.parametrize("limit", [100, 1000])  # Above twice the limit Pillow raises, above the limit it warns.
+@pytest.mark.parametrize("limit", [100, 1000])  # Pillow raises above twice the limit and warns above the limit.
 def test_decompression_bombs(limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(NOISE).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
@@ -245,13 +245,13 @@ def test_decompression_bombs(limit: int, tmp_path: Path, monkeypatch: pytest.Mon
         read_image(tmp_path / "bomb.png")
 
 
-def test_a_picture_without_pixels() -> None:
+def test_an_image_without_pixels() -> None:
     with pytest.raises(ImageError, match="no pixels: it is 0 x 5"):
         read_image(Image.new("RGB", (0, 5)))
 
 
 @pytest.mark.parametrize("channels", [2, 5])
-def test_files_have_one_three_or_four_channels(channels: int, tmp_path: Path) -> None:
+def test_files_have_1_3_or_4_channels(channels: int, tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match=rf"as {channels} channels.*\(H, W, {channels}\)"):
         read_image(tmp_path / "a.png", channels)
@@ -260,14 +260,14 @@ def test_files_have_one_three_or_four_channels(channels: int, tmp_path: Path) ->
 # Folders
 
 
-def test_images_of_a_folder_are_sorted_and_visible(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_sorted_without_hidden_ones(tmp_path: Path) -> None:
     for name in ("b.PNG", "a/z.jpg", "a/b/c.webp", ".hidden.png", ".thumbs/d.png", "notes.txt", "mask.npy"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert list_images(tmp_path) == [tmp_path / name for name in ("a/b/c.webp", "a/z.jpg", "b.PNG")]
 
 
-def test_a_file_stands_for_itself(tmp_path: Path) -> None:
+def test_the_path_of_a_file_gives_that_file(tmp_path: Path) -> None:
     (tmp_path / "scan.dat").touch()
     assert list_images(str(tmp_path / "scan.dat")) == [tmp_path / "scan.dat"]
 
@@ -283,6 +283,6 @@ def test_pillow_knows_every_suffix() -> None:
     assert set(Image.registered_extensions()) >= IMAGE_SUFFIXES
 
 
-def test_an_empty_path_is_said_to_be_empty() -> None:
+def test_an_empty_path_is_an_error() -> None:
     with pytest.raises(ImageError, match="path of the image is empty"):
         read_image("")

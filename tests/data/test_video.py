@@ -1,4 +1,4 @@
-"""Frames of videos, and videos of frames."""
+"""Reading and writing videos."""
 
 import builtins
 import sys
@@ -14,79 +14,79 @@ from segzoo.data import video
 from segzoo.data.video import frames, measure, written_video
 from segzoo.errors import ImageError, SegzooError
 
-NEAR = 8
-"""What lossy compression may change, of 255."""
+TOLERANCE = 8
+"""The change that lossy compression may cause, of 255."""
 
 
-def near(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two pictures are the same but for compression, away from edges."""
-    assert one.shape == other.shape
-    return bool(np.median(np.abs(one.astype(int) - other.astype(int))) <= NEAR)
+def close(actual: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether two images are equal except for compression artifacts, away from edges."""
+    assert actual.shape == expected.shape
+    return bool(np.median(np.abs(actual.astype(int) - expected.astype(int))) <= TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi", "clip.mov", "clip.ts"])
 def test_frames_come_in_order_as_rgb(tmp_path, name):
-    wanted = scene()
+    original = scene()
     codec = "mpeg2video" if name == "clip.ts" else "mpeg4"
-    path = film(tmp_path / name, wanted, codec, rate=25)
-    found = list(frames(path))
-    assert len(found) == 16
-    assert all(near(one, other) for one, other in zip(found, wanted, strict=True))
-    assert found[0].dtype == np.uint8 and found[0].flags.c_contiguous
-    red = found[0][4, 4]
+    path = film(tmp_path / name, original, codec, rate=25)
+    decoded = list(frames(path))
+    assert len(decoded) == 16
+    assert all(close(*pair) for pair in zip(decoded, original, strict=True))
+    assert decoded[0].dtype == np.uint8 and decoded[0].flags.c_contiguous
+    red = decoded[0][4, 4]
     assert red[0] > 200 and max(red[1:]) < 50
 
 
-def test_b_frames_come_in_the_order_of_showing(tmp_path):
-    wanted = scene()
-    found = list(frames(film(tmp_path / "clip.mp4", wanted, "libx264")))
-    assert len(found) == 16 and all(near(one, other) for one, other in zip(found, wanted, strict=True))
+def test_b_frames_come_in_display_order(tmp_path):
+    original = scene()
+    decoded = list(frames(film(tmp_path / "clip.mp4", original, "libx264")))
+    assert len(decoded) == 16 and all(close(*pair) for pair in zip(decoded, original, strict=True))
 
 
 @pytest.mark.parametrize("size", [(47, 63), (1, 1), (5, 200)])
 def test_odd_sizes(tmp_path, size):
-    found = list(frames(film(tmp_path / "clip.mp4", scene(3, size))))
-    assert [frame.shape for frame in found] == [(*size, 3)] * 3
+    decoded = list(frames(film(tmp_path / "clip.mp4", scene(3, size))))
+    assert [frame.shape for frame in decoded] == [(*size, 3)] * 3
 
 
-def test_a_clip_held_upright_is_turned(tmp_path):
-    wanted = scene(3)
-    found = list(frames(turn(film(tmp_path / "clip.mp4", wanted))))
-    assert [frame.shape for frame in found] == [(64, 48, 3)] * 3
-    assert near(found[0], np.rot90(wanted[0], -1))
-    top_right = found[0][4, -4]
+def test_a_portrait_clip_is_rotated(tmp_path):
+    original = scene(3)
+    decoded = list(frames(turn(film(tmp_path / "clip.mp4", original))))
+    assert [frame.shape for frame in decoded] == [(64, 48, 3)] * 3
+    assert close(decoded[0], np.rot90(original[0], -1))
+    top_right = decoded[0][4, -4]
     assert top_right[0] > 200 and max(top_right[1:]) < 50
 
 
-def test_measure_gives_rate_and_number(tmp_path):
+def test_measure_returns_rate_and_frame_count(tmp_path):
     assert measure(film(tmp_path / "clip.mp4", scene(), rate=12)) == (Fraction(12), 16)
     assert measure(film(tmp_path / "clip.mkv", scene(), rate=8)) == (Fraction(8), 16)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.avi"])
-def test_a_file_that_was_cut_gives_its_frames_and_then_an_error(tmp_path, name):
-    noise = np.random.default_rng(0)  # so that headers are the lesser part of the file
+def test_a_truncated_file_gives_its_frames_and_then_an_error(tmp_path, name):
+    noise = np.random.default_rng(0)  # so that most of the file is frames, not headers
     path = cut(film(tmp_path / name, [noise.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(16)], rate=2))
-    found = []
-    with pytest.raises(ImageError, match=rf"{name}' is damaged after frame \d+: .*Fetch or copy the file again"):
+    decoded = []
+    with pytest.raises(ImageError, match=rf"{name}' is damaged after frame \d+: .*Download or copy the file again"):
         for frame in frames(path):
-            found.append(frame)
-    assert 1 < len(found) < 16
+            decoded.append(frame)
+    assert 1 < len(decoded) < 16
 
 
-def test_damage_can_be_passed_over(tmp_path):
-    path = film(tmp_path / "clip.mp4", scene(), "mjpeg")  # each frame stands alone, and is known by how it begins
+def test_damaged_frames_can_be_skipped(tmp_path):
+    path = film(tmp_path / "clip.mp4", scene(), "mjpeg")  # each frame is independent and starts with a known marker
     data = path.read_bytes()
-    starts = [place for place in range(len(data) - 3) if data[place : place + 3] == b"\xff\xd8\xff"]
+    starts = [i for i in range(len(data) - 3) if data[i : i + 3] == b"\xff\xd8\xff"]
     assert len(starts) == 16
     broken = bytearray(data)
     broken[starts[5] : starts[6]] = bytes(starts[6] - starts[5])
     path.write_bytes(broken)
-    said: list[ImageError] = []
-    found = list(frames(path, said.append))
-    wanted = [frame for number, frame in enumerate(scene()) if number != 5]
-    assert len(found) == 15 and all(near(one, other) for one, other in zip(found, wanted, strict=True))
-    assert len(said) == 1 and "is damaged after frame 5: a frame cannot be decoded" in str(said[0])
+    errors: list[ImageError] = []
+    decoded = list(frames(path, errors.append))
+    original = [frame for number, frame in enumerate(scene()) if number != 5]
+    assert len(decoded) == 15 and all(close(*pair) for pair in zip(decoded, original, strict=True))
+    assert len(errors) == 1 and "is damaged after frame 5: a frame cannot be decoded" in str(errors[0])
 
 
 def _text(path: Path) -> None:
@@ -102,19 +102,19 @@ def _sound(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "There is no video"),
         (Path.touch, r"is empty \(0 bytes\)"),
         (Path.mkdir, "is a folder"),
         (_text, "is not a video that PyAV can read"),
-        (_sound, "holds no video"),
+        (_sound, "contains no video"),
     ],
 )
-def test_what_is_no_video_is_an_error_at_once(tmp_path, make, said):
+def test_an_invalid_video_is_an_immediate_error(tmp_path, make, message):
     make(tmp_path / "clip.mp4")
     for read in (frames, measure):
-        with pytest.raises(ImageError, match=said):
+        with pytest.raises(ImageError, match=message):
             read(tmp_path / "clip.mp4")
 
 
@@ -126,7 +126,7 @@ def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_importing_it_does_not_import_pyav(tmp_path, monkeypatch):
+def test_importing_the_module_does_not_import_pyav(tmp_path, monkeypatch):
     import importlib.util
 
     real = builtins.__import__
@@ -157,23 +157,23 @@ def test_only_a_few_frames_are_read_ahead(tmp_path):
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])
-def test_a_video_is_written_as_it_was_given(tmp_path, monkeypatch, codec, size):
+def test_a_written_video_contains_the_frames(tmp_path, monkeypatch, codec, size):
     import av
 
     if codec == "mpeg4":
         monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
-    wanted = scene(16, size)
+    original = scene(16, size)
     path = tmp_path / "made.mp4"
     with written_video(path, Fraction(30000, 1001)) as add:
-        for frame in wanted:
+        for frame in original:
             add(frame)
         assert not path.exists()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == {"libx264": "h264"}.get(codec, codec)
         assert (stream.height, stream.width, stream.average_rate) == (*size, Fraction(30000, 1001))
-    found = list(frames(path))
-    assert len(found) == 16 and all(near(one, other) for one, other in zip(found, wanted, strict=True))
+    decoded = list(frames(path))
+    assert len(decoded) == 16 and all(close(*pair) for pair in zip(decoded, original, strict=True))
     assert [file.name for file in tmp_path.iterdir()] == ["made.mp4"]
 
 
@@ -190,7 +190,7 @@ def test_any_frame_rate_is_kept(tmp_path, monkeypatch, codec, rate):
     assert float(measure(tmp_path / "made.mp4")[0]) == pytest.approx(float(rate), rel=1e-3)
 
 
-def test_a_video_that_is_interrupted_leaves_what_was_there(tmp_path):
+def test_an_interrupted_video_leaves_the_existing_file(tmp_path):
     path = tmp_path / "made.mp4"
     path.write_text("an earlier one")
     with pytest.raises(KeyboardInterrupt), written_video(path, Fraction(8)) as add:

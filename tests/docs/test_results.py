@@ -1,4 +1,4 @@
-"""The page of results: what is in the catalog is in it, and what is not is not."""
+"""The results page contains what the catalog contains, and nothing else."""
 
 import hashlib
 import io
@@ -24,52 +24,52 @@ RUNTIME = {
     "cpu": "a processor",
     "onnxruntime": "1.28.0",
     "logits_difference": 2e-6,
-    "label_agreement": 0.99999,
+    "pixel_agreement": 0.99999,
 }
 
 
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> catalog.Entry:
-    """A model of ours in the package, behind one of torchvision's."""
-    path = segzoo.save(segzoo.create("unet", "test_resnet", labels="camvid"), tmp_path / "small")
+    """One of our models in the package, after one of torchvision's."""
+    path = segzoo.save(segzoo.create("unet", "test_resnet", classes="camvid"), tmp_path / "small")
     entry = replace(
         find("fcn/resnet101/coco-voc"),
         key="unet/test_resnet/camvid",
         format="segzoo",
-        place="package",
+        source="package",
         urls=(),
         file=path.name,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        labels="camvid",
+        classes="camvid",
         metrics={"mean_iou": 0.5592, "pixel_accuracy": 0.9, "mean_accuracy": 0.7, "frequency_weighted_iou": 0.8},
         recipe="unet_mobilenetv4_conv_small_camvid",
-        unseen={"0001TP": {"mean_iou": 0.448}},
+        holdout_metrics={"0001TP": {"mean_iou": 0.448}},
         runtime=RUNTIME,
         storage_changes=0.0002,
     )
     monkeypatch.setattr(catalog, "WEIGHTS", tmp_path)
-    both = {one.key: one for one in (find("fcn/resnet50/coco-voc"), entry)}
+    both = {listed.key: listed for listed in (find("fcn/resnet50/coco-voc"), entry)}
     monkeypatch.setattr(catalog, "_packaged", lambda: both)
     return entry
 
 
 @pytest.fixture
 def camvid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CamVid's layout with noise in it."""
+    """A data set of noise in CamVid's layout."""
     for number in range(9):
         write_image(tmp_path / "camvid/val/images" / f"{number}.png", number, (40, 48))
-        write_mask(tmp_path / "camvid/val/masks" / f"{number}.png", random_ids(11, number, (40, 48), ignored=11))
+        write_mask(tmp_path / "camvid/val/masks" / f"{number}.png", random_ids(11, number, (40, 48), 11))
     monkeypatch.setattr(results, "CAMVID", tmp_path / "camvid")
     return tmp_path / "camvid"
 
 
-def test_the_table_has_what_segzoo_trained(released: catalog.Entry) -> None:
+def test_the_table_lists_the_models_that_segzoo_trained(released: catalog.Entry) -> None:
     head, rule, *rows, _, condition, storage = results.figures().splitlines()
     (row,) = rows
     assert row.count(" | ") == head.count(" | ") == rule.count(" | ")
     for cell in ("`unet/test_resnet/camvid`", "55.92 | 90.00 | 70.00 | 80.00", "0001TP 44.80", "41.2 (a)", "2.0e-06"):
         assert f"| {cell} |" in row
-    assert "| mean IU % | pixel accuracy % | mean accuracy % | fw IU % |" in head
+    assert "| mean IoU % | pixel accuracy % | mean accuracy % | fw IoU % |" in head
     assert row.endswith("| [recipe](#recipe-unet_mobilenetv4_conv_small_camvid) |")
     assert condition == "(a) 480 x 360 pixels, 2 threads of a processor."
     assert "0.020 %" in storage
@@ -85,7 +85,7 @@ def test_the_plot_is_a_picture(released: catalog.Entry) -> None:
     assert results.comparison().endswith("(images/compared.png)")
 
 
-def test_pictures_are_of_the_model_that_ships(released: catalog.Entry, camvid: Path) -> None:
+def test_pictures_show_the_packaged_model(released: catalog.Entry, camvid: Path) -> None:
     files = results.picture_files()
     assert list(files) == [f"images/results/{name}.jpg" for name in ("1", "3", "5", "7")]
     assert all(path in results.pictures() for path in files)
@@ -94,19 +94,19 @@ def test_pictures_are_of_the_model_that_ships(released: catalog.Entry, camvid: P
             assert picture.width > 3 * 48
 
 
-def test_without_the_data_the_page_says_so(released: catalog.Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_camvid_the_page_says_so(released: catalog.Entry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "CAMVID", Path("absent"))
-    assert "CamVid was not at hand" in results.pictures() and results.picture_files() == {}
+    assert "CamVid was not available" in results.pictures() and results.picture_files() == {}
 
 
-def test_what_was_not_trained_is_not_in_it(monkeypatch: pytest.MonkeyPatch, camvid: Path) -> None:
-    others = {one.key: one for one in catalog.entries().values() if one.format != "segzoo"}
+def test_models_that_segzoo_did_not_train_are_not_in_it(monkeypatch: pytest.MonkeyPatch, camvid: Path) -> None:
+    others = {entry.key: entry for entry in catalog.entries().values() if entry.format != "segzoo"}
     monkeypatch.setattr(catalog, "_packaged", lambda: others)
     assert results.figures() == "*None is released yet.*"
     assert "fcn" not in results.curves() + results.recipe_texts() + results.pictures()
     assert results.picture_files() == {}
 
 
-def test_every_model_of_ours_has_its_curves() -> None:
+def test_each_of_our_models_has_curves() -> None:
     drawn = {f"images/curves/{path.name}" for path in (results.DOCS / "images" / "curves").glob("*.png")}
     assert {results._curves(entry) for entry in results.trained()} == drawn

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import fake_cuda
 import onnx
-import pytest
+from export_cache import ExportCache, small_model
 
-from segzoo import create, export
 from segzoo.models.decoders import DECODERS
 
-ARITHMETIC_ON_SIZES = {
+SIZE_ARITHMETIC = {
     "Shape",
     "Squeeze",
     "Unsqueeze",
@@ -22,49 +21,32 @@ ARITHMETIC_ON_SIZES = {
     "Cast",
     "Ceil",
 } | {*("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max", "Equal", "Where", "ConstantOfShape", "Expand")}
-"""What onnxruntime keeps on the CPU on purpose, where it computes sizes; no picture passes through it, since then there
-would be a copy."""
+"""Operators that onnxruntime keeps on the CPU on purpose because they compute sizes. No image passes through them: that
+would need a copy."""
 
 
-@pytest.fixture(scope="module")
-def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    reason = fake_cuda.why_not()
-    if reason:
-        pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("stand-ins")
-    fake_cuda.build(folder)
-    return folder
-
-
-def written(folder: Path, decoder: str, encoder: str = "test_resnet", **options: object) -> Path:
-    narrow = {"hidden": (3, 16)} if decoder in ("fcn32s", "fcn16s", "fcn8s", "deconvnet") else {}
-    model = create(decoder, encoder=encoder, num_classes=5, **narrow)
-    path = folder / f"{decoder}-{encoder}-{len(list(folder.iterdir()))}.onnx"
-    export(model, path, **options)
-    return path
-
-
-def test_every_decoder_stays_on_the_gpu(stand_ins: Path, tmp_path: Path) -> None:
-    files = [written(tmp_path, decoder, scores=True, logits=True) for decoder in DECODERS]
-    for path, placed in fake_cuda.placement(stand_ins, files).items():
+def test_every_decoder_stays_on_the_gpu(cuda_stubs: Path, export_cache: ExportCache) -> None:
+    files = [export_cache(small_model(decoder), confidence=True, logits=True).path for decoder in DECODERS]
+    for path, placed in fake_cuda.placement(cuda_stubs, files).items():
         assert placed["copies"] == 0, path
-        assert set(placed["cpu"]) <= ARITHMETIC_ON_SIZES, path
+        assert set(placed["cpu"]) <= SIZE_ARITHMETIC, path
         assert {"Conv", "Resize", "ArgMax", "Softmax"} <= set(placed["cuda"]), path
 
 
-def test_a_fixed_size_is_wholly_on_the_gpu(stand_ins: Path, tmp_path: Path) -> None:
-    files = [written(tmp_path, decoder, fixed=(1, 70, 97)) for decoder in ("unet", "segnet")]
-    for placed in fake_cuda.placement(stand_ins, files).values():
+def test_a_static_shape_is_entirely_on_the_gpu(cuda_stubs: Path, export_cache: ExportCache) -> None:
+    files = [export_cache(small_model(decoder), static_shape=(2, 70, 97)).path for decoder in ("unet", "segnet")]
+    for placed in fake_cuda.placement(cuda_stubs, files).values():
         assert (placed["cpu"], placed["copies"]) == ([], 0)
 
 
-def test_so_does_half_precision(stand_ins: Path, tmp_path: Path) -> None:
-    (placed,) = fake_cuda.placement(stand_ins, [written(tmp_path, "unet", precision="fp16")]).values()
-    assert placed["copies"] == 0 and set(placed["cpu"]) <= ARITHMETIC_ON_SIZES
+def test_half_precision_stays_on_the_gpu(cuda_stubs: Path, export_cache: ExportCache) -> None:
+    path = export_cache(small_model(), precision="fp16").path
+    (placed,) = fake_cuda.placement(cuda_stubs, [path]).values()
+    assert placed["copies"] == 0 and set(placed["cpu"]) <= SIZE_ARITHMETIC
 
 
-def test_this_can_fail(stand_ins: Path, tmp_path: Path) -> None:
-    """MaxUnpool, and MaxPool from opset 22 on, have no CUDA kernel: what the exporter has to avoid is really seen."""
+def test_operators_without_a_cuda_kernel_are_detected(cuda_stubs: Path, tmp_path: Path) -> None:
+    """MaxPool has no CUDA kernel from opset 22 on."""
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3, "height", "width"])
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
     nodes = [
@@ -72,13 +54,13 @@ def test_this_can_fail(stand_ins: Path, tmp_path: Path) -> None:
         onnx.helper.make_node("MaxPool", ["a"], ["b"], kernel_shape=[2, 2], strides=[2, 2]),
         onnx.helper.make_node("Relu", ["b"], ["y"]),
     ]
-    found = {}
+    placed = {}
     for opset in (18, 22):
         graph = onnx.helper.make_graph(nodes, "g", [x], [y])
         onnx.save(
             onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=10),
             tmp_path / f"{opset}.onnx",
         )
-        (found[opset],) = fake_cuda.placement(stand_ins, [tmp_path / f"{opset}.onnx"]).values()
-    assert (found[18]["cpu"], found[18]["copies"]) == ([], 0)
-    assert Counter(found[22]["cpu"])["MaxPool"] == 1 and found[22]["copies"] == 2
+        (placed[opset],) = fake_cuda.placement(cuda_stubs, [tmp_path / f"{opset}.onnx"]).values()
+    assert (placed[18]["cpu"], placed[18]["copies"]) == ([], 0)
+    assert Counter(placed[22]["cpu"])["MaxPool"] == 1 and placed[22]["copies"] == 2

@@ -1,4 +1,4 @@
-"""fp16, int8, fixed sizes and further outputs."""
+"""fp16, int8, static shapes and more outputs."""
 
 import os
 from pathlib import Path
@@ -8,15 +8,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_cache import ExportCache, TinyModel, small_model
 
-from segzoo import create, export, spec
+from segzoo import export
 from segzoo.errors import ExportError, ImageError
-from segzoo.models.base import SegmentationModel
-from segzoo.models.create import weights_sha256
-
-
-def tiny(decoder: str = "unet", **options: object) -> SegmentationModel:
-    return create(decoder, **{"encoder": "test_resnet", "num_classes": 5, **options})
+from segzoo.models.parameters import weights_sha256
+from segzoo.spec import ExportSpec
 
 
 def run(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -26,65 +23,82 @@ def run(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def test_scores_and_logits(photograph: np.ndarray, tmp_path: Path) -> None:
-    model = tiny()
-    result = export(model, tmp_path / "m.onnx", scores=True, logits=True)
+def test_confidence_and_logits(photograph: np.ndarray, export_cache: ExportCache) -> None:
+    model = small_model()
+    result = export_cache(model, confidence=True, logits=True)
     batch = np.ascontiguousarray(photograph[None, :70, :97])
-    found = run(result.path, batch)
-    labels, logits = model.eval().classify(torch.from_numpy(batch.copy()))
-    assert list(found) == ["labels", "scores", "logits"]
-    assert (found["labels"] == labels.numpy()).mean() > 0.9999
-    np.testing.assert_allclose(found["logits"], logits.numpy(), atol=1e-4)
-    np.testing.assert_allclose(found["scores"], logits.softmax(1).amax(1).numpy(), atol=1e-5)
+    outputs = run(result.path, batch)
+    mask, logits = model.eval().classify(torch.from_numpy(batch.copy()))
+    assert list(outputs) == ["mask", "confidence", "logits"]
+    assert (outputs["mask"] == mask.numpy()).mean() > 0.9999
+    np.testing.assert_allclose(outputs["logits"], logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(outputs["confidence"], logits.softmax(1).amax(1).numpy(), atol=1e-5)
 
 
-def test_a_fixed_size(photograph: np.ndarray, tmp_path: Path) -> None:
-    model = tiny()
-    result = export(model, tmp_path / "m.onnx", fixed=(2, 70, 97))
-    assert {(c.batch, c.height, c.width) for c in result.proof.cases} == {(2, 70, 97)}
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [({}, ["mask"]), ({"confidence": True}, ["mask", "confidence"]), ({"logits": True}, ["mask", "logits"])],
+)
+def test_a_file_has_the_outputs_that_were_requested(
+    options: dict[str, bool], names: list[str], export_cache: ExportCache
+) -> None:
+    """It holds no node, no constant and no type that only another output needs."""
+    everything = onnx.load(export_cache(small_model(), confidence=True, logits=True).path).graph
+    graph = onnx.load(export_cache(small_model(), **options).path).graph
+    assert [output.name for output in graph.output] == names
+    operators = {node.op_type for node in graph.node}
+    assert ("Softmax" in operators) == ("confidence" in names)
+    assert len(graph.node) < len(everything.node)
+    needed = {name for node in graph.node for name in node.input} | set(names)
+    assert {name for node in graph.node for name in node.output if needed.isdisjoint(node.output)} == set()
+    assert {tensor.name for tensor in graph.initializer} <= needed
+    assert {info.name for info in graph.value_info} <= needed
+
+
+def test_a_static_shape(photograph: np.ndarray, export_cache: ExportCache) -> None:
+    model = small_model()
+    result = export_cache(model, static_shape=(2, 70, 97))
+    assert {(c.batch, c.height, c.width) for c in result.verification.cases} == {(2, 70, 97)}
     graph = onnx.load(result.path).graph
     assert [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim] == [2, 70, 97, 3]
     assert not {"Shape", "Reshape", "Squeeze"} & {node.op_type for node in graph.node}
     batch = np.stack([photograph[:70, :97], photograph[100:170, 200:297]])
-    assert (run(result.path, batch)["labels"][1] == model.predict(batch[1].copy())).mean() > 0.9999
+    assert (run(result.path, batch)["mask"][1] == model.predict(batch[1].copy())).mean() > 0.9999
 
 
 @pytest.mark.parametrize("decoder", ["unet", "segnet"])
-def test_half_precision_keeps_its_inputs_and_outputs(decoder: str, tmp_path: Path) -> None:
-    model = tiny(decoder)
-    full = export(model, tmp_path / "full.onnx", logits=True)
-    half = export(model, tmp_path / "half.onnx", precision="fp16", logits=True)
+def test_half_precision_keeps_its_inputs_and_outputs(decoder: str, export_cache: ExportCache) -> None:
+    full = export_cache(small_model(decoder), logits=True)
+    half = export_cache(small_model(decoder), precision="fp16", logits=True)
     assert half.size < 0.6 * full.size
-    assert half.proof.half and half.proof.label_agreement >= (0.95 if decoder == "segnet" else 0.995)
-    assert next(model.parameters()).dtype == torch.float32  # the model is as it was
-    found = run(half.path, np.zeros((1, 33, 47, 3), np.uint8))
-    assert (found["labels"].dtype, found["logits"].dtype) == (np.uint8, np.float32)
-    kinds = {t.data_type for t in onnx.load(half.path).graph.initializer if t.dims}
-    assert onnx.TensorProto.FLOAT16 in kinds
+    assert half.verification.half and half.verification.pixel_agreement >= (0.95 if decoder == "segnet" else 0.995)
+    outputs = run(half.path, np.zeros((1, 33, 47, 3), np.uint8))
+    assert (outputs["mask"].dtype, outputs["logits"].dtype) == (np.uint8, np.float32)
+    types = {t.data_type for t in onnx.load(half.path).graph.initializer if t.dims}
+    assert onnx.TensorProto.FLOAT16 in types
 
 
-def test_int8_says_what_it_changed(photograph: np.ndarray, tmp_path: Path) -> None:
-    pictures = [np.ascontiguousarray(photograph[i : i + 64, i : i + 96]) for i in (0, 90, 180, 270)]
-    model = tiny("fcn8s", encoder="vgg11_bn", hidden=(3, 16))
-    full = export(model, tmp_path / "full.onnx")
-    small = export(model, tmp_path / "int8.onnx", precision="int8", calibration=pictures)
+def test_int8_reports_how_it_differs(photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache) -> None:
+    images = [np.ascontiguousarray(photograph[i : i + 64, i : i + 96]) for i in (0, 90, 180, 270)]
+    model = small_model("fcn8s", "vgg11_bn")
+    full = export_cache(model)
+    with export_cache.cached_tracing():
+        small = export(model, tmp_path / "int8.onnx", precision="int8", calibration=images)
     assert small.size < 0.35 * full.size
-    assert small.quantisation.images == 4
-    agreement = np.mean(
-        [(run(small.path, p[None])["labels"] == run(full.path, p[None])["labels"]).mean() for p in pictures]
-    )
-    assert small.quantisation.label_agreement == pytest.approx(agreement, abs=1e-3)
-    assert 0 < small.quantisation.mean_iu <= 1
-    assert "int8 keeps the label of" in str(small)
+    assert small.quantization.images == 4
+    agreement = np.mean([(run(small.path, i[None])["mask"] == run(full.path, i[None])["mask"]).mean() for i in images])
+    assert small.quantization.pixel_agreement == pytest.approx(agreement, abs=1e-3)
+    assert 0 < small.quantization.mean_iou <= 1
+    assert "int8 and float32 give the same class on" in str(small)
     operators = {node.op_type for node in onnx.load(small.path).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
-    assert sorted(os.listdir(tmp_path)) == ["full.onnx", "int8.onnx"]
+    assert os.listdir(tmp_path) == ["int8.onnx"]
 
 
-def test_int8_with_a_bad_image_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match=r"bad\.png"):
-        export(tiny(), tmp_path / "m.onnx", precision="int8", calibration=[tmp_path / "bad.png"])
+def test_int8_with_a_bad_image_leaves_nothing(tmp_path: Path, export_cache: ExportCache) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    with export_cache.cached_tracing(), pytest.raises(ImageError, match=r"bad\.png"):
+        export(small_model(), tmp_path / "m.onnx", precision="int8", calibration=[tmp_path / "bad.png"])
     assert os.listdir(tmp_path) == ["bad.png"]
 
 
@@ -94,24 +108,24 @@ def test_int8_with_a_bad_image_leaves_nothing(tmp_path: Path) -> None:
         ({"precision": "fp8"}, "'fp32', 'fp16' or 'int8', not 'fp8'"),
         ({"precision": "int8"}, "needs calibration"),
         ({"calibration": [1]}, "for precision='int8' only"),
-        ({"fixed": (1, 0, 5)}, "each at least 1"),
-        ({"fixed": (64, 64)}, r"\(batch, height, width\)"),
-        ({"scores": True, "io": "tensor"}, "needs io='image'"),
-        ({"opset": 17}, "oldest opset .* is 18, not 17"),
+        ({"static_shape": (1, 0, 5)}, "whole numbers from 1 up"),
+        ({"static_shape": (64, 64)}, r"\(batch, height, width\)"),
+        ({"confidence": True, "input": "tensor"}, "needs input='image'"),
+        ({"precision": "int8", "input": "tensor", "calibration": [1]}, "calibrated with images"),
+        ({"opset": 17}, "18 or higher .*, not 17"),
     ],
 )
-def test_what_cannot_be_meant(options: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_wrong_options_are_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=message):
-        export(tiny(), tmp_path / "m.onnx", **options)
+        export(TinyModel(), tmp_path / "m.onnx", **options)
 
 
-def test_the_weights_are_named_by_their_sha256(tmp_path: Path) -> None:
-    model, other = tiny(), tiny()
-    other.load_state_dict(model.state_dict())
+def test_the_weights_are_identified_by_their_sha256(export_cache: ExportCache) -> None:
+    model, other = small_model(in_channels=4), small_model(in_channels=4)
     assert weights_sha256(model) == weights_sha256(other)
     with torch.no_grad():
-        other.decoder.score.bias[0] += 1
+        other.decoder.head.bias[0] += 1
     assert weights_sha256(model) != weights_sha256(other)
-    export(model, tmp_path / "m.onnx", io="tensor")
-    props = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
-    assert spec.decode(props)["weights_sha256"] == weights_sha256(model)
+    proto = onnx.load(export_cache(model, input="tensor").path)
+    pairs = {pair.key: pair.value for pair in proto.metadata_props}
+    assert ExportSpec.from_metadata(pairs).weights_sha256 == weights_sha256(model)

@@ -1,4 +1,4 @@
-"""`segzoo export --triton`: what it writes, read by the published protobuf of Triton's own client."""
+"""`segzoo export --triton`: its files, parsed with the protobuf schema that Triton's client publishes."""
 
 import re
 from pathlib import Path
@@ -6,10 +6,13 @@ from types import SimpleNamespace
 
 import onnx
 import pytest
+from export_cache import small_model
 from google.protobuf import text_format
 from onnx import TensorProto, helper
 from tritonclient.grpc import model_config_pb2
+from typer.testing import CliRunner
 
+from segzoo.cli import app
 from segzoo.errors import ExportError
 from segzoo.exporting import triton
 from segzoo.inference import Session
@@ -26,22 +29,30 @@ def files(folder: Path) -> list[str]:
 
 
 def values(entries) -> list[tuple[str, str, list[int], str]]:
-    names = [getattr(one, "label_filename", "") for one in entries]
+    names = [getattr(entry, "label_filename", "") for entry in entries]
     return [(e.name, DataType.Name(e.data_type), list(e.dims), n) for e, n in zip(entries, names, strict=True)]
 
 
 @pytest.fixture
-def quick(monkeypatch, exported):
-    """An export that copies a file which was proved before; `fails` makes the next one fail half way."""
+def segzoo_(monkeypatch):
+    """`segzoo WORDS`, in this process, with output to a pipe."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def quick(monkeypatch, export_cache):
+    """An export that copies a file made before; `fails` makes the next one fail halfway."""
+    exported = export_cache(small_model()).path
     state = SimpleNamespace(fails=False)
-    proof = SimpleNamespace(cases=(), logits_difference=1e-7, label_agreement=1.0, unpooling=False)
+    verification = SimpleNamespace(cases=(), logits_difference=1e-7, pixel_agreement=1.0, unpooling=False)
 
     def export(model, path, **options):
-        path.write_bytes(exported[1].read_bytes())
+        path.write_bytes(exported.read_bytes())
         if state.fails:
-            raise ExportError("the proof failed")
+            raise ExportError("the verification failed")
         kept = {name: options[name] for name in ("opset", "precision")}
-        return SimpleNamespace(path=path, size=5, seconds=0.1, proof=proof, quantisation=None, **kept)
+        return SimpleNamespace(path=path, size=5, seconds=0.1, verification=verification, quantization=None, **kept)
 
     monkeypatch.setattr("segzoo.exporting.export.export", export)
     return state
@@ -50,7 +61,7 @@ def quick(monkeypatch, exported):
 WORDS = ("export", "unet", "--encoder", "test_resnet", "--triton")
 
 
-def test_the_repository_is_complete(segzoo_, quick, tmp_path, photos):
+def test_the_repository_is_complete(segzoo_, quick, tmp_path):
     repository = tmp_path / "deep" / "models"
     done = segzoo_(*WORDS, repository)
     assert done.exit_code == 0, done.output
@@ -61,40 +72,38 @@ def test_the_repository_is_complete(segzoo_, quick, tmp_path, photos):
     assert (config.name, config.platform, config.max_batch_size) == (folder.name, "onnxruntime_onnx", 8)
     assert config.HasField("dynamic_batching")
     assert values(config.input) == [("image", "TYPE_UINT8", [-1, -1, 3], "")]
-    assert values(config.output) == [("labels", "TYPE_UINT8", [-1, -1], "labels.txt")]
+    assert values(config.output) == [("mask", "TYPE_UINT8", [-1, -1], "labels.txt")]
     session = Session(folder / "1" / "model.onnx", device="cpu")
-    assert (folder / "labels.txt").read_text().splitlines() == list(session.labels.names)
+    assert (folder / "labels.txt").read_text().splitlines() == list(session.classes.names)
     assert f"Wrote {folder}/" in done.stdout and "tritonserver --model-repository=" in done.stdout
 
 
 def graph(inputs, outputs) -> onnx.ModelProto:
-    def value(name, kind, shape):
-        return helper.make_tensor_value_info(name, kind, shape)
-
+    value = helper.make_tensor_value_info
     return helper.make_model(
-        helper.make_graph([], "g", [value(*one) for one in inputs], [value(*one) for one in outputs])
+        helper.make_graph([], "g", [value(*args) for args in inputs], [value(*args) for args in outputs])
     )
 
 
-FREE = ["batch", "height", "width"]
+DYNAMIC = ["batch", "height", "width"]
 
 
-def test_every_output_that_the_file_has_is_there():
+def test_every_output_of_the_file_is_listed():
     outputs = [
-        ("labels", TensorProto.INT32, FREE),
-        ("scores", TensorProto.FLOAT, FREE),
+        ("mask", TensorProto.INT32, DYNAMIC),
+        ("confidence", TensorProto.FLOAT, DYNAMIC),
         ("logits", TensorProto.FLOAT, ["batch", 300, "height", "width"]),
     ]
-    config = parsed(triton.config(graph([("image", TensorProto.UINT8, [*FREE, 4])], outputs), "a"))
+    config = parsed(triton.config(graph([("image", TensorProto.UINT8, [*DYNAMIC, 4])], outputs), "a"))
     assert values(config.input) == [("image", "TYPE_UINT8", [-1, -1, 4], "")]
     assert values(config.output) == [
-        ("labels", "TYPE_INT32", [-1, -1], "labels.txt"),
-        ("scores", "TYPE_FP32", [-1, -1], ""),
+        ("mask", "TYPE_INT32", [-1, -1], "labels.txt"),
+        ("confidence", "TYPE_FP32", [-1, -1], ""),
         ("logits", "TYPE_FP32", [300, -1, -1], ""),
     ]
 
 
-def test_a_fixed_batch_is_left_to_the_file():
+def test_a_static_batch_size_turns_batching_off():
     inputs, outputs = [("image", TensorProto.FLOAT, [2, 3, 32, 64])], [("logits", TensorProto.FLOAT, [2, 5, 32, 64])]
     config = parsed(triton.config(graph(inputs, outputs), "a"))
     assert config.max_batch_size == 0 and not config.HasField("dynamic_batching")
@@ -105,23 +114,23 @@ def test_a_fixed_batch_is_left_to_the_file():
 def test_a_failed_export_leaves_nothing(segzoo_, quick, tmp_path):
     quick.fails = True
     done = segzoo_(*WORDS, tmp_path / "models")
-    assert (done.exit_code, "the proof failed" in done.stderr) == (1, True)
+    assert (done.exit_code, "the verification failed" in done.stderr) == (1, True)
     assert not (tmp_path / "models").exists()
 
 
-def test_what_is_there_is_replaced_only_with_force(segzoo_, quick, tmp_path):
+def test_an_existing_model_is_replaced_only_with_force(segzoo_, quick, tmp_path):
     words = (*WORDS, tmp_path, "--name", "street")
     assert segzoo_(*words).exit_code == 0
-    label = tmp_path / "street" / "labels.txt"
-    label.write_text("mine")
+    labels = tmp_path / "street" / "labels.txt"
+    labels.write_text("mine")
     done = segzoo_(*words)
-    assert (done.exit_code, label.read_text()) == (1, "mine")
+    assert (done.exit_code, labels.read_text()) == (1, "mine")
     assert "street exists. Pass --force to replace it, or another name with --name." in done.stderr
     quick.fails = True
-    assert (segzoo_(*words, "--force").exit_code, label.read_text()) == (1, "mine")
+    assert (segzoo_(*words, "--force").exit_code, labels.read_text()) == (1, "mine")
     quick.fails = False
     assert segzoo_(*words, "--force").exit_code == 0
-    assert label.read_text() != "mine"
+    assert labels.read_text() != "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["street"]
 
 
@@ -129,24 +138,24 @@ def test_other_versions_are_never_deleted(segzoo_, quick, tmp_path):
     (tmp_path / "street" / "2").mkdir(parents=True)
     done = segzoo_(*WORDS, tmp_path, "--name", "street", "--force")
     assert done.exit_code == 1
-    assert "holds more than segzoo wrote, such as 2, which --force would delete" in done.stderr
+    assert "contains files that segzoo did not write, such as 2, and --force would delete them" in done.stderr
     assert (tmp_path / "street" / "2").is_dir()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
-        ("--triton models -o a.onnx", 2, "pass one of them"),
-        ("--name street", 2, "--name is of a model in Triton"),
-        ("--triton models --name ../street", 1, "is no name for a model"),
-        ("--triton models --name .", 1, "is no name for a model"),
+        ("--triton models -o a.onnx", 2, "Pass one of them"),
+        ("--name street", 2, "--name needs --triton"),
+        ("--triton models --name ../street", 1, "is not a valid model name"),
+        ("--triton models --name .", 1, "is not a valid model name"),
         ("--triton file", 1, "file is a file. Name a folder"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(segzoo_, quick, tmp_path, monkeypatch, words, code, said):
+def test_wrong_options_are_refused(segzoo_, quick, tmp_path, monkeypatch, words, code, message):
     monkeypatch.chdir(tmp_path)
     Path("file").touch()
     done = segzoo_("export", "unet", "--encoder", "test_resnet", *words.split())
     assert done.exit_code == code
-    assert said in re.sub(r"[\s\u2502]+", " ", done.stderr)
+    assert message in re.sub(r"[\s\u2502]+", " ", done.stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

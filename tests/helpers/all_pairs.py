@@ -1,9 +1,9 @@
-"""The kernels of the dense CRF as whole matrices, for images of a few thousand pixels."""
+"""The kernels of the dense CRF as full matrices, for images of a few thousand pixels."""
 
 import numpy as np
 
 
-def normalised(features: np.ndarray) -> np.ndarray:
+def normalized(features: np.ndarray) -> np.ndarray:
     f = features.astype(np.float64)
     squares = (f**2).sum(1)
     kernel = np.exp(-np.maximum(squares[:, None] + squares - 2 * f @ f.T, 0) / 2)
@@ -16,5 +16,5 @@ def positions(height: int, width: int, theta: float) -> np.ndarray:
 
 
 def appearance(image: np.ndarray, theta_alpha: float, theta_beta: float) -> np.ndarray:
-    places = positions(*image.shape[:2], theta_alpha)
-    return normalised(np.concatenate([places, image.reshape(-1, 3) / theta_beta], 1))
+    coordinates = positions(*image.shape[:2], theta_alpha)
+    return normalized(np.concatenate([coordinates, image.reshape(-1, 3) / theta_beta], 1))

@@ -1,6 +1,6 @@
-"""Writes .caffemodel files byte by byte, after protobuf's description of its wire format; and prototxt files in text.
+"""Writes .caffemodel files byte by byte, following protobuf's description of its wire format, and prototxt files.
 
-No protobuf library and nothing of segzoo is used, so that segzoo's reader is not held to itself.
+It uses no protobuf library and nothing of segzoo, so that segzoo's reader is not tested against itself.
 """
 
 import struct
@@ -11,18 +11,19 @@ from typing import Literal
 import numpy as np
 
 V1_TYPES = {"Convolution": 4, "Pooling": 17, "ReLU": 18, "Deconvolution": 39, "BN": 43}
-"""Numbers from caffe.proto; BN's is that of DeconvNet's own Caffe."""
+"""Numbers from caffe.proto; BN's is from DeconvNet's fork of Caffe."""
 
-Form = Literal["v1", "v2"]
+LayerFormat = Literal["v1", "v2"]
+"""V1LayerParameter or LayerParameter."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """Values, and how to write them."""
+    """An array, and how to write it."""
 
     values: np.ndarray
     old_shape: bool = False
-    """num, channels, height and width, of an array with four axes; else a BlobShape."""
+    """Write num, channels, height and width, for an array with four axes, instead of a BlobShape."""
     packed: bool = True
 
 
@@ -67,26 +68,26 @@ def blob(it: Blob) -> bytes:
     return data + content(7, content(1, b"".join(map(varint, it.values.shape))))
 
 
-def layer(it: Layer, form: Form) -> bytes:
-    blobs = [blob(one) for one in it.blobs]
+def layer(it: Layer, form: LayerFormat) -> bytes:
+    blobs = [blob(each) for each in it.blobs]
     if form == "v1":
         head = [content(2, b"below"), content(3, b"above"), content(4, it.name.encode()), number(5, V1_TYPES[it.type])]
-        return content(2, b"".join([*head, *(content(6, one) for one in blobs), fixed(7, 2.0, False)]))
+        return content(2, b"".join([*head, *(content(6, each) for each in blobs), fixed(7, 2.0, False)]))
     head = [content(1, it.name.encode()), content(2, it.type.encode()), content(3, b"below"), number(10, 1)]
-    return content(100, b"".join([*head, *(content(7, one) for one in blobs), content(106, number(1, 64))]))
+    return content(100, b"".join([*head, *(content(7, each) for each in blobs), content(106, number(1, 64))]))
 
 
-def caffemodel(layers: Iterable[Layer], form: Form, name: str = "net") -> bytes:
-    """A NetParameter, with fields that a reader of weights has to pass over before, between and after the layers."""
+def caffemodel(layers: Iterable[Layer], form: LayerFormat, name: str = "net") -> bytes:
+    """A NetParameter with fields before, between and after the layers that a reader of weights must skip."""
     dims = b"".join(number(4, size) for size in (1, 3, 8, 8))
     head = content(1, name.encode()) + content(3, b"data") + dims
     return head + b"".join(layer(it, form) for it in layers) + number(5, 0)
 
 
 def prototxt(layers: Iterable[tuple[str, str, str, str]], height: int, width: int) -> str:
-    """V2 in text, of (name, type, bottoms, parameters); a layer's only top has its name."""
+    """A V2 network in text, from (name, type, bottoms, parameters). The only top of a layer has its name."""
     lines = [f'name: "net" input: "data" input_dim: 1 input_dim: 3 input_dim: {height} input_dim: {width}']
-    for name, kind, bottoms, parameters in layers:
+    for name, layer_type, bottoms, parameters in layers:
         below = " ".join(f'bottom: "{bottom}"' for bottom in bottoms.split())
-        lines.append(f'layer {{ name: "{name}" type: "{kind}" {below} top: "{name}" {parameters} }}')
+        lines.append(f'layer {{ name: "{name}" type: "{layer_type}" {below} top: "{name}" {parameters} }}')
     return "\n".join(lines)

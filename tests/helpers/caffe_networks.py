@@ -1,8 +1,8 @@
-"""The original networks as their prototxt files have them: layers, in Caffe's words, and the shapes of their weights.
+"""The original networks after their prototxt files: layers in Caffe's terms, and the shapes of their weights.
 
 After shelhamer/fcn.berkeleyvision.org (voc-fcn*/net.py), alexgkendall/SegNet-Tutorial (Models/*.prototxt),
-HyeonwooNoh/DeconvNet (DeconvNet_inference_deploy.prototxt) and DeepLab v1 (DeepLab-LargeFOV/test.prototxt). Written out
-apart from segzoo's own tables, with widths that a test chooses.
+HyeonwooNoh/DeconvNet (DeconvNet_inference_deploy.prototxt) and DeepLab v1 (DeepLab-LargeFOV/test.prototxt). Written
+independently of segzoo's tables, with channels that a test chooses.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ DEPTHS = (2, 2, 3, 3, 3)
 
 @dataclass
 class Network:
-    """`rows` make the prototxt, `weights` the .caffemodel: name and type, and the shapes of the blobs."""
+    """`rows` become the prototxt, `weights` the .caffemodel: name, type, and the shapes of the blobs."""
 
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
     weights: list[tuple[str, str, list[tuple[int, ...]]]] = field(default_factory=list)
@@ -45,24 +45,24 @@ class Network:
         return name
 
     def norm(self, name: str, width: int) -> None:
-        """Only in the file of weights: the layer is one of the authors' own Caffe."""
+        """Only in the weights file: the layer exists in the authors' fork of Caffe only."""
         self.weights.append((name, "BN", [(1, width, 1, 1), (1, width, 1, 1)]))
 
     def arrays(self, seed: int) -> dict[str, list[np.ndarray]]:
-        """Random weights that keep the signal at its size."""
+        """Random weights that preserve the scale of the signal."""
         random = np.random.default_rng(seed)
         return {
             name: [(random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32) for shape in shapes]
             for name, _, shapes in self.weights
         }
 
-    def caffemodel(self, arrays: dict[str, list[np.ndarray]], form: files.Form) -> bytes:
-        """V1 with four axes for everything, biases (1, 1, 1, C), as old files are; V2 with shapes as they are."""
+    def caffemodel(self, arrays: dict[str, list[np.ndarray]], form: files.LayerFormat) -> bytes:
+        """V1 with four axes for all blobs, biases (1, 1, 1, C), as in old files; V2 with the true shapes."""
         layers = []
-        for name, kind, _ in self.weights:
-            old = form == "v1"
-            blobs = [a.reshape((1,) * (4 - a.ndim) + a.shape) if old else a for a in arrays[name]]
-            layers.append(files.Layer(name, kind, [files.Blob(blob, old_shape=old) for blob in blobs]))
+        for name, layer_type, _ in self.weights:
+            v1 = form == "v1"
+            blobs = [a.reshape((1,) * (4 - a.ndim) + a.shape) if v1 else a for a in arrays[name]]
+            layers.append(files.Layer(name, layer_type, [files.Blob(blob, old_shape=v1) for blob in blobs]))
             layers.append(files.Layer(f"relu_{name}", "ReLU"))
         return files.caffemodel(layers, form)
 
@@ -71,14 +71,14 @@ def vgg16(net: Network, widths: Sequence[int], pools: Sequence[str], pads: Seque
     x, inputs = "data", 3
     for stage, (width, depth, pool, pad) in enumerate(zip(widths, DEPTHS, pools, pads, strict=True), 1):
         for conv in range(1, depth + 1):
-            own = pad if stage > 1 or conv == 1 else "pad: 1"
-            x, inputs = net.relu(net.conv(f"conv{stage}_{conv}", x, inputs, width, 3, own)), width
+            padding = pad if stage > 1 or conv == 1 else "pad: 1"
+            x, inputs = net.relu(net.conv(f"conv{stage}_{conv}", x, inputs, width, 3, padding)), width
         x = net.pool(f"pool{stage}", x, pool)
     return x
 
 
-def fcn(kind: str, widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classes: int = 21) -> Network:
-    """fcn32s, fcn16s, fcn8s or fcn8s_atonce, whose last row is `score`."""
+def fcn(variant: str, widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classes: int = 21) -> Network:
+    """fcn32s, fcn16s, fcn8s or fcn8s_atonce; the last row is `score`."""
     net = Network()
     plain = "pool: MAX kernel_size: 2 stride: 2"
     x = vgg16(net, widths, [plain] * 5, ["pad: 100", *["pad: 1"] * 4])
@@ -89,13 +89,13 @@ def fcn(kind: str, widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classe
     def up(name: str, below: str, kernel: int) -> str:
         return net.deconv(name, below, classes, classes, kernel, f"stride: {kernel // 2}", bias=False)
 
-    def crop(name: str, below: str, like: str, offset: int) -> str:
-        net.rows.append((name, "Crop", f"{below} {like}", f"crop_param {{ axis: 2 offset: {offset} }}"))
+    def crop(name: str, below: str, ref: str, offset: int) -> str:
+        net.rows.append((name, "Crop", f"{below} {ref}", f"crop_param {{ axis: 2 offset: {offset} }}"))
         return name
 
     def fuse(pool: str, x: str, offset: int) -> str:
         below, width = pool, widths[int(pool[-1]) - 1]
-        if kind == "fcn8s_atonce":
+        if variant == "fcn8s_atonce":
             below = f"scale_{pool}"
             net.rows.append((below, "Scale", pool, ""))
             net.weights.append((below, "Scale", [(width,)]))
@@ -103,11 +103,11 @@ def fcn(kind: str, widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classe
         net.rows.append((f"fuse_{pool}", "Eltwise", f"{x} {score}", "eltwise_param { operation: SUM }"))
         return f"fuse_{pool}"
 
-    if kind == "fcn32s":
+    if variant == "fcn32s":
         crop("score", up("upscore", x, 64), "data", 19)
         return net
     x = fuse("pool4", up("upscore2", x, 4), 5)
-    if kind == "fcn16s":
+    if variant == "fcn16s":
         crop("score", up("upscore16", x, 32), "data", 27)
         return net
     x = fuse("pool3", up("upscore_pool4", x, 4), 9)
@@ -116,7 +116,7 @@ def fcn(kind: str, widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classe
 
 
 def deeplab_largefov(widths: Sequence[int] = PUBLISHED, hidden: int = 1024, classes: int = 21) -> Network:
-    """`hole` of DeepLab's Caffe is `dilation` in the Caffe of today."""
+    """`hole` in DeepLab's fork of Caffe is `dilation` in Caffe today."""
     net = Network()
     shrink, keep = (f"pool: MAX kernel_size: 3 stride: {stride} pad: 1" for stride in (2, 1))
     x = vgg16(net, widths, [shrink, shrink, shrink, keep, keep], [*["pad: 1"] * 4, "pad: 2 dilation: 2"])
@@ -129,7 +129,7 @@ def deeplab_largefov(widths: Sequence[int] = PUBLISHED, hidden: int = 1024, clas
 
 
 def segnet(widths: Sequence[int] = PUBLISHED, classes: int = 11) -> Network:
-    """Its weights only: unpooling is a layer of SegNet's own Caffe."""
+    """Weights only: unpooling is a layer of SegNet's fork of Caffe."""
     net = Network()
     inputs = 3
     for stage, (width, depth) in enumerate(zip(widths, DEPTHS, strict=True), 1):
@@ -158,12 +158,12 @@ def segnet_basic(width: int = 64, classes: int = 11, last: str = "conv_classifie
 
 
 def bayesian_segnet_basic(classes: int = 11) -> Network:
-    """Dropout has no weights; the last layer has another name."""
+    """As SegNet-Basic, since dropout has no weights; the last layer has another name."""
     return segnet_basic(classes=classes, last="dense_softmax_inner_prod")
 
 
 def deconvnet(widths: Sequence[int] = PUBLISHED, hidden: int = 4096, classes: int = 21) -> Network:
-    """Its weights only: unpooling is a layer of DeconvNet's own Caffe."""
+    """Weights only: unpooling is a layer of DeconvNet's fork of Caffe."""
     net = Network()
     inputs = 3
     for stage, (width, depth) in enumerate(zip(widths, DEPTHS, strict=True), 1):
@@ -199,13 +199,13 @@ PUBLISHED_KINDS: dict[str, Callable[[], Network]] = {
     "deconvnet": deconvnet,
     "deeplab_largefov": deeplab_largefov,
 }
-"""At their own widths."""
+"""With the published numbers of channels."""
 
 NARROW, HIDDEN = (4, 5, 6, 7, 8), 9
 
 
-def narrow(kind: str) -> Network:
-    """Few channels, and four classes; SegNet-Basic, which is small, has its own."""
+def narrow(name: str) -> Network:
+    """The network with few channels and four classes; SegNet-Basic, which is small, keeps its channels."""
     made = {
         "segnet": lambda: segnet(NARROW, 4),
         "segnet_basic": lambda: segnet_basic(classes=4),
@@ -213,11 +213,11 @@ def narrow(kind: str) -> Network:
         "deconvnet": lambda: deconvnet(NARROW, HIDDEN, 4),
         "deeplab_largefov": lambda: deeplab_largefov(NARROW, HIDDEN, 4),
     }
-    return made[kind]() if kind in made else fcn(kind, NARROW, HIDDEN, 4)
+    return made[name]() if name in made else fcn(name, NARROW, HIDDEN, 4)
 
 
-def written(net: Network, form: files.Form, folder: Path) -> tuple[Path, dict[str, list[np.ndarray]]]:
-    """Its .caffemodel with random weights, and these weights."""
+def written(net: Network, form: files.LayerFormat, folder: Path) -> tuple[Path, dict[str, list[np.ndarray]]]:
+    """Writes a .caffemodel with random weights; returns its path and the weights."""
     arrays = net.arrays(seed=3)
     path = folder / "net.caffemodel"
     path.write_bytes(net.caffemodel(arrays, form))
@@ -225,5 +225,5 @@ def written(net: Network, form: files.Form, folder: Path) -> tuple[Path, dict[st
 
 
 def clean(name: str) -> str:
-    """segzoo's name of a layer."""
+    """segzoo's name for a layer."""
     return {"fc8_voc12": "fc8", "seg-score-voc": "seg_score"}.get(name, name.replace("-", "_"))

@@ -1,4 +1,4 @@
-"""Small videos, made with PyAV itself and not with segzoo."""
+"""Small videos, written with PyAV and not with segzoo."""
 
 import struct
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def scene(count: int = 16, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:
-    """Frames uint8 (H, W, 3), each of one gray value of its own but for a red top left quarter."""
+    """Frames, uint8 (H, W, 3), each with a different gray value and a red top left quarter."""
     frames = []
     for number in range(count):
         frame = np.full((*size, 3), (10 + 12 * number) % 250, np.uint8)
@@ -18,7 +18,7 @@ def scene(count: int = 16, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]
 
 
 def film(path: Path, frames: list[np.ndarray], codec: str = "mpeg4", rate: int = 8) -> Path:
-    """Writes the frames; in an .mp4 the header comes first, so that the file can be cut."""
+    """Writes the frames. An .mp4 starts with its header, so that it can be truncated."""
     options = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=rate)
@@ -32,19 +32,19 @@ def film(path: Path, frames: list[np.ndarray], codec: str = "mpeg4", rate: int =
 
 
 def cut(path: Path, share: float = 0.6) -> Path:
-    """Leaves the first part of a file, as a full disk or a broken copy does."""
+    """Truncates a file, as a full disk or an interrupted copy does."""
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     return path
 
 
 def turn(path: Path) -> Path:
-    """Marks an .mp4 as a telephone does that is held upright: to be shown turned clockwise by a quarter."""
+    """Marks an .mp4 like one from a phone held upright: to be shown rotated clockwise by 90 degrees."""
     data = path.read_bytes()
     upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
     track = data.index(b"tkhd")
-    # x to the right goes down, and y downwards goes to the left.
+    # x, to the right, maps to down; y, down, maps to the left.
     turned = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
-    place = data.index(upright, track)
-    path.write_bytes(data[:place] + turned + data[place + len(turned) :])
+    offset = data.index(upright, track)
+    path.write_bytes(data[:offset] + turned + data[offset + len(turned) :])
     return path

@@ -1,8 +1,8 @@
-"""onnxruntime's own CUDA provider on a machine without a GPU: it says where every node would run; nothing is computed.
+"""onnxruntime's CUDA provider on a machine without a GPU: it shows where every node would run, but computes nothing.
 
-The provider needs five libraries of NVIDIA's. Stand-ins are compiled here, whose functions do nothing and report one
-GPU of compute capability 9.0. Making a session then runs the provider's real registry of kernels, its real partition of
-the graph, and the real insertion of copies between devices. Results of running such a session are garbage.
+The provider needs five of NVIDIA's libraries. Stubs are compiled here whose functions do nothing and report one GPU of
+compute capability 9.0. Creating a session then runs the provider's real kernel registry, graph partitioning and
+insertion of copies between devices. Running such a session returns garbage.
 """
 
 import importlib.util
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -43,37 +44,37 @@ _BODIES = {
     "cudaGetErrorName": 'const char *cudaGetErrorName(int e) { return "stand-in"; }',
     "__cudaRegisterFatBinary": "void **__cudaRegisterFatBinary(void *f) { static void *h; return &h; }",
 }
-_MAKES_HANDLE = re.compile(r"(cudaStreamCreate|cudaEventCreate|cublasCreate|cublasLtCreate)")
+_CREATES_HANDLE = re.compile(r"(cudaStreamCreate|cudaEventCreate|cublasCreate|cublasLtCreate)")
 
 _SCRIPT = """
 import json, os, sys, onnx, onnxruntime
-found = {}
-for path in sys.argv[1:]:
+optimized, *paths = sys.argv[1:]
+result = {}
+for path in paths:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.optimized_model_filepath = path + ".placed"
+    options.optimized_model_filepath = optimized
     session = onnxruntime.InferenceSession(path, options, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert session.get_providers()[0] == "CUDAExecutionProvider", session.get_providers()
     placed = {}
     for part in session.get_provider_graph_assignment_info():
         placed.setdefault(part.ep_name, []).extend((node.op_type, node.name) for node in part.get_nodes())
-    copies = sum(node.op_type.startswith("Memcpy") for node in onnx.load(path + ".placed").graph.node)
-    os.unlink(path + ".placed")
+    copies = sum(node.op_type.startswith("Memcpy") for node in onnx.load(optimized).graph.node)
     cuda, cpu = (placed.get(name + "ExecutionProvider", []) for name in ("CUDA", "CPU"))
-    found[path] = {"cuda": [kind for kind, _ in cuda], "cpu": [kind for kind, _ in cpu], "copies": copies,
-                   "cuda_nodes": [name for _, name in cuda]}
-print("PLACEMENT" + json.dumps(found), flush=True)
-os._exit(0)  # the stand-ins are not made for an orderly end
+    result[path] = {"cuda": [op for op, _ in cuda], "cpu": [op for op, _ in cpu], "copies": copies,
+                    "cuda_nodes": [name for _, name in cuda]}
+print("PLACEMENT" + json.dumps(result), flush=True)
+os._exit(0)  # the stubs do not support an orderly shutdown
 """
 
 
 def why_not() -> str | None:
-    """The reason why this cannot be done here, or None."""
+    """Why the stubs cannot be used on this machine, or None."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        return "the stand-ins are written for Linux on x86-64"
+        return "the stubs are for Linux on x86-64"
     if not (shutil.which("cc") and shutil.which("nm")):
-        return "no C compiler (cc) and nm to build the stand-ins with"
+        return "cc and nm, which build the stubs, are not installed"
     if not provider().is_file():
         return "the installed onnxruntime has no CUDA provider"
     return None
@@ -86,27 +87,27 @@ def provider() -> Path:
 
 
 def build(folder: Path) -> None:
-    """Compiles one stand-in for each library that the provider wants."""
+    """Compiles a stub of each library that the provider needs."""
     symbols = subprocess.run(
         ["nm", "-D", "--undefined-only", provider()], capture_output=True, text=True, check=True
     ).stdout.split("\n")
-    wanted: dict[str, set[str]] = {
+    needed: dict[str, set[str]] = {
         name: set()
         for name in ("libcuda.so.1", "libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10")
     }
     for line in symbols:
         name = line.split()[-1] if line.split() else ""
         symbol, _, library = name.partition("@")
-        if library in wanted:
-            wanted[library].add(symbol)
+        if library in needed:
+            needed[library].add(symbol)
         elif not library and re.match(r"cu[A-Z]", symbol):
-            wanted["libcuda.so.1"].add(symbol)
-    for library, names in wanted.items():
+            needed["libcuda.so.1"].add(symbol)
+    for library, names in needed.items():
         lines = ["#include <stdlib.h>", "#include <string.h>", f"int {library.replace('.', '_')};"]
         for name in sorted(names):
             handle = "(void **p) { *p = malloc(8); return 0; }"
-            nothing = "() { return 0; }"
-            lines.append(_BODIES.get(name, f"int {name}{handle if _MAKES_HANDLE.match(name) else nothing}"))
+            stub = "() { return 0; }"
+            lines.append(_BODIES.get(name, f"int {name}{handle if _CREATES_HANDLE.match(name) else stub}"))
         source, versions = folder / "source.c", folder / "versions"
         source.write_text("\n".join(lines))
         versions.write_text(f"{library} {{ global: *; }};")
@@ -114,14 +115,15 @@ def build(folder: Path) -> None:
         subprocess.run(["cc", *options, "-o", folder / library, source], check=True)
 
 
-def placement(stand_ins: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
-    """For each file: operators on "cuda" and on "cpu", the number of "copies" between them, names of "cuda_nodes"."""
-    run = subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *map(str, files)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LD_LIBRARY_PATH": str(stand_ins)},
-    )
+def placement(stubs: Path, files: list[Path]) -> dict[str, dict[str, Any]]:
+    """Per file: the operators on "cuda" and "cpu", the number of "copies" between them, names of "cuda_nodes"."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, f"{folder}/optimized.onnx", *map(str, files)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "LD_LIBRARY_PATH": str(stubs)},
+        )
     line = next((line for line in run.stdout.split("\n") if line.startswith("PLACEMENT")), None)
     assert line is not None, run.stderr[-2000:]
     return json.loads(line.removeprefix("PLACEMENT"))

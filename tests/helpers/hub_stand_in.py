@@ -1,6 +1,6 @@
-"""The few endpoints of the Hugging Face hub that push and hf:// speak with, on this machine.
+"""A local server with the endpoints of the Hugging Face hub that push and hf:// use.
 
-Commits are kept whole, large files under their sha256, as on the hub. `trouble` is what it does wrong.
+It keeps all files of every commit, and large files by sha256, as the hub does. `trouble` selects a failure.
 """
 
 import base64
@@ -25,7 +25,7 @@ class Repository:
     private: bool = False
     gated: bool = False
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    """Every commit's files, the newest last."""
+    """The files of every commit, newest last."""
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -46,12 +46,12 @@ class Handler(BaseHTTPRequestHandler):
         body = self.body()
         self.server.asked.append(f"{self.command} {path}")
         for method, pattern, answer in ROUTES:
-            found = re.fullmatch(pattern, path)
-            if found and self.command in method:
+            match = re.fullmatch(pattern, path)
+            if match and self.command in method:
                 if "POST" in method and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                     return self.say(401, {"error": "Invalid username or password."})
-                return answer(self, body, **found.groupdict())
-        self.say(404, {"error": f"the stand-in knows no {self.command} {path}"})
+                return answer(self, body, **match.groupdict())
+        self.say(404, {"error": f"the stand-in has no endpoint {self.command} {path}"})
 
     def body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
@@ -132,19 +132,19 @@ def validate(handler: Handler, body: bytes) -> None:
 def preupload(handler: Handler, body: bytes, repo: str) -> None:
     modes = [
         {
-            "path": one["path"],
-            "uploadMode": "regular" if one["path"].endswith(".md") else "lfs",
+            "path": file["path"],
+            "uploadMode": "regular" if file["path"].endswith(".md") else "lfs",
             "shouldIgnore": False,
         }
-        for one in json.loads(body)["files"]
+        for file in json.loads(body)["files"]
     ]
     handler.say(200, {"files": modes})
 
 
 def batch(handler: Handler, body: bytes, repo: str) -> None:
     objects = [
-        {**one, "actions": {"upload": {"href": f"{handler.server.url}/large/{one['oid']}", "header": {}}}}
-        for one in json.loads(body)["objects"]
+        {**item, "actions": {"upload": {"href": f"{handler.server.url}/large/{item['oid']}", "header": {}}}}
+        for item in json.loads(body)["objects"]
     ]
     handler.say(200, {"transfer": "basic", "objects": objects})
 

@@ -1,4 +1,4 @@
-"""A real HTTP server on this machine that serves files, and misbehaves on request."""
+"""A local HTTP server that serves a file and misbehaves on request."""
 
 import contextlib
 import socket
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-Behaviour = Callable[["Handler", bytes], None]
+Behavior = Callable[["Handler", bytes], None]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -20,9 +20,9 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         with self.server.lock:
             self.server.asked.append((self.path, self.headers.get("Range")))
-            waiting = self.server.behaviours.get(self.path, [])
+            waiting = self.server.behaviors.get(self.path, [])
             behave = waiting.pop(0) if len(waiting) > 1 else waiting[0] if waiting else missing
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client had enough
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client closed the connection
             behave(self, self.server.content)
 
     def say(self, status: int, headers: dict[str, object], body: bytes = b"") -> None:
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`behaviours[path]` is what it does, request by request; the last one stays."""
+    """`behaviors[path]` is a behavior per request; the last one repeats."""
 
     daemon_threads = True
     content = bytes(range(256)) * 1200
@@ -48,13 +48,13 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.lock = threading.Lock()
-        self.behaviours: dict[str, list[Behaviour]] = {}
+        self.behaviors: dict[str, list[Behavior]] = {}
         self.asked: list[tuple[str, str | None]] = []
         self.stopping = threading.Event()
 
-    def on(self, path: str, *behaviours: Behaviour) -> str:
-        """The URL of a path that behaves so."""
-        self.behaviours[path] = list(behaviours)
+    def on(self, path: str, *behaviors: Behavior) -> str:
+        """Sets the behavior of a path and returns its URL."""
+        self.behaviors[path] = list(behaviors)
         return f"http://127.0.0.1:{self.server_port}{path}"
 
     def handle_error(self, *_: object) -> None:
@@ -73,7 +73,7 @@ def serving() -> Iterator[Server]:
 
 
 def well(handler: Handler, content: bytes) -> None:
-    """The whole file, or the range that was asked for."""
+    """The complete file, or the requested range."""
     wanted = handler.headers.get("Range")
     if wanted is None:
         handler.say(200, {"Content-Length": len(content)}, content)
@@ -84,12 +84,12 @@ def well(handler: Handler, content: bytes) -> None:
 
 
 def whole(handler: Handler, content: bytes) -> None:
-    """Knows no ranges."""
+    """Ignores ranges."""
     handler.say(200, {"Content-Length": len(content)}, content)
 
 
 def chunked(handler: Handler, content: bytes) -> None:
-    """Says no length."""
+    """States no length."""
     handler.say(200, {"Transfer-Encoding": "chunked"})
     for start in range(0, len(content), 50_000):
         part = content[start : start + 50_000]
@@ -98,12 +98,12 @@ def chunked(handler: Handler, content: bytes) -> None:
 
 
 def until_closed(handler: Handler, content: bytes) -> None:
-    """Says no length either: the file ends where the connection does."""
+    """States no length either: the file ends when the connection closes."""
     handler.say(200, {"Connection": "close"}, content)
 
 
 def truncated(handler: Handler, content: bytes) -> None:
-    """Promises all of it, sends two thirds, and closes."""
+    """Announces the full length, sends two thirds, and closes."""
     handler.say(200, {"Content-Length": len(content)}, content[: len(content) * 2 // 3])
 
 
@@ -112,16 +112,16 @@ def truncated_without_length(handler: Handler, content: bytes) -> None:
 
 
 def reset(handler: Handler, content: bytes) -> None:
-    """Sends a third, then tears the connection down."""
+    """Sends a third, then resets the connection."""
     handler.say(200, {"Content-Length": len(content)}, content[: len(content) // 3])
     time.sleep(0.05)
-    # Closing with lingering for zero seconds is what sends a reset.
+    # Closing with SO_LINGER of zero seconds sends a reset.
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
 
 
 def stops(handler: Handler, content: bytes) -> None:
-    """Sends a third, then nothing more, and holds the connection."""
+    """Sends a third, then nothing, and keeps the connection open."""
     handler.say(200, {"Content-Length": len(content)}, content[: len(content) // 3])
     handler.server.stopping.wait(20)
 
@@ -131,7 +131,7 @@ def silent(handler: Handler, content: bytes) -> None:
 
 
 def drips(handler: Handler, content: bytes) -> None:
-    """All of it, in a second: a bar is drawn several times meanwhile, on a machine with much else to do too."""
+    """The complete file, over a second, so that a progress bar is redrawn even on a busy machine."""
     handler.say(200, {"Content-Length": len(content)})
     for start in range(0, len(content), 20_000):
         handler.wfile.write(content[start : start + 20_000])
@@ -139,7 +139,7 @@ def drips(handler: Handler, content: bytes) -> None:
 
 
 def drips_for_ever(handler: Handler, content: bytes) -> None:
-    """A byte now and then: each comes before the read timeout."""
+    """A byte at a time, each before the read timeout."""
     handler.say(200, {"Content-Length": len(content)})
     for index in range(len(content)):
         handler.wfile.write(content[index : index + 1])
@@ -148,24 +148,24 @@ def drips_for_ever(handler: Handler, content: bytes) -> None:
 
 
 def endless(handler: Handler, content: bytes) -> None:
-    """Chunks for as long as somebody reads them."""
+    """Chunks without end."""
     handler.say(200, {"Transfer-Encoding": "chunked"})
     while not handler.server.stopping.is_set():
         handler.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
 
 
 def other(handler: Handler, content: bytes) -> None:
-    """Another file of the same size."""
+    """A different file of the same size."""
     handler.say(200, {"Content-Length": len(content)}, content[::-1])
 
 
 def shorter(handler: Handler, content: bytes) -> None:
-    """A whole file, but not this one."""
+    """A complete but different file."""
     handler.say(200, {"Content-Length": 7}, b"<html/>")
 
 
 def promises_less(handler: Handler, content: bytes) -> None:
-    """Its Content-Length is too small, so that a client stops early."""
+    """Content-Length is too small, so that a client stops early."""
     handler.say(200, {"Content-Length": len(content) - 1000}, content)
 
 
@@ -174,20 +174,20 @@ def promises_more(handler: Handler, content: bytes) -> None:
 
 
 def no_http(handler: Handler, content: bytes) -> None:
-    handler.wfile.write(b"\x00\x01 this is no HTTP at all\r\n\r\n")
+    handler.wfile.write(b"\x00\x01 this is not HTTP\r\n\r\n")
 
 
 def other_range(handler: Handler, content: bytes) -> None:
-    """Answers a range with the beginning of the file."""
+    """Answers a range request with the beginning of the file."""
     handler.say(206, {"Content-Length": 100, "Content-Range": f"bytes 0-99/{len(content)}"}, content[:100])
 
 
-def answers(status: int) -> Behaviour:
+def answers(status: int) -> Behavior:
     return lambda handler, content: handler.say(status, {"Content-Length": 4}, b"busy")
 
 
 missing = answers(404)
 
 
-def redirects(to: str) -> Behaviour:
+def redirects(to: str) -> Behavior:
     return lambda handler, content: handler.say(302, {"Location": to, "Content-Length": 0})

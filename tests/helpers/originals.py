@@ -1,11 +1,11 @@
-"""Models of other libraries with weights that no layer can hide behind."""
+"""Models of other libraries, with weights that reveal a wrongly converted layer."""
 
 import torch
 from torch import nn
 
 
 def shaken(model: nn.Module) -> nn.Module:
-    """Random statistics, scales and shifts in each batch normalisation, which begin as 0 and 1; in eval mode."""
+    """Randomizes statistics, scales and shifts of batch normalization, which start as 0 and 1; eval mode."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.running_mean, std=0.2)
@@ -16,5 +16,5 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    """Logits equal to 1e-5 of the largest one."""
+    """Asserts that logits agree to 1e-5 of the largest one."""
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * max(1.0, float(theirs.abs().max())))

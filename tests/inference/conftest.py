@@ -1,4 +1,4 @@
-"""Small .onnx files as segzoo.export writes them, made by hand so that the runtime is tested without torch."""
+"""Small .onnx files like those of segzoo.export, built by hand so that inference is tested without torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,31 +11,37 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from segzoo import spec
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.inference.backends.onnxruntime import device
+from segzoo.spec import ExportSpec, ModelSpec
 
 MakeFile = Callable[..., Path]
 CpuSession = onnxruntime.InferenceSession
 
 
-def record(io: str, classes: int) -> dict[str, Any]:
-    return {
-        "version": "0.1.0",
-        "decoder": "unet",
-        "encoder": "vgg16",
-        "num_classes": classes,
-        "in_channels": 3,
-        "labels": LabelSet.generic(classes).to_dict(),
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-        "io": io,
-    }
+def metadata(input: str, classes: int, change: dict[str, Any] | None = None) -> dict[str, str]:
+    """A file's metadata. `change` replaces fields of the model's or the export's spec; None removes one."""
+    model = ModelSpec(
+        decoder="unet",
+        encoder="vgg16",
+        classes=ClassSet.generic(classes),
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ).to_dict()
+    export = ExportSpec(input=input).to_dict()
+    for key, value in (change or {}).items():
+        fields = export if key in export else model
+        if value is None:
+            del fields[key]
+        else:
+            fields[key] = value
+    return spec.encode(model | {"export": export})
 
 
-def graph(io: str, classes: int, size: tuple[int | str, int | str], batch: int | str) -> onnx.GraphProto:
-    """io="image": the class of a pixel is its strongest channel, red 0, green 1, blue 2. io="tensor": doubles."""
+def graph(input: str, classes: int, size: tuple[int | str, int | str], batch: int | str) -> onnx.GraphProto:
+    """input="image": a pixel's class is its largest channel: red 0, green 1, blue 2. input="tensor": doubles."""
     height, width = size
-    if io == "tensor":
+    if input == "tensor":
         shape = [batch, 3, height, width]
         return helper.make_graph(
             [helper.make_node("Add", ["image", "image"], ["logits"])],
@@ -43,25 +49,25 @@ def graph(io: str, classes: int, size: tuple[int | str, int | str], batch: int |
             [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
         )
-    kind = TensorProto.UINT8 if classes <= 256 else TensorProto.INT32
+    dtype = TensorProto.UINT8 if classes <= 256 else TensorProto.INT32
     return helper.make_graph(
         [
             helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
             helper.make_node("ArgMax", ["real"], ["index"], axis=3, keepdims=0),
-            helper.make_node("Cast", ["index"], ["labels"], to=kind),
+            helper.make_node("Cast", ["index"], ["mask"], to=dtype),
         ],
-        "strongest",
+        "largest_channel",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, height, width, 3])],
-        [helper.make_tensor_value_info("labels", kind, [batch, height, width])],
+        [helper.make_tensor_value_info("mask", dtype, [batch, height, width])],
     )
 
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> MakeFile:
-    """Writes model.onnx; `change` replaces entries of its record, None leaves the record out."""
+    """Writes model.onnx. `change` changes its metadata, as `metadata` says; `bare` leaves the metadata out."""
 
     def make(
-        io: str = "image",
+        input: str = "image",
         classes: int = 3,
         size: tuple[int | str, int | str] = ("height", "width"),
         batch: int | str = "batch",
@@ -69,10 +75,10 @@ def make_file(tmp_path: Path) -> MakeFile:
         bare: bool = False,
     ) -> Path:
         model = helper.make_model(
-            graph(io, classes, size, batch), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
+            graph(input, classes, size, batch), opset_imports=[helper.make_opsetid("", 18)], ir_version=10
         )
         if not bare:
-            helper.set_model_props(model, spec.encode(record(io, classes) | (change or {})))
+            helper.set_model_props(model, metadata(input, classes, change))
         path = tmp_path / "model.onnx"
         onnx.save(model, path)
         return path
@@ -81,7 +87,7 @@ def make_file(tmp_path: Path) -> MakeFile:
 
 
 def convolutions(classes: int, seed: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """uint8 `image` to `logits` by 3 x 3, 3 x 3 (dilated by 2) and 1 x 1: a pixel sees 3 pixels far."""
+    """uint8 `image` to `logits` by 3 x 3, 3 x 3 (dilation 2) and 1 x 1: the receptive field reaches 3 pixels."""
     random = np.random.default_rng(seed)
     nodes = [
         helper.make_node("Cast", ["image"], ["real"], to=TensorProto.FLOAT),
@@ -92,11 +98,11 @@ def convolutions(classes: int, seed: int) -> tuple[list[onnx.NodeProto], list[on
     tensors = [
         numpy_helper.from_array(np.array(x, np.float32), name) for x, name in [(1 / 255, "scale"), (0.5, "middle")]
     ]
-    wide = [3, 8, 8, classes]
+    channels = [3, 8, 8, classes]
     for i, (kernel, dilation) in enumerate([(3, 1), (3, 2), (1, 1)]):
-        weight = random.normal(0, 3 * (wide[i] * kernel**2) ** -0.5, (wide[i + 1], wide[i], kernel, kernel))
+        weight = random.normal(0, 3 * (channels[i] * kernel**2) ** -0.5, (channels[i + 1], channels[i], kernel, kernel))
         weight -= weight.mean((1, 2, 3), keepdims=True)  # so that no class wins everywhere
-        bias = random.normal(0, 0.02, wide[i + 1])
+        bias = random.normal(0, 0.02, channels[i + 1])
         tensors += [numpy_helper.from_array(weight.astype(np.float32), f"w{i}")]
         tensors += [numpy_helper.from_array(bias.astype(np.float32), f"b{i}")]
         pads = 4 * [kernel // 2 * dilation]
@@ -108,35 +114,35 @@ def convolutions(classes: int, seed: int) -> tuple[list[onnx.NodeProto], list[on
 
 @pytest.fixture
 def make_network(tmp_path: Path) -> MakeFile:
-    """Writes network.onnx: convolutions of random weights, with the outputs that are asked for."""
+    """Writes network.onnx: convolutions with random weights and the given outputs."""
 
     def make(
         classes: int = 5,
-        outputs: tuple[str, ...] = ("labels", "scores", "logits"),
+        outputs: tuple[str, ...] = ("mask", "confidence", "logits"),
         size: tuple[int | str, int | str] = ("height", "width"),
         batch: int | str = "batch",
-        multiple: int = 1,
+        size_divisibility: int = 1,
         seed: int = 0,
     ) -> Path:
         nodes, tensors = convolutions(classes, seed)
         nodes += [
             helper.make_node("ArgMax", ["logits"], ["index"], axis=1, keepdims=0),
-            helper.make_node("Cast", ["index"], ["labels"], to=TensorProto.UINT8),
+            helper.make_node("Cast", ["index"], ["mask"], to=TensorProto.UINT8),
             helper.make_node("Softmax", ["logits"], ["each"], axis=1),
-            helper.make_node("ReduceMax", ["each", "axes"], ["scores"], keepdims=0),
+            helper.make_node("ReduceMax", ["each", "axes"], ["confidence"], keepdims=0),
         ]
         tensors += [numpy_helper.from_array(np.array([1]), "axes")]
-        kinds = {"labels": TensorProto.UINT8, "scores": TensorProto.FLOAT, "logits": TensorProto.FLOAT}
-        shapes = {name: [batch, *([classes] if name == "logits" else []), *size] for name in kinds}
+        dtypes = {"mask": TensorProto.UINT8, "confidence": TensorProto.FLOAT, "logits": TensorProto.FLOAT}
+        shapes = {name: [batch, *([classes] if name == "logits" else []), *size] for name in dtypes}
         graph = helper.make_graph(
             nodes,
             "convolutions",
             [helper.make_tensor_value_info("image", TensorProto.UINT8, [batch, *size, 3])],
-            [helper.make_tensor_value_info(name, kinds[name], shapes[name]) for name in outputs],
+            [helper.make_tensor_value_info(name, dtypes[name], shapes[name]) for name in outputs],
             tensors,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-        helper.set_model_props(model, spec.encode(record("image", classes) | {"multiple": multiple}))
+        helper.set_model_props(model, metadata("image", classes, {"size_divisibility": size_divisibility}))
         path = tmp_path / "network.onnx"
         onnx.save(model, path)
         return path
@@ -146,7 +152,7 @@ def make_network(tmp_path: Path) -> MakeFile:
 
 @pytest.fixture
 def scene() -> Callable[..., np.ndarray]:
-    """Smooth blobs with noise on them, uint8 (height, width, 3)."""
+    """Draws smooth blobs with noise, uint8 (height, width, 3)."""
 
     def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
         random = np.random.default_rng(seed)
@@ -159,14 +165,14 @@ def scene() -> Callable[..., np.ndarray]:
 
 
 class Machine:
-    """A machine with a GPU, or with some of what one needs; what is missing here is simulated at narrow seams."""
+    """A machine with a GPU, or with part of what a GPU needs, simulated by patching a few functions."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch = monkeypatch
 
     def driver(self, gpus: int = 1, cuda: tuple[int, int] | None = None) -> None:
-        found = device.Driver(gpus, cuda or (device.built_for(), 0))
-        self.monkeypatch.setattr(device, "read_driver", lambda: found)
+        driver = device.Driver(gpus, cuda or (device.built_for(), 0))
+        self.monkeypatch.setattr(device, "read_driver", lambda: driver)
 
     def cuda_in_build(self) -> None:
         self.monkeypatch.setattr(
@@ -174,7 +180,7 @@ class Machine:
         )
 
     def without(self, *names: str) -> None:
-        """Lets these libraries fail to load, and every other one load."""
+        """Makes these libraries fail to load, and all others load."""
 
         def load(name: str) -> None:
             if any(part in name for part in names):
@@ -183,40 +189,40 @@ class Machine:
         self.monkeypatch.setattr(device, "load_library", load)
 
     def fake_sessions(self, providers: list[str], fails: str = "") -> list[dict[str, Any]]:
-        """Sessions that claim `providers`, run on the CPU, and raise `fails` if run. Returns what was asked for."""
-        asked: list[dict[str, Any]] = []
+        """Makes sessions that claim `providers`, run on the CPU, and raise `fails` if run. Returns the calls."""
+        calls: list[dict[str, Any]] = []
 
         class Fake(CpuSession):  # type: ignore[misc]
             def __init__(self, path: str, options: Any, providers: list[Any], enable_fallback: int = 1) -> None:
-                asked.append({"providers": providers, "enable_fallback": enable_fallback})
+                calls.append({"providers": providers, "enable_fallback": enable_fallback})
                 super().__init__(path, options, providers=[device.CPU])
 
             def get_providers(self) -> list[str]:
                 return providers
 
             def io_binding(self) -> Any:
-                bound = super().io_binding()
-                bind = bound.bind_output
-                bound.bind_output = lambda name, device, number, *rest: bind(name, "cpu", 0, *rest)
-                return bound
+                binding = super().io_binding()
+                bind = binding.bind_output
+                binding.bind_output = lambda name, device, number, *rest: bind(name, "cpu", 0, *rest)
+                return binding
 
             def run_with_iobinding(self, binding: Any, options: Any = None) -> None:
-                asked.append({"run": shapes[-1]})
+                calls.append({"run": shapes[-1]})
                 if fails:
                     raise RuntimeError(fails)
                 super().run_with_iobinding(binding, options)
 
         shapes: list[tuple[int, ...]] = []
 
-        def allocate(shape: Any, kind: Any, where: tuple[str, int]) -> Any:
-            assert where[0] == "cuda"
+        def allocate(shape: Any, dtype: Any, target: tuple[str, int]) -> Any:
+            assert target[0] == "cuda"
             if len(shape) == 4:
                 shapes.append(tuple(shape))
-            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(kind).type, "cpu", 0)
+            return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype).type, "cpu", 0)
 
         self.monkeypatch.setattr("segzoo.inference.backends.onnxruntime.io_binding.allocate", allocate)
         self.monkeypatch.setattr(onnxruntime, "InferenceSession", Fake)
-        return asked
+        return calls
 
     def ready(self) -> None:
         self.cuda_in_build()

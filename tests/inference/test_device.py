@@ -1,17 +1,16 @@
-"""CUDA is had or refused with the reason; it never turns into the CPU unsaid.
+"""CUDA is used or refused with a reason; it never falls back to the CPU silently.
 
-Machines without a GPU run these tests: what is missing there is simulated at the narrow seams of runtime/device.py.
+These tests run on machines without a GPU: the functions of device.py that query the machine are patched.
 """
 
 import importlib.metadata
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
+from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import DeviceError, UnknownNameError
 from segzoo.inference import Session
@@ -19,7 +18,7 @@ from segzoo.inference.backends.onnxruntime import device
 
 MakeFile = Callable[..., Path]
 BUILT_FOR_CUDA = device.CUDA in onnxruntime.get_available_providers()
-cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxruntime is the one for CPUs")
+cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxruntime is the CPU build")
 
 
 @pytest.mark.parametrize(
@@ -47,12 +46,12 @@ def test_other_device_names(text: Any, make_file: MakeFile) -> None:
         Session(make_file(), text)
 
 
-def test_a_near_device_name_is_offered() -> None:
+def test_a_similar_device_name_is_suggested() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cuda'"):
         device.parse("cudda")
 
 
-# What stands against CUDA, in the order it is looked at
+# Checks of CUDA, in their order
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_a_near_device_name_is_offered() -> None:
         ({"onnxruntime", "onnxruntime-gpu"}, "both onnxruntime and onnxruntime-gpu"),
     ],
 )
-def test_a_build_for_cpus(
+def test_a_cpu_build_is_refused(
     installed: set[str], reason: str, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def version(name: str) -> str:
@@ -78,10 +77,12 @@ def test_a_build_for_cpus(
     assert "must not be installed together" in str(caught.value)
 
 
-@pytest.mark.skipif(not isinstance(device.read_driver(), device.Obstacle), reason="this machine has an NVIDIA driver")
+@pytest.mark.skipif(
+    not isinstance(device.read_driver(), device.DeviceIssue), reason="this machine has an NVIDIA driver"
+)
 def test_this_machine_has_no_driver(make_file: MakeFile, machine: Any) -> None:
     machine.cuda_in_build()
-    with pytest.raises(DeviceError, match=r"device='cuda:1' cannot be had, because .*driver"):
+    with pytest.raises(DeviceError, match=r"device='cuda:1' is unavailable, because .*driver"):
         Session(make_file(), "cuda:1")
 
 
@@ -96,11 +97,11 @@ def test_no_driver(system: str, name: str, make_file: MakeFile, machine: Any, mo
 
 def test_no_driver_for_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert device.driver_obstacle(0) == device.Obstacle("NVIDIA has no CUDA driver for Darwin", "Use device='cpu'.")
+    assert device.driver_issue(0) == device.DeviceIssue("NVIDIA has no CUDA driver for Darwin", "Use device='cpu'.")
 
 
 class FakeDriver:
-    """The four calls of libcuda that are made."""
+    """The three functions of libcuda that segzoo calls."""
 
     def __init__(self, init: int, gpus: int, version: int) -> None:
         self.init, self.gpus, self.version = init, gpus, version
@@ -123,13 +124,13 @@ class FakeDriver:
         (FakeDriver(100, 0, 0), 0, None, "cuInit returned 100: no GPU is visible"),
         (FakeDriver(803, 0, 0), 0, None, "different versions"),
         (FakeDriver(12345, 0, 0), 0, None, "cuInit returned 12345: see CUresult"),
-        (FakeDriver(0, 0, 13000), 0, "", "shows no GPU (CUDA_VISIBLE_DEVICES is '')"),
-        (FakeDriver(0, 1, 13000), 1, None, "there is no cuda:1: the driver shows 1 GPU, cuda:0"),
+        (FakeDriver(0, 0, 13000), 0, "", "reports no GPU (CUDA_VISIBLE_DEVICES is '')"),
+        (FakeDriver(0, 1, 13000), 1, None, "there is no cuda:1: the driver reports 1 GPU, cuda:0"),
         (FakeDriver(0, 2, 13000), 7, "3,4", "2 GPUs, cuda:0 to cuda:1 (CUDA_VISIBLE_DEVICES is '3,4')"),
-        (FakeDriver(0, 1, 12080), 0, None, "serves CUDA up to 12.8, and onnxruntime is built for CUDA 13"),
+        (FakeDriver(0, 1, 12080), 0, None, "supports CUDA up to 12.8, but onnxruntime is built for CUDA 13"),
     ],
 )
-def test_what_the_driver_says(
+def test_issues_of_the_driver(
     fake: FakeDriver, index: int, visible: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
@@ -138,18 +139,18 @@ def test_what_the_driver_says(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    found = device.driver_obstacle(index)
-    assert found is not None
-    assert reason in found.reason
-    assert found.remedy
+    issue = device.driver_issue(index)
+    assert issue is not None
+    assert reason in issue.reason
+    assert issue.remedy
 
 
-def test_a_driver_that_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sufficient_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr(device, "load_library", lambda name: FakeDriver(0, 2, 13010))
     monkeypatch.setattr(device, "built_for", lambda: 13)
     assert device.read_driver() == device.Driver(2, (13, 1))
-    assert device.driver_obstacle(1) is None
+    assert device.driver_issue(1) is None
 
 
 # The libraries
@@ -163,30 +164,29 @@ def test_a_driver_that_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Windows", 13, "cublasLt64_13.dll cublas64_13.dll cudart64_13.dll cufft64_12.dll cudnn64_9.dll"),
     ],
 )
-def test_libraries_of_the_provider(system: str, cuda: int, expected: str) -> None:
+def test_libraries_of_the_cuda_provider(system: str, cuda: int, expected: str) -> None:
     assert device.libraries(system, cuda) == tuple(expected.split())
 
 
 @cuda_build
-@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf reads what the provider needs")
-def test_the_list_agrees_with_the_provider_that_is_installed() -> None:
-    provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    lines = subprocess.run(["readelf", "-d", provider], capture_output=True, text=True, check=True).stdout.splitlines()
-    needed = {line.split("[")[1].rstrip("]") for line in lines if "(NEEDED)" in line}
-    of_nvidia = {name for name in needed if name.startswith("libcu")} - {"libcuda.so.1"}
-    assert of_nvidia
-    assert of_nvidia <= set(device.libraries("Linux", device.built_for()))
+@needs_readelf
+def test_the_list_agrees_with_the_installed_provider() -> None:
+    nvidia = {name for name in needed_libraries("cuda") if name.startswith("libcu")} - {"libcuda.so.1"}
+    assert nvidia
+    assert nvidia <= set(device.libraries("Linux", device.built_for()))
 
 
 @cuda_build
-def test_no_gpu_runs_nothing_and_says_so(make_file: MakeFile, machine: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """The one that matters: the real onnxruntime, told that a GPU is there, falls back to the CPU, and is caught."""
-    if not isinstance(device.read_driver(), device.Obstacle):
+def test_the_fallback_of_onnxruntime_is_detected(
+    make_file: MakeFile, machine: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The most important one: the real onnxruntime, on a fake GPU, falls back to the CPU, and segzoo notices."""
+    if not isinstance(device.read_driver(), device.DeviceIssue):
         pytest.skip("this machine has an NVIDIA driver")
     machine.driver()
-    with pytest.raises(DeviceError, match="device='cuda' cannot be had, because"):
+    with pytest.raises(DeviceError, match="device='cuda' is unavailable, because"):
         Session(make_file(), "cuda")
-    # onnxruntime's red lines about it are gone, and its logger is itself again afterwards.
+    # onnxruntime's log messages are suppressed, and its logger is reset afterwards.
     assert "onnxruntime:" not in capfd.readouterr().err
     onnxruntime.InferenceSession(str(make_file()), providers=[device.CUDA, device.CPU])
     assert "Failed to create CUDAExecutionProvider" in capfd.readouterr().err
@@ -206,10 +206,10 @@ def test_missing_libraries_are_named(make_file: MakeFile, machine: Any, monkeypa
     assert "libcurand.so.10 (cannot open shared object file); libcudnn.so.9 (cannot open" in message
     assert "libcublas" not in message
     assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in message
-    assert "onnxruntime said while loading: Failed to load libcurand.so.10: no such file" in message
+    assert "onnxruntime printed while loading: Failed to load libcurand.so.10: no such file" in message
 
 
-def test_what_preloading_prints_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_preloading_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         print("Failed to load this")
         raise RuntimeError("and that")

@@ -1,4 +1,4 @@
-"""`doctor` tells what is there, what is not, and what to do, and says nothing of its own accord."""
+"""`doctor` reports what is installed, what is missing and what to do, and prints nothing itself."""
 
 import ctypes
 from typing import Any
@@ -28,19 +28,19 @@ def test_this_machine(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_the_file_that_a_library_was_loaded_from() -> None:
     if not diagnosis.Path("/proc/self/maps").exists():
-        pytest.skip("only Linux tells")
+        pytest.skip("the file is known on Linux only")
     ctypes.CDLL("libc.so.6")
-    found = diagnosis._load("libc.so.6")
-    assert found.error is None
-    assert found.path is not None
-    assert found.path.endswith("/libc.so.6")
+    library = diagnosis._load("libc.so.6")
+    assert library.error is None
+    assert library.path is not None
+    assert library.path.endswith("/libc.so.6")
     missing = diagnosis._load("libnothing.so.7")
     assert (missing.path, missing.error) == (None, "cannot open shared object file: No such file or directory")
     assert str(missing) == "libnothing.so.7: cannot open shared object file: No such file or directory"
 
 
 class FakeDriver:
-    """An H100 behind the calls of libcuda that are made."""
+    """An H100 behind the functions of libcuda that segzoo calls."""
 
     def cuDeviceGet(self, handle: Any, index: int) -> int:
         handle._obj.value = index
@@ -69,10 +69,10 @@ def test_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     report = doctor()
     assert report.gpus == ("cuda:0: NVIDIA H100, 80.0 GiB, compute capability 9.0",)
     assert report.ok
-    assert "Nothing stands against device='cuda'." in str(report)
+    assert "device='cuda'\n  No problems detected." in str(report)
 
 
-def test_problems_come_in_the_order_in_which_to_mend_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_problems_are_in_the_order_in_which_to_fix_them(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise OSError(f"{name}: not here")
 

@@ -1,8 +1,6 @@
-"""A session on a GPU is had, proved by a run, or refused; on machines without one most of it is simulated."""
+"""A session runs on the requested GPU, after a test run, or is refused; mostly simulated, without a GPU."""
 
 import ctypes.util
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import CheckpointError, DeviceError, SegzooError
 from segzoo.inference import Session
@@ -17,69 +16,69 @@ from segzoo.inference.backends.onnxruntime import device
 
 MakeFile = Callable[..., Path]
 BUILT_FOR_CUDA = device.CUDA in onnxruntime.get_available_providers()
-cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxruntime is the one for CPUs")
+cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxruntime is the CPU build")
 
 
 # A session on CUDA
 
 
 @pytest.mark.parametrize(
-    ("asked_for", "got", "why"),
+    ("requested", "actual", "reason"),
     [
-        ("cuda", "cuda:0", "It runs on cuda:0, because device='cuda' was asked for."),
-        ("cuda:1", "cuda:1", "It runs on cuda:1, because device='cuda:1' was asked for."),
-        ("auto", "cuda:0", "It runs on cuda:0, because device='auto' takes the first GPU that works."),
+        ("cuda", "cuda:0", "Running on cuda:0, because device='cuda' was requested."),
+        ("cuda:1", "cuda:1", "Running on cuda:1, because device='cuda:1' was requested."),
+        ("auto", "cuda:0", "Running on cuda:0, because device='auto' uses the first GPU that works."),
     ],
 )
 @pytest.mark.parametrize(
     ("options", "probe"),
     [
         ({}, (1, 32, 32, 3)),
-        ({"io": "tensor"}, (1, 3, 32, 32)),
+        ({"input": "tensor"}, (1, 3, 32, 32)),
         ({"size": (4, 5), "batch": 2}, (2, 4, 5, 3)),
     ],
 )
-def test_cuda_is_had_and_probed(
-    asked_for: str,
-    got: str,
-    why: str,
+def test_cuda_is_used_after_a_probe(
+    requested: str,
+    actual: str,
+    reason: str,
     options: dict[str, Any],
     probe: tuple[int, ...],
     make_file: MakeFile,
     machine: Any,
 ) -> None:
     machine.ready()
-    asked = machine.fake_sessions([device.CUDA, device.CPU])
-    session = Session(make_file(**options), asked_for)
-    assert (session.device, session.provider, session.why) == (got, device.CUDA, why)
+    calls = machine.fake_sessions([device.CUDA, device.CPU])
+    session = Session(make_file(**options), requested)
+    assert (session.device, session.provider, session.device_reason) == (actual, device.CUDA, reason)
     fixed = "size" in options
     searches = ["HEURISTIC", "EXHAUSTIVE"] if fixed else ["HEURISTIC"]
-    for made, search in zip(asked, searches, strict=False):
-        # The fallback is off: onnxruntime would go over to the CPU in run() too.
-        assert made["enable_fallback"] == 0
-        cuda = {"device_id": int(got[-1]), "cudnn_conv_algo_search": search, "use_tf32": 0, "enable_cuda_graph": 0}
-        assert made["providers"] == [(device.CUDA, cuda), device.CPU]
-    assert asked[len(searches) :] == [{"run": probe}]
+    for call, search in zip(calls, searches, strict=False):
+        # Without this onnxruntime would fall back to the CPU in run() too.
+        assert call["enable_fallback"] == 0
+        cuda = {"device_id": int(actual[-1]), "cudnn_conv_algo_search": search, "use_tf32": 0, "enable_cuda_graph": 0}
+        assert call["providers"] == [(device.CUDA, cuda), device.CPU]
+    assert calls[len(searches) :] == [{"run": probe}]
 
 
 @pytest.mark.skipif(
-    (device.build_obstacle() or device.driver_obstacle(0)) is not None, reason="this machine has no GPU for CUDA"
+    (device.build_issue() or device.driver_issue(0)) is not None, reason="this machine has no GPU for CUDA"
 )
-@pytest.mark.parametrize("asked_for", ["cuda", "auto"])
-def test_a_real_gpu(asked_for: str, make_file: MakeFile) -> None:
-    session = Session(make_file(), asked_for)
+@pytest.mark.parametrize("requested", ["cuda", "auto"])
+def test_a_real_gpu(requested: str, make_file: MakeFile) -> None:
+    session = Session(make_file(), requested)
     assert (session.device, session.provider) == ("cuda:0", device.CUDA)
     images = [np.random.default_rng(seed).integers(0, 256, (40, 50 + seed % 2, 3), np.uint8) for seed in range(9)]
-    for image, labels in zip(images, session.predict(images), strict=True):
-        assert np.array_equal(labels, image.argmax(2))
+    for image, mask in zip(images, session.predict(images), strict=True):
+        assert np.array_equal(mask, image.argmax(2))
 
 
-def test_tensorrt_is_had_and_nothing_else(make_file: MakeFile, machine: Any) -> None:
+def test_tensorrt_is_used_or_refused(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
-    asked = machine.fake_sessions([device.TENSORRT, device.CUDA, device.CPU])
+    calls = machine.fake_sessions([device.TENSORRT, device.CUDA, device.CPU])
     session = Session(make_file(), "tensorrt:1")
     assert (session.device, session.provider) == ("tensorrt:1", device.TENSORRT)
-    assert [name if isinstance(name, str) else name[0] for name in asked[0]["providers"]] == [
+    assert [name if isinstance(name, str) else name[0] for name in calls[0]["providers"]] == [
         device.TENSORRT,
         device.CUDA,
         device.CPU,
@@ -87,7 +86,7 @@ def test_tensorrt_is_had_and_nothing_else(make_file: MakeFile, machine: Any) -> 
     image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     assert np.array_equal(session.predict(image), image.argmax(2))
     machine.fake_sessions([device.CUDA, device.CPU])
-    with pytest.raises(DeviceError, match="device='tensorrt' cannot be had, because"):
+    with pytest.raises(DeviceError, match="device='tensorrt' is unavailable, because"):
         Session(make_file(), "tensorrt")
 
 
@@ -109,45 +108,44 @@ def test_missing_tensorrt_is_named(
 def test_a_build_without_tensorrt(make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.cuda_in_build()
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CUDA, device.CPU])
+    monkeypatch.setattr(device, "_is_installed", lambda name: name == "onnxruntime-gpu")
     with pytest.raises(DeviceError, match="built without TensorRT"):
         Session(make_file(), "tensorrt")
 
 
 @cuda_build
-@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf reads what the provider needs")
-def test_tensorrt_is_the_one_that_the_provider_needs() -> None:
-    provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_tensorrt.so"
-    lines = subprocess.run(["readelf", "-d", provider], capture_output=True, text=True, check=True).stdout.splitlines()
-    needed = {line.split("[")[1].rstrip("]") for line in lines if "(NEEDED)" in line}
-    assert {name for name in needed if name.startswith("libnv")} == set(device.tensorrt_libraries("Linux"))
+@needs_readelf
+def test_the_tensorrt_version_is_the_one_the_provider_needs() -> None:
+    needed = {name for name in needed_libraries("tensorrt") if name.startswith("libnv")}
+    assert needed == set(device.tensorrt_libraries("Linux"))
 
 
 # CUDA graphs and TF32
 
 
-def test_tf32_is_asked_for(make_file: MakeFile, machine: Any) -> None:
+def test_tf32_is_passed_on(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
-    asked = machine.fake_sessions([device.CUDA, device.CPU])
+    calls = machine.fake_sessions([device.CUDA, device.CPU])
     Session(make_file(), "cuda", tf32=True)
-    assert asked[0]["providers"][0][1]["use_tf32"] == 1
+    assert calls[0]["providers"][0][1]["use_tf32"] == 1
 
 
-def test_cuda_graphs_are_for_one_size(make_file: MakeFile, machine: Any) -> None:
+def test_cuda_graphs_need_a_fixed_size(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
-    asked = machine.fake_sessions([device.CUDA, device.CPU])
+    calls = machine.fake_sessions([device.CUDA, device.CPU])
     session = Session(make_file(size=(4, 5), batch=1), "cuda", cuda_graph=True)
-    # The first session only tells the size: a graph with free sizes fails to load with CUDA graphs.
-    assert [made["providers"][0][1]["enable_cuda_graph"] for made in asked[:2]] == [0, 1]
+    # The first session only reads the size: with CUDA graphs, a file of dynamic size fails to load.
+    assert [call["providers"][0][1]["enable_cuda_graph"] for call in calls[:2]] == [0, 1]
     image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     assert np.array_equal(session.predict(image), image.argmax(2))
-    with pytest.raises(SegzooError, match="cuda_graph=True needs a file of one size"):
+    with pytest.raises(SegzooError, match="cuda_graph=True needs a file with a fixed size"):
         Session(make_file(), "cuda", cuda_graph=True)
 
 
-@pytest.mark.parametrize("asked_for", ["cpu", "tensorrt"])
-def test_cuda_graphs_need_cuda(asked_for: str, make_file: MakeFile) -> None:
+@pytest.mark.parametrize("requested", ["cpu", "tensorrt"])
+def test_cuda_graphs_need_cuda(requested: str, make_file: MakeFile) -> None:
     with pytest.raises(SegzooError, match="cuda_graph=True needs device='cuda'"):
-        Session(make_file(), asked_for, cuda_graph=True)
+        Session(make_file(), requested, cuda_graph=True)
 
 
 def test_a_session_that_fell_back_is_refused(make_file: MakeFile, machine: Any) -> None:
@@ -164,30 +162,32 @@ def test_a_failing_probe_is_refused(make_file: MakeFile, machine: Any) -> None:
         Session(make_file(), "cuda")
 
 
-@pytest.mark.parametrize("asked_for", ["cuda", "auto"])
-def test_a_bad_file_is_not_blamed_on_the_gpu(asked_for: str, tmp_path: Path, machine: Any) -> None:
+@pytest.mark.parametrize("requested", ["cuda", "auto"])
+def test_a_bad_file_is_not_blamed_on_the_gpu(requested: str, tmp_path: Path, machine: Any) -> None:
     machine.ready()
     machine.fake_sessions([device.CUDA, device.CPU])
     (tmp_path / "notes.onnx").write_bytes(b"Dear diary, " * 9)
     with pytest.raises(CheckpointError, match="cannot be loaded as ONNX"):
-        Session(tmp_path / "notes.onnx", asked_for)
+        Session(tmp_path / "notes.onnx", requested)
 
 
 # device="auto"
 
 
-def test_auto_says_why_it_took_the_cpu(make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_says_why_it_chose_the_cpu(make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.cuda_in_build()
     monkeypatch.setattr("platform.system", lambda: "Linux")
     machine.without("libcuda.so.1")
     session = Session(make_file())
     assert (session.device, session.provider) == ("cpu", device.CPU)
-    assert session.why == ("It runs on the CPU, because no NVIDIA driver is installed (libcuda.so.1 cannot be loaded).")
+    assert session.device_reason == (
+        "Running on the CPU, because no NVIDIA driver is installed (libcuda.so.1 cannot be loaded)."
+    )
     image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     assert np.array_equal(session.predict(image), image.argmax(2))
 
 
-def test_auto_warns_of_a_gpu_that_cannot_be_used(
+def test_auto_warns_about_an_unusable_gpu(
     make_file: MakeFile, machine: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine.ready()
@@ -196,11 +196,11 @@ def test_auto_warns_of_a_gpu_that_cannot_be_used(
     monkeypatch.setattr("platform.system", lambda: "Linux")
     session = Session(make_file(), "auto")
     assert session.device == "cpu"
-    assert "these CUDA libraries cannot be loaded: libcurand.so.10" in session.why
+    assert "these CUDA libraries cannot be loaded: libcurand.so.10" in session.device_reason
     assert "CUDA cannot be used, because these CUDA libraries cannot be loaded" in caplog.text
 
 
-def test_the_cpu_is_taken_without_a_look_at_the_gpu(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cpu_is_used_without_checking_the_gpu(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
     def never() -> None:
         raise AssertionError("device='cpu' must not touch the driver")
 

@@ -1,4 +1,4 @@
-"""A Session gives the right class ids, in the right order, and refuses what it cannot take."""
+"""A Session returns the right masks, in the right order, and refuses invalid input."""
 
 import threading
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.errors import CheckpointError, ImageError, SegzooError
 from segzoo.inference import Session
 from segzoo.weights.catalog import entries
@@ -22,68 +22,68 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def test_what_the_file_says(make_file: MakeFile) -> None:
+def test_attributes(make_file: MakeFile) -> None:
     session = Session(make_file(), device="cpu")
-    assert session.labels == LabelSet.generic(3)
+    assert session.classes == ClassSet.generic(3)
     assert session.channels == 3
-    assert session.record["encoder"] == "vgg16"
+    assert session.spec.encoder == "vgg16"
     assert (session.device, session.provider) == ("cpu", "CPUExecutionProvider")
-    assert session.why == "It runs on cpu, because device='cpu' was asked for."
+    assert session.device_reason == "Running on cpu, because device='cpu' was requested."
     assert repr(session).endswith("model.onnx', 3 classes, on cpu)")
 
 
-def test_where_onnxruntime_runs_it(make_file: MakeFile) -> None:
+def test_placement(make_file: MakeFile) -> None:
     session = Session(make_file(), "cpu")
     assert set(session.placement) == {"CPUExecutionProvider"}
     assert "ArgMax" in session.placement["CPUExecutionProvider"]
 
 
-def test_one_image_gives_its_class_ids(make_file: MakeFile, tmp_path: Path) -> None:
+def test_one_image(make_file: MakeFile, tmp_path: Path) -> None:
     session = Session(make_file(), "cpu")
     pixels = np.zeros((2, 3, 3), np.uint8)
     pixels[0, :, 1] = pixels[1, 2, 2] = 200
     expected = [[1, 1, 1], [0, 0, 2]]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for image in (pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")):
-        labels = session.predict(image)
-        assert labels.dtype == np.uint8
-        assert labels.tolist() == expected
+        mask = session.predict(image)
+        assert mask.dtype == np.uint8
+        assert mask.tolist() == expected
 
 
-@pytest.mark.parametrize("kind", [list, tuple])
-def test_a_list_keeps_its_order(kind: type, make_file: MakeFile) -> None:
+@pytest.mark.parametrize("container", [list, tuple])
+def test_a_list_keeps_its_order(container: type, make_file: MakeFile) -> None:
     sizes = [(4, 5), (5, 4), (4, 5), (7, 1), (5, 4)] + 20 * [(4, 5)]
     images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
-    results = Session(make_file(), "cpu").predict(kind(images))
+    results = Session(make_file(), "cpu").predict(container(images))
     assert isinstance(results, list)
     assert len(results) == len(images)
-    for image, labels in zip(images, results, strict=True):
-        assert np.array_equal(labels, image.argmax(2))
+    for image, mask in zip(images, results, strict=True):
+        assert np.array_equal(mask, image.argmax(2))
 
 
-def test_no_images_give_no_masks(make_file: MakeFile) -> None:
+def test_an_empty_list(make_file: MakeFile) -> None:
     assert Session(make_file(), "cpu").predict([]) == []
 
 
 @pytest.mark.parametrize(("batch", "expected"), [("batch", [8, 8, 1, 3]), (1, 20 * [1])])
-def test_equal_sizes_are_run_together(
+def test_images_of_equal_size_run_together(
     batch: int | str, expected: list[int], make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    batches: list[int] = []
     run = onnxruntime.InferenceSession.run
 
     def spy(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
-        seen.append(len(feed["image"]))
+        batches.append(len(feed["image"]))
         return run(self, names, feed)
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
     Session(make_file(batch=batch), "cpu").predict(17 * [random_image(4, 5)] + 3 * [random_image(5, 4)])
-    assert seen == expected
+    assert batches == expected
 
 
 def test_more_than_256_classes_are_int32(make_file: MakeFile) -> None:
     session = Session(make_file(classes=300), "cpu")
-    assert len(session.labels) == 300
+    assert len(session.classes) == 300
     assert session.predict(random_image(2, 2)).dtype == np.int32
 
 
@@ -112,14 +112,14 @@ def test_run_takes_a_batch(make_file: MakeFile) -> None:
     assert np.array_equal(Session(make_file(), "cpu", threads=1).run(batch), batch.argmax(3))
 
 
-def test_a_fixed_size_is_told(make_file: MakeFile) -> None:
+def test_a_fixed_size_is_checked(make_file: MakeFile) -> None:
     session = Session(make_file(size=(4, 5)), "cpu")
     assert session.predict(random_image(4, 5)).shape == (4, 5)
     with pytest.raises(ImageError, match=r"exported for batches of .*4, 5, 3.*got \(1, 6, 5, 3\)"):
         session.predict(random_image(6, 5))
 
 
-# io="tensor"
+# input="tensor"
 
 
 def test_tensor_files_give_logits(make_file: MakeFile) -> None:
@@ -130,12 +130,12 @@ def test_tensor_files_give_logits(make_file: MakeFile) -> None:
         session.run_tensor(batch.transpose(0, 2, 3, 1))
 
 
-def test_each_kind_of_file_has_its_verbs(make_file: MakeFile) -> None:
+def test_each_input_has_its_methods(make_file: MakeFile) -> None:
     tensor = Session(make_file("tensor"), "cpu")
     for call in (lambda: tensor.predict(random_image(4, 5)), lambda: tensor.run(random_image(4, 5)[None])):
-        with pytest.raises(SegzooError, match="gives logits: use run_tensor, or export the model with io='image'"):
+        with pytest.raises(SegzooError, match="returns logits: use run_tensor, or export the model with input='image'"):
             call()
-    with pytest.raises(SegzooError, match="use predict or run, or export the model with io='tensor'"):
+    with pytest.raises(SegzooError, match="use predict or run, or export the model with input='tensor'"):
         Session(make_file(), "cpu").run_tensor(np.zeros((1, 3, 4, 5), np.float32))
 
 
@@ -151,7 +151,7 @@ def test_each_kind_of_file_has_its_verbs(make_file: MakeFile) -> None:
         (
             "weights.safetensors",
             b"\x08\0\0\0\0\0\0\0{}      ",
-            "holds weights, and a Session runs .onnx files. `segzoo export ",
+            "holds weights, but Session runs .onnx files. `segzoo export ",
         ),
         ("weights.pth", b"PK\x03\x04 and so on", "looks like a torch checkpoint"),
     ],
@@ -164,9 +164,9 @@ def test_other_files_are_refused(name: str, content: bytes | None, message: str,
     assert name in str(caught.value)
 
 
-def test_a_key_of_the_catalog_is_refused_with_the_command_that_exports_it() -> None:
+def test_a_catalog_key_is_refused_with_the_command_that_exports_it() -> None:
     key = next(iter(entries()))
-    with pytest.raises(CheckpointError, match=f"'{key}' is a key of the catalog.*`segzoo export {key}` makes one"):
+    with pytest.raises(CheckpointError, match=f"'{key}' is a key of the catalog.*`segzoo export {key}` writes one"):
         Session(key)
 
 
@@ -182,36 +182,54 @@ def test_a_truncated_file_is_refused(make_file: MakeFile) -> None:
         Session(path, "cpu")
 
 
-def test_a_file_of_others_is_refused(make_file: MakeFile) -> None:
-    with pytest.raises(CheckpointError, match=r"without segzoo's record.*Export the model with segzoo.export"):
+def test_a_file_of_another_program_is_refused(make_file: MakeFile) -> None:
+    with pytest.raises(CheckpointError, match=r"without segzoo's metadata.*Export the model with segzoo.export"):
         Session(make_file(bare=True), "cpu")
+
+
+RGBA = {"in_channels": 4, "mean": [0.5] * 4, "std": [0.5] * 4}
+PAIR = {"names": ["background", "pet"], "palette": [[0, 0, 0], [128, 0, 0]]}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": None}, "lacks labels"),
-        ({"io": None, "in_channels": None}, "lacks in_channels, io"),
-        ({"labels": {"names": ["a"]}}, "damaged: A label set record needs a list under 'colours'"),
-        ({"num_classes": 4}, "4 classes and 3 names"),
-        ({"in_channels": 4}, "in_channels is 4, and its input is"),
-        ({"io": "video"}, "io is 'video', neither"),
-        ({"io": "tensor"}, r"io is 'tensor', and its input is tensor\(uint8\)"),
+        ({"classes": None}, "is invalid: classes is missing"),
+        ({"mean": None, "in_channels": None}, "is invalid: in_channels is missing; mean is missing"),
+        ({"input": None}, "is invalid: input is missing"),
+        ({"classes": {"names": ["a"]}}, "is invalid: A class set needs a list under 'palette'"),
+        ({"task": "binary"}, "is invalid: task 'binary' needs two class names, not 3"),
+        (
+            {"task": "binary", "classes": PAIR},
+            "holds a binary model for uint8 images, but this segzoo only runs multiclass",
+        ),
+        ({"input_dtype": "uint16"}, "holds a multiclass model for uint16 images, but this segzoo only runs"),
+        ({"mean": [], "std": []}, "is invalid: mean and std are empty"),
+        ({"format_version": 99}, "is invalid: It has format version 99, .*Update segzoo"),
+        ({"size_divisibility": 0}, "size_divisibility must be 1 or more"),
+        (RGBA, "contradicts its graph: in_channels is 4, but the graph takes"),
+        ({"input": "video"}, "input must be 'image' or 'tensor', not 'video'"),
+        ({"input": "tensor"}, r"input is 'tensor', but the graph takes tensor\(uint8\)"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused(change: dict[str, Any], message: str, make_file: MakeFile) -> None:
+def test_invalid_metadata_is_refused(change: dict[str, Any], message: str, make_file: MakeFile) -> None:
     with pytest.raises(CheckpointError, match=message):
         Session(make_file(change=change), "cpu")
 
 
-def test_a_damaged_record_is_refused(make_file: MakeFile) -> None:
+def test_class_names_that_contradict_the_logits_are_refused(make_file: MakeFile) -> None:
+    with pytest.raises(CheckpointError, match=r"there are 4 classes, but the graph's logits are \['batch', 3, "):
+        Session(make_file("tensor", classes=4), "cpu")
+
+
+def test_damaged_metadata_is_refused(make_file: MakeFile) -> None:
     path = make_file()
     path.write_bytes(path.read_bytes().replace(b'"vgg16"', b'"vgg16.'))
-    with pytest.raises(CheckpointError, match=r"record in .* is damaged"):
+    with pytest.raises(CheckpointError, match=r"metadata of .* is invalid: segzoo.encoder is not JSON"):
         Session(path, "cpu")
 
 
-def test_a_failing_run_says_on_what(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_run_states_the_batch(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(make_file(), "cpu")
 
     def fail(*_: Any) -> None:
@@ -223,26 +241,26 @@ def test_a_failing_run_says_on_what(make_file: MakeFile, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("threads", [0, -2])
-def test_threads_are_one_or_more(threads: int, make_file: MakeFile) -> None:
+def test_at_least_one_thread(threads: int, make_file: MakeFile) -> None:
     with pytest.raises(SegzooError, match=f"threads must be 1 or more, got {threads}"):
         Session(make_file(), "cpu", threads=threads)
 
 
 def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
-    """Eight of them, each with sizes of its own, by each way to predict; what is right was computed by one."""
+    """Eight threads, with different image sizes, by each way of predicting, against results of one thread."""
     session = Session(make_network(), "cpu", threads=1)
     images = {seed: [scene(8 + 3 * seed, 9 + step, seed) for step in range(4)] for seed in range(8)}
-    right = {seed: [(session.predict(one), session.predict(one, tile=12)) for one in images[seed]] for seed in images}
+    expected = {seed: [(session.predict(i), session.predict(i, tile=12)) for i in images[seed]] for seed in images}
     wrong: list[tuple[int, int]] = []
-    together = threading.Barrier(8)
+    barrier = threading.Barrier(8)
 
     def work(seed: int) -> None:
-        together.wait()
+        barrier.wait()
         for step in range(12):
-            image, (whole, tiled) = images[seed][step % 4], right[seed][step % 4]
+            image, (whole, tiled) = images[seed][step % 4], expected[seed][step % 4]
             same = [np.array_equal(session.predict(image), whole), np.array_equal(session.predict([image])[0], whole)]
             same.append(np.array_equal(session.predict(image, tile=12), tiled))
-            same += [np.array_equal(result.labels, whole) for result in session.stream([image])]
+            same += [np.array_equal(result.mask, whole) for result in session.stream([image])]
             if not all(same):
                 wrong.append((seed, step))
 
@@ -254,8 +272,8 @@ def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[...
     assert wrong == []
 
 
-def test_cuda_graphs_are_not_left_out_in_silence(make_file: MakeFile) -> None:
+def test_cuda_graphs_are_not_dropped_silently(make_file: MakeFile) -> None:
     if Session(make_file(), "auto").device != "cpu":
-        pytest.skip("a GPU is here")
+        pytest.skip("this machine has a GPU")
     with pytest.raises(SegzooError, match="cuda_graph=True needs CUDA"):
         Session(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)

@@ -1,7 +1,6 @@
-"""A stream gives every image's result, in order, reads little ahead, and leaves no thread behind."""
+"""A stream yields every image's result in order, reads little ahead, and leaves no threads behind."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,14 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def ours() -> list[str]:
+def segzoo_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("segzoo-")]
 
 
 @pytest.mark.parametrize("batch", [None, 1, 3])
-@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize("container", [list, iter])
 def test_order_is_kept_and_sizes_are_batched(
-    batch: int | None, kind: Any, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
+    batch: int | None, container: Any, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs: list[tuple[int, ...]] = []
     run = onnxruntime.InferenceSession.run
@@ -39,15 +38,15 @@ def test_order_is_kept_and_sizes_are_batched(
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
     images = [random_image(4 + seed % 2, 5, seed) for seed in range(50)]
-    results = list(Session(make_file(), "cpu").stream(kind(images), batch=batch))
+    results = list(Session(make_file(), "cpu").stream(container(images), batch=batch))
     assert len(results) == 50
     for image, result in zip(images, results, strict=True):
         assert result.source is image
         assert result.error is None
-        assert np.array_equal(result.labels, image.argmax(2))
+        assert np.array_equal(result.mask, image.argmax(2))
     assert max(shape[0] for shape in runs) == (batch or 8)
     assert len(runs) < 50 or batch == 1
-    assert ours() == []
+    assert segzoo_threads() == []
 
 
 def test_little_is_read_ahead(make_file: MakeFile) -> None:
@@ -61,14 +60,14 @@ def test_little_is_read_ahead(make_file: MakeFile) -> None:
 
     results = Session(make_file(), "cpu").stream(endless(), batch=2)
     assert taken == 0
-    for given in range(1, 30):
+    for received in range(1, 30):
         next(results)
-        assert taken <= given + 6
+        assert taken <= received + 6
     results.close()  # type: ignore[attr-defined]
-    assert ours() == []
+    assert segzoo_threads() == []
 
 
-def test_a_bad_image_is_reported_and_the_rest_goes_on(make_file: MakeFile, tmp_path: Path) -> None:
+def test_a_bad_image_is_reported_and_the_stream_continues(make_file: MakeFile, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG and so on")
     images: list[Any] = [
         random_image(4, 5),
@@ -80,14 +79,14 @@ def test_a_bad_image_is_reported_and_the_rest_goes_on(make_file: MakeFile, tmp_p
     ]
     results = list(Session(make_file(), "cpu").stream(images))
     assert [result.error is None for result in results] == [True, False, True, False, True, False]
-    assert [result.labels is not None for result in results] == [True, False, True, False, True, False]
+    assert [result.mask is not None for result in results] == [True, False, True, False, True, False]
     assert results[1].source == tmp_path / "broken.png"
     assert "broken.png" in str(results[1].error)
     assert isinstance(results[3].error, ImageError)
 
 
 def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One image that is too large for the memory, in a batch: the others are run without it."""
+    """One image of a batch is too large for the memory: the others run without it."""
     run = onnxruntime.InferenceSession.run
 
     def fail(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
@@ -112,35 +111,46 @@ def test_a_decoder_may_raise_anything(make_file: MakeFile, monkeypatch: pytest.M
     assert str(result.error) == "The image cannot be read: MemoryError: no more."
 
 
-def test_what_the_iterator_raises_is_raised(make_file: MakeFile) -> None:
+def test_errors_of_the_iterator_are_raised(make_file: MakeFile) -> None:
     def broken() -> Iterator[np.ndarray]:
         yield random_image(4, 5)
         raise ValueError("the camera is gone")
 
     with pytest.raises(ValueError, match="the camera is gone"):
         list(Session(make_file(), "cpu").stream(broken()))
-    assert ours() == []
+    assert segzoo_threads() == []
 
 
 def test_reading_and_running_overlap(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both sleep, as a disk and a GPU do: in turn 12 images would take 0.05 s for each of three parts."""
+    """Each step waits until the step before it works on a later image, which sequential steps never do."""
+    images, started, changed = 6, {"read": 0, "run": 0}, threading.Condition()
     run = onnxruntime.InferenceSession.run
 
-    def slow_run(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
-        time.sleep(0.05)
+    def start(step: str) -> int:
+        with changed:
+            started[step] += 1
+            changed.notify_all()
+            return started[step]
+
+    def wait_for(step: str, number: int) -> None:
+        with changed:
+            assert changed.wait_for(lambda: started[step] >= min(number, images), timeout=20), f"no {step} {number}"
+
+    def waiting_run(self: Any, names: Any, feed: dict[str, np.ndarray]) -> Any:
+        wait_for("read", start("run") + 1)
         return run(self, names, feed)
 
-    def slow_read(image: Any, channels: int) -> Any:
-        time.sleep(0.05)
+    def counted_read(image: Any, channels: int) -> Any:
+        start("read")
         return image
 
     session = Session(make_file(), "cpu", threads=1)
-    monkeypatch.setattr(onnxruntime.InferenceSession, "run", slow_run)
-    monkeypatch.setattr("segzoo.inference.session.read_image", slow_read)
-    start = time.perf_counter()
-    for _ in session.stream([random_image(4, 5, seed) for seed in range(12)], batch=1):
-        time.sleep(0.05)  # what the caller does with it
-    assert time.perf_counter() - start < 0.75 * 12 * 3 * 0.05
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", waiting_run)
+    monkeypatch.setattr("segzoo.inference.session.read_image", counted_read)
+    masks = session.stream([random_image(4, 5, seed) for seed in range(images)], batch=1)
+    for number, _ in enumerate(masks, 1):
+        wait_for("run", number + 1)
+    assert started == {"read": images, "run": images}
 
 
 def test_a_folder(make_file: MakeFile, tmp_path: Path) -> None:
@@ -150,12 +160,12 @@ def test_a_folder(make_file: MakeFile, tmp_path: Path) -> None:
         Image.fromarray(random_image(4, 5, ord(name[-5]))).save(folder / name)
     (folder / "notes.txt").write_text("no image")
     session = Session(make_file(), "cpu")
-    for given in (folder, str(folder)):
-        results = list(session.stream(given))
+    for path in (folder, str(folder)):
+        results = list(session.stream(path))
         assert [result.source.name for result in results] == ["a.png", "b.png", "c.png"]
         for result in results:
             expected = random_image(4, 5, ord(result.source.stem)).argmax(2)
-            assert np.array_equal(result.labels, expected)
+            assert np.array_equal(result.mask, expected)
     assert len(list(session.stream(folder / "a.png"))) == 1
     with pytest.raises(ImageError, match="There is no file or folder"):
         session.stream(tmp_path / "gone")
@@ -165,7 +175,7 @@ def test_streams_of_tiles(make_network: MakeFile, scene: Callable[..., np.ndarra
     session = Session(make_network(), "cpu", threads=1)
     images = [scene(40, 50, 1), scene(20, 70, 2)]
     for image, result in zip(images, session.stream(images, tile=32, tta="flip"), strict=True):
-        assert np.array_equal(result.labels, session.predict(image, tile=32, tta="flip"))
+        assert np.array_equal(result.mask, session.predict(image, tile=32, tta="flip"))
 
 
 @pytest.mark.parametrize(
@@ -176,10 +186,10 @@ def test_streams_of_tiles(make_network: MakeFile, scene: Callable[..., np.ndarra
         (7, {}, "got one int"),
         ([], {"batch": 0}, "batch must be 1 or more"),
         ([], {"tile": 32}, "has no output 'logits'"),
-        ([], {"overlap": 8}, "overlap is of tiles"),
+        ([], {"overlap": 8}, "overlap= needs tile="),
     ],
 )
-def test_what_cannot_be_streamed_is_told_at_once(
+def test_invalid_arguments_raise_immediately(
     images: Any, options: dict[str, Any], message: str, make_file: MakeFile
 ) -> None:
     with pytest.raises(SegzooError, match=message):
@@ -189,7 +199,7 @@ def test_what_cannot_be_streamed_is_told_at_once(
 def test_a_fixed_batch_is_filled_up(make_file: MakeFile) -> None:
     images = [random_image(4, 5, seed) for seed in range(5)]
     session = Session(make_file(size=(4, 5), batch=3), "cpu")
-    for results in (session.predict(images), [result.labels for result in session.stream(images)]):
-        for image, labels in zip(images, results, strict=True):
-            assert np.array_equal(labels, image.argmax(2))
+    for results in (session.predict(images), [result.mask for result in session.stream(images)]):
+        for image, mask in zip(images, results, strict=True):
+            assert np.array_equal(mask, image.argmax(2))
     assert np.array_equal(session.predict(images[0]), images[0].argmax(2))

@@ -1,4 +1,4 @@
-"""Tiles give what the whole image gives, in memory that does not grow with it."""
+"""Tiled masks equal whole-image masks, in memory that does not grow with the image."""
 
 import itertools
 import json
@@ -20,30 +20,30 @@ MakeFile = Callable[..., Path]
 Scene = Callable[..., np.ndarray]
 
 
-# Where tiles lie
+# Positions of tiles
 
 
 @pytest.mark.parametrize("length", [1, 2, 15, 16, 17, 28, 29, 40, 41, 53, 64, 100, 257])
 @pytest.mark.parametrize(("tile", "overlap", "step"), [(16, 4, 1), (16, 8, 4), (16, 0, 1), (33, 16, 8), (24, 12, 8)])
 @pytest.mark.parametrize("fixed", [False, True])
-def test_weights_add_up_to_one(length: int, tile: int, overlap: int, step: int, fixed: bool) -> None:
-    laid = tiling.spans(length, tile, overlap, step, fixed)
+def test_weights_sum_to_one(length: int, tile: int, overlap: int, step: int, fixed: bool) -> None:
+    spans = tiling.spans(length, tile, overlap, step, fixed)
     total = np.zeros(length)
-    for span in laid:
+    for span in spans:
         assert 0 <= span.start <= span.first <= span.done <= span.last <= span.stop <= length
         assert len(span.weight) == span.last - span.first
         assert (span.weight > 0).all()
         assert span.stop - span.start == min(tile, length) or not fixed
         total[span.first : span.last] += span.weight
     assert np.abs(total - 1).max() < 1e-6
-    assert (laid[0].start, laid[-1].stop) == (0, length)
-    for left, right in itertools.pairwise(laid):
-        assert left.stop - right.start >= overlap  # neighbours share what was asked for
-        assert left.last - right.start >= overlap // 4  # and keep off their own edges
+    assert (spans[0].start, spans[-1].stop) == (0, length)
+    for left, right in itertools.pairwise(spans):
+        assert left.stop - right.start >= overlap  # neighbors overlap as requested
+        assert left.last - right.start >= overlap // 4  # and stay away from their edges
         assert right.first - right.start >= overlap // 4
         assert (left.done, left.last) == (right.first, right.first + left.last - left.done)
     if not fixed and (tile - overlap) >= step:
-        assert all(span.start % step == 0 for span in laid)
+        assert all(span.start % step == 0 for span in spans)
 
 
 # Seams
@@ -63,11 +63,11 @@ def test_weights_add_up_to_one(length: int, tile: int, overlap: int, step: int, 
         ((1, 1), 64, None),
     ],
 )
-@pytest.mark.parametrize("multiple", [1, 8])
-def test_tiles_give_what_the_whole_image_gives(
-    size: tuple[int, int], tile: Any, overlap: Any, multiple: int, make_network: MakeFile, scene: Scene
+@pytest.mark.parametrize("size_divisibility", [1, 8])
+def test_tiled_masks_equal_the_whole_images(
+    size: tuple[int, int], tile: Any, overlap: Any, size_divisibility: int, make_network: MakeFile, scene: Scene
 ) -> None:
-    session = Session(make_network(multiple=multiple), "cpu", threads=1)
+    session = Session(make_network(size_divisibility=size_divisibility), "cpu", threads=1)
     image = scene(*size)
     whole = session.predict(image)
     tiled = session.predict(image, tile=tile, overlap=overlap)
@@ -77,8 +77,8 @@ def test_tiles_give_what_the_whole_image_gives(
     assert np.array_equal(tiled, session.predict(image, tile=tile, overlap=overlap))
 
 
-def test_the_scene_says_something(make_network: MakeFile, scene: Scene) -> None:
-    """The test above would pass with a network that gives one class, and with tiles that share nothing here."""
+def test_the_scene_can_tell_differences(make_network: MakeFile, scene: Scene) -> None:
+    """The test above would pass if the network predicted a single class. It must fail without overlap."""
     session = Session(make_network(), "cpu", threads=1)
     image = scene(120, 170)
     whole = session.predict(image)
@@ -95,7 +95,7 @@ def test_a_file_of_fixed_size(size: tuple[int, int], batch: int | str, make_netw
     assert (session.size, session.batch) == ((64, 48), batch if isinstance(batch, int) else None)
     tiled = session.predict(image, tile=(64, 48), overlap=(16, 16))
     border = np.zeros(size, bool)
-    border[3:-3, 3:-3] = True  # padding with the mean is not padding with nothing
+    border[3:-3, 3:-3] = True  # the file pads with the mean color, convolutions with zeros
     assert (tiled == whole)[border | (np.array(size) >= (64, 48)).all()].mean() >= 0.999
     with pytest.raises(SegzooError, match=r"exported for images of \(64, 48\); pass tile=\(64, 48\)"):
         session.predict(image, tile=32)
@@ -103,36 +103,36 @@ def test_a_file_of_fixed_size(size: tuple[int, int], batch: int | str, make_netw
         session.predict(image, tile=(64, 48), tta=(1, 2))
 
 
-def test_a_fixed_size_without_tiles_says_so(make_network: MakeFile, scene: Scene) -> None:
+def test_a_fixed_size_without_tiles_is_refused(make_network: MakeFile, scene: Scene) -> None:
     session = Session(make_network(size=(64, 48)), "cpu", threads=1)
     with pytest.raises(ImageError, match=r"got \(60, 48\)\. Pass tile=\(64, 48\)"):
         session.predict(scene(60, 48), tta="flip")
 
 
-def test_strips_give_the_same(make_network: MakeFile, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_change_nothing(make_network: MakeFile, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     session = Session(make_network(), "cpu", threads=1)
     image = scene(150, 400)
     at_once = session.predict(image, tile=32)
-    monkeypatch.setattr(tiling, "_HELD_BYTES", 4 * 5 * 4 * 80)
+    monkeypatch.setattr(tiling, "_KEPT_BYTES", 4 * 5 * 4 * 80)
     columns = tiling.spans(400, 32, 8)
-    laid = list(tiling.strips(columns, columns, 5))
-    assert len(laid) > 3
-    assert sorted({place for strip in laid for place in strip}) == list(range(len(columns)))
+    strips = list(tiling.strips(columns, columns, 5))
+    assert len(strips) > 3
+    assert sorted({index for strip in strips for index in strip}) == list(range(len(columns)))
     assert np.array_equal(session.predict(image, tile=32), at_once)
 
 
-# What is read and written
+# Reading and writing
 
 
 class Lazy:
-    """An array as zarr and h5py have it: a shape, a dtype, slices; and a record of what was read at once."""
+    """An array like those of zarr and h5py: a shape, a dtype, slices. It records the largest slice."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
+        self.array, self.shape, self.dtype, self.largest = array, array.shape, array.dtype, 0
 
     def __getitem__(self, key: Any) -> np.ndarray:
         part = self.array[key]
-        self.most = max(self.most, part.size)
+        self.largest = max(self.largest, part.size)
         return part
 
 
@@ -141,10 +141,10 @@ def test_slices_are_read_and_written(make_network: MakeFile, scene: Scene, tmp_p
     image = scene(150, 130)
     expected = session.predict(image, tile=64)
     lazy = Lazy(image)
-    out = np.memmap(tmp_path / "labels", np.uint8, "w+", shape=(150, 130))
+    out = np.memmap(tmp_path / "mask", np.uint8, "w+", shape=(150, 130))
     assert session.predict(lazy, tile=64, out=out) is out
     assert np.array_equal(out, expected)
-    assert lazy.most <= 64 * 64 * 3
+    assert lazy.largest <= 64 * 64 * 3
     out[:] = 9
     assert session.predict(image, out=out) is out
     assert (out == expected).mean() >= 0.999
@@ -153,35 +153,37 @@ def test_slices_are_read_and_written(make_network: MakeFile, scene: Scene, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tile": 0}, "tile is a number of pixels"),
-        ({"tile": (64,)}, "tile is a number of pixels"),
-        ({"tile": 64.5}, "tile is a number of pixels"),
-        ({"tile": 64, "overlap": -1}, "overlap is a number of pixels"),
-        ({"tile": 64, "overlap": 33}, "overlap is at most half the tile"),
-        ({"overlap": 8}, "overlap is of tiles"),
+        ({"tile": 0}, "tile must be a number of pixels"),
+        ({"tile": (64,)}, "tile must be a number of pixels"),
+        ({"tile": 64.5}, "tile must be a number of pixels"),
+        ({"tile": 64, "overlap": -1}, "overlap must be a number of pixels"),
+        ({"tile": 64, "overlap": 33}, "overlap must be at most half the tile"),
+        ({"overlap": 8}, "overlap= needs tile="),
         ({"tile": 64, "out": np.zeros((70, 80), np.int32)}, r"uint8 \(70, 80\); got int32 \(70, 80\)"),
         ({"out": np.zeros((80, 70), np.uint8)}, r"uint8 \(70, 80\); got uint8 \(80, 70\)"),
         ({"out": []}, "got list"),
     ],
 )
-def test_what_cannot_be_done(options: dict[str, Any], message: str, make_network: MakeFile, scene: Scene) -> None:
+def test_invalid_options_are_refused(
+    options: dict[str, Any], message: str, make_network: MakeFile, scene: Scene
+) -> None:
     with pytest.raises(SegzooError, match=message):
         Session(make_network(), "cpu").predict(scene(70, 80), **options)
 
 
 @pytest.mark.parametrize("options", [{"tile": 64}, {"tta": "flip"}])
 def test_logits_are_needed(options: dict[str, Any], make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(outputs=("labels",)), "cpu")
-    with pytest.raises(SegzooError, match=r"no output 'logits', only labels\. Export the model with logits=True"):
+    session = Session(make_network(outputs=("mask",)), "cpu")
+    with pytest.raises(SegzooError, match=r"no output 'logits', only mask\. Export the model with logits=True"):
         session.predict(scene(9, 9), **options)
 
 
 def test_a_list_is_tiled_one_by_one(make_network: MakeFile, scene: Scene) -> None:
     session = Session(make_network(), "cpu", threads=1)
     images = [scene(70, 80, 1), scene(30, 90, 2)]
-    for image, labels in zip(images, session.predict(images, tile=32), strict=True):
-        assert np.array_equal(labels, session.predict(image, tile=32))
-    with pytest.raises(SegzooError, match="out takes the labels of one image"):
+    for image, mask in zip(images, session.predict(images, tile=32), strict=True):
+        assert np.array_equal(mask, session.predict(image, tile=32))
+    with pytest.raises(SegzooError, match="out takes the mask of one image"):
         session.predict(images, out=np.zeros((70, 80), np.uint8))
 
 
@@ -196,7 +198,7 @@ path, (height, width, tile) = sys.argv[1], map(int, sys.argv[2:])
 session = Session(path, "cpu", threads=1)
 row = np.random.default_rng(0).integers(0, 256, (64, width, 3), np.uint8)
 
-class Endless:  # the image itself takes no memory, so that what is measured is what the runtime holds
+class Endless:  # takes no memory, so that only the session's memory is measured
     shape, dtype = (height, width, 3), np.dtype(np.uint8)
     def __getitem__(self, key):
         rows, columns = key
@@ -208,7 +210,7 @@ class Counted:
         Counted.total += value.size
 
 session.predict(row[:, :64], tile=256)
-# Not resource.getrusage: its peak is the parent's, where that was larger when it forked.
+# Not resource.getrusage: its peak is the parent's if that was larger at the fork.
 peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 before = peak()
 session.predict(Endless(), tile=tile, overlap=32, out=Counted())
@@ -217,10 +219,10 @@ print(json.dumps([peak() - before, Counted.total]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
-def test_memory_depends_on_the_tile_and_not_on_the_image(make_network: MakeFile) -> None:
+def test_memory_depends_on_the_tile_not_on_the_image(make_network: MakeFile) -> None:
     path = make_network(classes=3)
     source = str(Path(segzoo.errors.__file__).parents[1])
-    taken = []
+    peaks = []
     for height, width, tile in ((1500, 3000, 256), (3000, 3000, 256), (1500, 3000, 3000)):
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT, path, str(height), str(width), str(tile)],
@@ -232,9 +234,9 @@ def test_memory_depends_on_the_tile_and_not_on_the_image(make_network: MakeFile)
         )
         kilobytes, pixels = json.loads(done.stdout)
         assert pixels == height * width
-        taken.append(kilobytes / 1024)
-    small, large, whole = taken  # in MiB
+        peaks.append(kilobytes / 1024)
+    small, large, whole = peaks  # in MiB
     # The probabilities of the larger image alone would be 103 MiB.
     assert large < 40
     assert abs(large - small) < 8
-    assert whole > 100  # or else nothing is measured here
+    assert whole > 100  # otherwise the measurement is meaningless

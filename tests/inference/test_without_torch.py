@@ -1,4 +1,4 @@
-"""The runtime works on a machine without torch: nothing it does imports torch or timm."""
+"""Inference works without torch: nothing it does imports torch or timm."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import segzoo.errors
 SCRIPT = """
 import sys
 import numpy as np
-from segzoo import classes, spec, metrics, visualize
+from segzoo import classes, metrics, spec, visualize
 from segzoo.data import images
 from segzoo.inference import Session
 
@@ -20,7 +20,7 @@ image[..., 2] = 9
 session = Session(sys.argv[1])
 mask = session.predict(image)
 assert (mask == 2).all(), mask
-render.overlay(image, mask, session.labels)
+visualize.overlay(image, mask, session.classes)
 heavy = sorted({"torch", "timm", "torchvision"} & set(sys.modules))
 sys.exit(f"imported: {heavy}" if heavy else 0)
 """
@@ -38,7 +38,7 @@ def run(script: str, path: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_runtime_imports_no_torch(make_file: Callable[..., Path]) -> None:
+def test_inference_imports_no_torch(make_file: Callable[..., Path]) -> None:
     done = run(SCRIPT, make_file())
     assert (done.returncode, done.stderr) == (0, "")
 

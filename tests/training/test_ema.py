@@ -1,14 +1,14 @@
-"""The moving average of weights."""
+"""The exponential moving average of the weights."""
 
 import torch
 from torch import nn
 
-from segzoo.training.ema import averaged
+from segzoo.training.ema import build_ema
 
 
-def test_it_is_the_recurrence_with_a_decay_that_rises():
+def test_it_is_the_recurrence_with_a_rising_decay():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = averaged(model, 0.5)
+    average = build_ema(model, 0.5)
     expected = None
     for count in range(12):
         with torch.no_grad():
@@ -19,7 +19,7 @@ def test_it_is_the_recurrence_with_a_decay_that_rises():
         now = {name: tensor.double() for name, tensor in model.state_dict().items()}
         decay = min(0.5, (1 + count) / (10 + count))
         expected = now if expected is None else {n: decay * expected[n] + (1 - decay) * now[n] for n in now}
-    found = average.module.state_dict()
+    actual = average.module.state_dict()
     for name in ("0.weight", "1.running_var"):
-        torch.testing.assert_close(found[name], expected[name].float())
-    assert found["1.num_batches_tracked"] == 12
+        torch.testing.assert_close(actual[name], expected[name].float())
+    assert actual["1.num_batches_tracked"] == 12

@@ -1,49 +1,49 @@
-"""Schedules: factors against torch's own, and at their ends."""
+"""Schedules: factors compared with torch's schedulers, and the warmup."""
 
 from itertools import pairwise
 
 import pytest
 import torch
 
-from segzoo.training.recipe import SchedulePart
-from segzoo.training.schedule import factor
+from segzoo.training.recipe import ScheduleConfig
+from segzoo.training.schedule import lr_factor
 
 
-def factors(schedule: SchedulePart, epochs: int = 10, steps: int = 4) -> list[float]:
-    return [factor(schedule, step, epochs * steps, steps) for step in range(epochs * steps)]
+def factors(schedule: ScheduleConfig, epochs: int = 10, steps: int = 4) -> list[float]:
+    return [lr_factor(schedule, step, epochs * steps, steps) for step in range(epochs * steps)]
 
 
-def torchs(make) -> list[float]:
-    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule, found = make(optimiser), []
+def torch_factors(make) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler, result = make(optimizer), []
     for _ in range(40):
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        schedule.step()
-    return found
+        result.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return result
 
 
-def test_poly_is_torchs():
-    expected = torchs(lambda one: torch.optim.lr_scheduler.PolynomialLR(one, 40, power=0.9))
-    assert factors(SchedulePart("poly", power=0.9)) == pytest.approx(expected, abs=1e-9)
+def test_poly_matches_torch():
+    expected = torch_factors(lambda optimizer: torch.optim.lr_scheduler.PolynomialLR(optimizer, 40, power=0.9))
+    assert factors(ScheduleConfig("poly", power=0.9)) == pytest.approx(expected, abs=1e-9)
 
 
-def test_cosine_is_torchs():
-    expected = torchs(lambda one: torch.optim.lr_scheduler.CosineAnnealingLR(one, 40, eta_min=0.1))
-    assert factors(SchedulePart("cosine", least=0.1)) == pytest.approx(expected, abs=1e-9)
+def test_cosine_matches_torch():
+    expected = torch_factors(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 40, eta_min=0.1))
+    assert factors(ScheduleConfig("cosine", min_lr_ratio=0.1)) == pytest.approx(expected, abs=1e-9)
 
 
-def test_step_is_torchs():
-    expected = torchs(lambda one: torch.optim.lr_scheduler.MultiStepLR(one, [12, 24], gamma=0.1))
-    assert factors(SchedulePart("step", milestones=(3, 6), gamma=0.1)) == pytest.approx(expected, abs=1e-9)
+def test_step_matches_torch():
+    expected = torch_factors(lambda optimizer: torch.optim.lr_scheduler.MultiStepLR(optimizer, [12, 24], gamma=0.1))
+    assert factors(ScheduleConfig("step", milestones=(3, 6), gamma=0.1)) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["constant", "poly", "cosine", "step"])
-def test_it_warms_up_and_never_starts_at_nothing(name):
-    found = factors(SchedulePart(name, warmup=2))
-    assert found[:9] == pytest.approx([1 / 9, 2 / 9, 3 / 9, 4 / 9, 5 / 9, 6 / 9, 7 / 9, 8 / 9, 1])
-    assert all(before >= after > 0 for before, after in pairwise(found[8:]))
+def test_the_warmup_is_linear_and_starts_above_0(name):
+    result = factors(ScheduleConfig(name, warmup=2))
+    assert result[:9] == pytest.approx([1 / 9, 2 / 9, 3 / 9, 4 / 9, 5 / 9, 6 / 9, 7 / 9, 8 / 9, 1])
+    assert all(before >= after > 0 for before, after in pairwise(result[8:]))
 
 
 def test_constant_stays():
-    assert factors(SchedulePart("constant")) == [1.0] * 40
+    assert factors(ScheduleConfig("constant")) == [1.0] * 40

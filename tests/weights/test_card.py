@@ -1,30 +1,29 @@
-"""The model card, for whatever an author wrote into a model."""
+"""The model card, for any metadata that an author adds to a model."""
 
 import pytest
 from huggingface_hub import ModelCard
 
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
+from segzoo.spec import ExportSpec, ModelSpec
 from segzoo.weights.card import model_card
 
 
-def card(**info: object) -> ModelCard:
-    record = {
-        "version": "0.1",
-        "decoder": "unet",
-        "encoder": "resnet18",
-        "in_channels": 3,
-        "output_stride": 32,
-        "options": {"upsample": "bilinear"},
-        "labels": LabelSet(("sky", "<b>|`road`"), ((0, 0, 0), (1, 2, 3)), ignored=255).to_dict(),
-        "mean": [0.5] * 3,
-        "std": [0.25] * 3,
-        "info": info,
-    }
-    return ModelCard(model_card(record, 12345, "hf://jane/street"))
+def card(onnx: ExportSpec | None = None, **info: object) -> ModelCard:
+    spec = ModelSpec(
+        decoder="unet",
+        encoder="resnet18",
+        classes=ClassSet(("sky", "<b>|`road`"), ((0, 0, 0), (1, 2, 3)), ignore_index=255),
+        options={"upsample": "bilinear"},
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        info=info,
+        version="0.1",
+    )
+    return ModelCard(model_card(spec, 12345, "hf://jane/street", onnx))
 
 
 @pytest.mark.parametrize(
-    ("licence", "front"),
+    ("license", "front"),
     [
         ("Apache-2.0", {"license": "apache-2.0"}),
         ("cc-by-4.0", {"license": "cc-by-4.0"}),
@@ -33,14 +32,14 @@ def card(**info: object) -> ModelCard:
         (None, {}),
     ],
 )
-def test_the_licence_is_one_that_the_hub_knows(licence: object, front: dict[str, str]) -> None:
-    made = card(licence=licence)
-    given = {name: value for name, value in made.data.to_dict().items() if name in ("license", "license_name")}
-    assert given == front
-    assert (licence is None) == ("None was stated" in made.text)
+def test_the_license_is_one_that_the_hub_accepts(license: object, front: dict[str, str]) -> None:
+    result = card(license=license)
+    fields = {name: value for name, value in result.data.to_dict().items() if name in ("license", "license_name")}
+    assert fields == front
+    assert (license is None) == ("None was stated" in result.text)
 
 
-def test_nothing_an_author_wrote_is_markup() -> None:
+def test_markup_in_metadata_is_escaped() -> None:
     text = card(data="a | b\n# head <script>x</script> [y](z)", recipe="https://example.org/a_b#c").text
     assert "| data | a \\| b \\# head \\<script\\>x\\</script\\> \\[y\\](z) |" in text
     assert "| 1 | \\<b\\>\\|\\`road\\` |" in text
@@ -49,36 +48,53 @@ def test_nothing_an_author_wrote_is_markup() -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "said"),
+    ("metrics", "expected"),
     [
-        ({"mean_iou": 0.61}, "| mean IU | 61.00 % |"),
+        ({"mean_iou": 0.61}, "| mean IoU | 61.00 % |"),
         ({"miou of mine": 0.61}, "| miou of mine | 0.61 |"),
         ("about 60 %", "about 60 %"),
         (None, "None were stated."),
         ({}, "None"),
     ],
 )
-def test_metrics(metrics: object, said: str) -> None:
-    assert said in card(metrics=metrics).text
+def test_metrics(metrics: object, expected: str) -> None:
+    assert expected in card(metrics=metrics).text
 
 
-def test_what_is_told() -> None:
+def test_the_card_describes_the_model() -> None:
     text = card().text
-    for said in ("12,345", 'segzoo.load("hf://jane/street")', "255 marks pixels", "0.25, 0.25, 0.25", "#010203"):
-        assert said.replace("#", "\\#") in text
+    for expected in ("12,345", 'segzoo.load("hf://jane/street")', "255 marks pixels", "0.25, 0.25, 0.25", "#010203"):
+        assert expected.replace("#", "\\#") in text
+    assert "| decoder | unet (upsample='bilinear') |" in text
+    assert "| encoder | resnet18, output stride 32 |" in text
+    assert "| written by | segzoo 0.1 |" in text
 
 
-def test_training_and_recipe_are_tables_in_words() -> None:
+@pytest.mark.parametrize(
+    ("onnx", "expected"),
+    [
+        (ExportSpec(), "onnxruntime.InferenceSession(path)"),
+        (ExportSpec(input="tensor"), "It takes normalized float32 images (N, 3, H, W): `session.run_tensor`."),
+    ],
+    ids=["image", "tensor"],
+)
+def test_the_card_shows_how_to_run_the_onnx_file(onnx: ExportSpec, expected: str) -> None:
+    text = card(onnx=onnx).text
+    assert "## How to run the ONNX file" in text and expected in text
+    assert "ONNX" not in card().text
+
+
+def test_training_and_recipe_are_readable_tables() -> None:
     text = card(
         metrics={"mean_iou": 0.623},
-        trained={"val_mean_iu": 0.601, "seconds": 5716.4},
+        trained={"val_mean_iou": 0.601, "seconds": 5716.4},
         recipe={"run": {"epochs": 150}, "augmentation": [{"name": "flip"}]},
     ).text
-    for said in ("## Metrics of these weights", "## At the end of training", "## Recipe", "Two measurements"):
-        assert said in text
+    for expected in ("## Metrics of these weights", "## At the end of training", "## Recipe", "Two measurements"):
+        assert expected in text
     for row in (
-        "| mean IU | 62.30 % |",
-        "| val mean IU | 60.10 % |",
+        "| mean IoU | 62.30 % |",
+        "| val mean IoU | 60.10 % |",
         "| trained in | 95.3 min |",
         "| run | epochs = 150 |",
     ):

@@ -1,4 +1,4 @@
-"""A file of weights is read, or refused by name; code in it never runs."""
+"""A weights file is read or rejected with its path; code in it never runs."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ TENSORS = {"a": torch.arange(3.0), "b.weight": torch.ones(2, 2)}
 
 
 class Malicious:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -25,11 +25,11 @@ class Malicious:
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state_dict"])
-def test_what_torch_saved_is_read(key: str | None, tmp_path: Path) -> None:
+def test_torch_files_are_read(key: str | None, tmp_path: Path) -> None:
     torch.save(TENSORS if key is None else {"epoch": 3, key: TENSORS}, tmp_path / "w.pth")
-    found = read(tmp_path / "w.pth")
-    assert found.keys() == TENSORS.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in TENSORS.items())
+    tensors = read(tmp_path / "w.pth")
+    assert tensors.keys() == TENSORS.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "reader", [read, segzoo.convert, lambda path: create_encoder("test_resnet", weights=str(path))]
 )
-def test_code_in_a_file_is_refused_and_not_run(reader, legacy: bool, tmp_path: Path) -> None:
+def test_code_in_a_file_is_rejected_and_not_run(reader, legacy: bool, tmp_path: Path) -> None:
     path, trace = tmp_path / "evil.pth", tmp_path / "it ran"
     torch.save({**TENSORS, "c": Malicious(trace)}, path, _use_new_zipfile_serialization=not legacy)
     with pytest.raises(CheckpointError, match=r"Cannot read .*evil\.pth: it holds more than tensors .*could run code"):
@@ -53,7 +53,7 @@ def test_code_in_a_file_is_refused_and_not_run(reader, legacy: bool, tmp_path: P
 
 @pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04 half a zip", b"\xff" * 64])
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
-def test_rubbish_is_refused(content: bytes, ending: str, tmp_path: Path) -> None:
+def test_garbage_is_rejected(content: bytes, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"w.{ending}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="Cannot read"):
@@ -61,23 +61,23 @@ def test_rubbish_is_refused(content: bytes, ending: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"a": torch.ones(1), "b": "text"}, torch.ones(3)])
-def test_what_is_no_dictionary_of_tensors_is_refused(content: object, tmp_path: Path) -> None:
+def test_anything_but_a_dictionary_of_tensors_is_rejected(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="no dictionary of tensors"):
         read(tmp_path / "w.pth")
 
 
-def test_absent(tmp_path: Path) -> None:
+def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No file"):
         read(tmp_path / "w.pth")
 
 
-def test_a_long_list_is_counted() -> None:
+def test_a_long_list_is_shortened_and_counted() -> None:
     assert some(list("abc"), 3) == "a, b, c"
     assert some(list("abcde"), 3) == "a, b, c and 2 more"
 
 
-def test_a_shape_without_the_bytes_for_it_is_refused(tmp_path: Path) -> None:
+def test_a_shape_larger_than_its_storage_is_rejected(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1).expand(2**40)}, tmp_path / "w.pth")
     assert (tmp_path / "w.pth").stat().st_size < 10_000
     with pytest.raises(CheckpointError, match=r"holds fewer bytes of a than its shape \(1099511627776,\)"):

@@ -1,7 +1,7 @@
-"""The command line: `segzoo list | info | export | predict | push | bench | doctor | demo`.
+"""The `segzoo` command line program, one module per command.
 
-Floor 3. Nothing at the top of these files imports torch, timm or onnxruntime, so that `segzoo --help` answers at once;
-each command imports what it needs. Answers go to stdout; progress, warnings and errors to stderr.
+No module here imports torch, timm or onnxruntime at the top, so that `segzoo --help` answers at once; each command
+imports what it needs. Answers go to stdout; progress, warnings and errors go to stderr.
 """
 
 from segzoo.cli.program import app, main

@@ -1,4 +1,4 @@
-"""`segzoo bench`: how long an exported file takes, from an image in host memory to labels in host memory."""
+"""`segzoo bench`: latency and throughput of an exported file, from images in host memory to masks in host memory."""
 
 import json
 import platform
@@ -16,22 +16,22 @@ from segzoo.errors import CheckpointError, SegzooError
 if TYPE_CHECKING:
     from segzoo.inference import Session
 
-_WARM = 2
-"""Runs that are not counted: cuDNN chooses its algorithms, and memory is taken, in the first of a shape."""
+_WARMUP_RUNS = 2
+"""Runs before the measurement: the first run of a shape selects cuDNN algorithms and allocates memory."""
 
-_FEWEST = 3
+_MIN_RUNS = 3
 
 
 @dataclass(frozen=True)
 class Case:
-    """What was measured for one size and batch.
+    """The measurements for one image size and batch size.
 
-    Times are milliseconds of one run of the whole batch. `peak_rss_mb` is of host memory; None where it is not known.
+    Times are milliseconds for one run of the whole batch. `peak_rss_mb` is host memory, None if unknown.
     """
 
     height: int
     width: int
-    batch: int
+    batch_size: int
     runs: int
     p50_ms: float
     p99_ms: float
@@ -42,49 +42,56 @@ class Case:
 def bench(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="An .onnx file that segzoo wrote, also by hf:// or https://...#sha256=."),
+        typer.Argument(
+            metavar="MODEL",
+            help="An .onnx file that segzoo wrote: a path, hf://owner/repo/FILE or https://...#sha256=...",
+        ),
     ],
     sizes: Annotated[
         str | None,
         typer.Option(
             metavar="SIZES",
-            help="Of the images: 512 is a square, 512x1024 is height x width.",
-            show_default="256,512,1024, or the file's",
+            help="Image sizes, such as 512 for a square or 512x1024 for height x width.",
+            show_default="256,512,1024, or the file's static shape",
         ),
     ] = None,
-    batches: Annotated[
-        str | None, typer.Option(metavar="NUMBERS", help="Images of one run.", show_default="1,4, or the file's")
+    batch_sizes: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBERS", help="Images per run.", show_default="1,4, or the file's static shape"),
     ] = None,
-    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="Where it runs.")] = "auto",
-    seconds: Annotated[float, typer.Option(min=0.0, help="For each size and batch; three runs at least.")] = 3.0,
+    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="The device to run on.")] = "auto",
+    seconds: Annotated[float, typer.Option(min=0.0, help="Measuring time per case; at least three runs.")] = 3.0,
     runs: Annotated[
         int | None,
-        typer.Option(min=1, help="So many runs, whatever they take.", show_default="as many as --seconds allow"),
+        typer.Option(min=1, help="Runs per case, instead of --seconds.", show_default="as many as fit into --seconds"),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of one run.", show_default="every core")
+        int | None, typer.Option(min=1, help="CPU threads per run.", show_default="one per core")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write all of it there; a file is replaced.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write the results to this JSON file; replaced if it exists."),
     ] = None,
 ) -> None:
-    """Measures latency, throughput and memory of an .onnx file over sizes and batches.
+    """Measure latency, throughput and memory of an .onnx file.
 
-    A run is what a user waits for: from uint8 images in host memory to labels in host memory, copies to a GPU and back
-    included (for a file of --io tensor, from normalised floats to logits). Images are noise; two runs of each case warm
-    up and are not counted.
+    A run goes from uint8 images in host memory to masks in host memory, including copies to a GPU and back (for files
+    exported with --input tensor, from normalized floats to logits). Images are noise. Each case starts with two warm-up
+    runs that are not counted.
+
+    Examples:
 
       segzoo bench street.onnx
-      segzoo bench street.onnx --sizes 512,1024x2048 --batches 1,8 --device cuda
+      segzoo bench street.onnx --sizes 512,1024x2048 --batch-sizes 1,8 --device cuda
       segzoo bench street.onnx --threads 2 --seconds 10 --json street.json
     """
-    asked = types.sizes(sizes, "--sizes") if sizes else None
-    counts = types.numbers(batches, "--batches") if batches else None
+    size_list = types.parse_sizes(sizes, "--sizes") if sizes else None
+    batch_list = types.parse_counts(batch_sizes, "--batch-sizes") if batch_sizes else None
     located = files.find(model)
     if located.path.suffix.lower() != ".onnx":
-        raise CheckpointError(f"{model} is no .onnx file. `segzoo export {model}` writes one.")
+        raise CheckpointError(f"{model} is not an .onnx file. `segzoo export {model}` writes one.")
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise SegzooError(f"{report} cannot be written: name a file in a folder that exists.")
+        raise SegzooError(f"Cannot write {report}. Name a file in an existing folder.")
     cases: list[Case] = []
     failed = 0
     with console.Steps() as step:
@@ -92,21 +99,22 @@ def bench(
         from segzoo.inference import Session
 
         session = Session(located.path, device, threads=threads)
-        shapes = _shapes(session, asked, counts)
-        for number, (height, width, batch) in enumerate(shapes, 1):
-            step(f"{number}/{len(shapes)}: {batch} x {height} x {width}")
+        shapes = _shapes(session, size_list, batch_list)
+        for number, (height, width, batch_size) in enumerate(shapes, 1):
+            shape = f"{batch_size} x {height} x {width}"
+            step(f"{number}/{len(shapes)}: {shape}")
             try:
-                cases.append(_measure(session, (batch, height, width), seconds, runs))
+                cases.append(_measure(session, (batch_size, height, width), seconds, runs))
             except SegzooError as error:
-                step.warn(f"{batch} x {height} x {width} failed: {' '.join(str(error).split())}")
+                step.warn(f"{shape} failed: {' '.join(str(error).split())}")
                 failed += 1
-    console.note(session.why)
+    console.note(session.device_reason)
     _print(cases)
-    console.note(_memory(session.device))
+    console.note(_memory_note(session.device))
     if report is not None:
-        which = {"model": model, "sha256": files.sha256(located.path)}
-        facts = which | _facts(session, threads) | {"cases": [asdict(case) for case in cases]}
-        report.write_text(json.dumps(facts, indent=2) + "\n")
+        record = {"model": model, "sha256": files.sha256(located.path), **_environment(session, threads)}
+        record["cases"] = [asdict(case) for case in cases]
+        report.write_text(json.dumps(record, indent=2) + "\n")
         console.note(f"Wrote {report}.")
     if failed:
         console.error(f"{failed} of {len(shapes)} cases failed.")
@@ -114,50 +122,51 @@ def bench(
 
 
 def _shapes(
-    session: "Session", sizes: list[tuple[int, int]] | None, batches: list[int] | None
+    session: "Session", sizes: list[tuple[int, int]] | None, batch_sizes: list[int] | None
 ) -> list[tuple[int, int, int]]:
-    """(height, width, batch) of each case, small to large; what the file fixes can only be that."""
+    """(height, width, batch size) of each case, small to large; a static shape allows no other."""
     if session.size is not None and sizes not in (None, [session.size]):
-        raise SegzooError(f"The file was exported for images of {session.size}: leave --sizes out.")
-    if session.batch is not None and batches not in (None, [session.batch]):
-        raise SegzooError(f"The file was exported for batches of {session.batch}: leave --batches out.")
+        height, width = session.size
+        raise SegzooError(f"The file was exported for images of {height} x {width} only. Omit --sizes.")
+    if session.batch is not None and batch_sizes not in (None, [session.batch]):
+        raise SegzooError(f"The file was exported for batches of {session.batch} only. Omit --batch-sizes.")
     pairs = [session.size] if session.size else sizes or [(256, 256), (512, 512), (1024, 1024)]
-    counts = [session.batch] if session.batch else batches or [1, 4]
-    cases = {(height, width, batch) for height, width in pairs for batch in counts}
+    counts = [session.batch] if session.batch else batch_sizes or [1, 4]
+    cases = {(height, width, count) for height, width in pairs for count in counts}
     return sorted(cases, key=lambda case: (case[0] * case[1], case))
 
 
 def _measure(session: "Session", shape: tuple[int, int, int], seconds: float, runs: int | None) -> Case:
     import numpy as np
 
-    batch, height, width = shape
+    batch_size, height, width = shape
     noise = np.random.default_rng(0)
     images: Any
-    if session.record["io"] == "image":
+    if session.export.input == "image":
         images = noise.integers(0, 256, (*shape, session.channels), np.uint8)
         run: Any = session.run
     else:
-        images = noise.standard_normal((batch, session.channels, height, width), np.float32)
+        images = noise.standard_normal((batch_size, session.channels, height, width), np.float32)
         run = session.run_tensor
     _reset_peak()
-    for _ in range(_WARM):
+    for _ in range(_WARMUP_RUNS):
         run(images)
     times: list[float] = []
-    while len(times) < runs if runs else len(times) < _FEWEST or sum(times) < seconds:
+    while len(times) < runs if runs else len(times) < _MIN_RUNS or sum(times) < seconds:
         start = time.perf_counter()
         run(images)
         times.append(time.perf_counter() - start)
-    middle, late = np.percentile(times, (50, 99))
-    speed = batch * len(times) / sum(times)
-    return Case(height, width, batch, len(times), 1e3 * float(middle), 1e3 * float(late), speed, _peak())
+    p50, p99 = np.percentile(times, (50, 99))
+    throughput = batch_size * len(times) / sum(times)
+    return Case(height, width, batch_size, len(times), 1e3 * float(p50), 1e3 * float(p99), throughput, _peak_rss_mb())
 
 
 def _print(cases: list[Case]) -> None:
-    head = ("size (H x W)", "batch", "p50 ms", "p99 ms", "images/s", "peak RSS MB", "runs")
+    header = ("size (H x W)", "batch", "p50 ms", "p99 ms", "images/s", "peak RSS MB", "runs")
     rows = [
         (
             f"{case.height} x {case.width}",
-            str(case.batch),
+            str(case.batch_size),
             f"{case.p50_ms:.2f}",
             f"{case.p99_ms:.2f}",
             f"{case.images_per_second:.2f}",
@@ -166,34 +175,35 @@ def _print(cases: list[Case]) -> None:
         )
         for case in cases
     ]
-    console.table(head, rows, right=range(1, 7))
+    console.table(header, rows, right=range(1, 7))
 
 
-def _memory(device: str) -> str:
-    """What the column of memory is, and what it is not."""
-    text = "Memory is the most of the host's that this process held"
-    text += " during the case" if _reset_peak() else " so far"
-    text += ", Python, libraries and what earlier cases left with onnxruntime included."
-    gpu = " The memory of the GPU is not measured: see nvidia-smi." if device != "cpu" else ""
-    return f"{text}{gpu} p99 of fewer than 100 runs is near the slowest."
+def _memory_note(device: str) -> str:
+    """What the memory column covers."""
+    period = "the case" if _reset_peak() else "all cases so far"
+    gpu = " GPU memory is not measured; see nvidia-smi." if device != "cpu" else ""
+    return (
+        f"Peak RSS is this process's host memory during {period}, including Python, libraries, and what onnxruntime "
+        f"kept from earlier cases.{gpu} With fewer than 100 runs, p99 is close to the slowest run."
+    )
 
 
-def _facts(session: "Session", threads: int | None) -> dict[str, Any]:
+def _environment(session: "Session", threads: int | None) -> dict[str, Any]:
     import onnxruntime
 
     from segzoo._version import __version__
 
     return {
-        "io": session.record["io"],
-        "precision": session.record.get("precision"),
+        "input": session.export.input,
+        "precision": session.export.precision,
         "device": session.device,
         "provider": session.provider,
-        "why": session.why,
+        "device_reason": session.device_reason,
         "threads": threads,
         "machine": platform.platform(),
         "segzoo": __version__,
         "onnxruntime": onnxruntime.__version__,
-        "peak_rss_is": "of the case" if _reset_peak() else "of the process so far",
+        "peak_rss_scope": "case" if _reset_peak() else "process so far",
     }
 
 
@@ -201,7 +211,7 @@ _PROC = Path("/proc/self")
 
 
 def _reset_peak() -> bool:
-    """Lets Linux count the peak anew; whether it could."""
+    """Resets the peak memory counter, which only Linux allows; returns whether it did."""
     try:
         (_PROC / "clear_refs").write_text("5")
     except OSError:
@@ -209,8 +219,8 @@ def _reset_peak() -> bool:
     return True
 
 
-def _peak() -> float | None:
-    """The most memory this process has held, in MB; None on Windows, where the standard library cannot tell."""
+def _peak_rss_mb() -> float | None:
+    """Peak resident memory of this process in MB; None on Windows, where the standard library cannot measure it."""
     try:
         lines = (_PROC / "status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
@@ -220,6 +230,6 @@ def _peak() -> float | None:
         return None
     import resource
 
-    # Kilobytes, and bytes on macOS.
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
+    # In kilobytes; on macOS, in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6

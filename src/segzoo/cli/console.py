@@ -1,4 +1,4 @@
-"""What the commands print with: two consoles, tables that fold and never cut, and progress."""
+"""Terminal output: answers on stdout; notes, errors and progress on stderr; tables that fold and never truncate."""
 
 import os
 import sys
@@ -26,27 +26,27 @@ from rich.table import Table
 from rich.text import Text
 
 _PIPE_WIDTH = 200
-"""Columns where nobody looks: a table in a pipe or a log is as wide as it needs to be."""
+"""Width of a pipe or a log, in columns: tables there rarely need to fold."""
 
-_UNBOUND = 10_000
-"""Columns that no table needs."""
+_UNLIMITED_WIDTH = 10_000
+"""Wider than any table, in columns."""
 
-_QUIET_SECONDS = 10.0
-"""How often a bar becomes a line where there is no terminal to draw it on."""
+_REPORT_SECONDS = 10.0
+"""Seconds between progress lines if there is no terminal to draw a bar on."""
 
 
 def out() -> Console:
-    """The console of answers, on stdout."""
+    """The console for answers, on stdout."""
     return _console(stderr=False)
 
 
 def err() -> Console:
-    """The console of everything else, on stderr."""
+    """The console for everything else, on stderr."""
     return _console(stderr=True)
 
 
 def _console(stderr: bool) -> Console:
-    # Made anew each time, since tests exchange sys.stdout and the environment.
+    # Created on every call, because tests replace sys.stdout and the environment.
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _PIPE_WIDTH
@@ -54,7 +54,7 @@ def _console(stderr: bool) -> Console:
 
 
 def line(text: str | Text = "", style: str = "") -> None:
-    """Prints one line to stdout that is never broken: paths and code stay whole for copying."""
+    """Prints one line to stdout, never wrapped, so that paths and code can be copied."""
     out().print(text, style=style or None, soft_wrap=True)
 
 
@@ -64,7 +64,7 @@ def title(text: str) -> None:
 
 
 def prose(text: str) -> None:
-    """Prints a paragraph to stdout, broken into lines of a length that can be read."""
+    """Prints a paragraph to stdout, wrapped at 100 columns or less."""
     _show(" ".join(text.split()), min(out().width, 100))
 
 
@@ -73,108 +73,119 @@ def note(text: str | Text) -> None:
     err().print(text, soft_wrap=True)
 
 
-def failed(path: Path, error: Exception) -> Text:
-    """What is said of one input while the others go on: one line, whatever the error quotes."""
+def failure(path: Path, error: Exception) -> Text:
+    """The line that reports one failed input; line breaks in the error become spaces."""
     return Text.assemble(("Failed: ", "bold red"), f"{path}: {' '.join(str(error).split())}")
 
 
 def error(text: str) -> None:
-    """Prints an error to stderr, as one line whatever it quotes."""
+    """Prints an error to stderr as one line; line breaks in the text become spaces."""
     err().print(Text.assemble(("Error: ", "bold red"), " ".join(text.split())), soft_wrap=True)
 
 
 def table(
-    head: Sequence[str],
+    header: Sequence[str],
     rows: Iterable[Sequence[RenderableType]],
     right: Sequence[int] = (),
-    spare: Sequence[int] = (),
-    whole: Sequence[int] = (),
+    optional: Sequence[int] = (),
+    no_wrap: Sequence[int] = (),
 ) -> None:
     """Prints a table to stdout.
 
     Args:
-        right: columns to be set flush right: numbers.
-        spare: columns to be left out, the first first, until there is room for the others.
-        whole: columns that are folded last of all.
+        right: indices of right-aligned columns: numbers.
+        optional: indices of columns to drop, in this order, until the others fit.
+        no_wrap: indices of columns that are folded only if the table does not fit otherwise.
     """
     rows = [tuple(row) for row in rows]
-    kept = list(range(len(head)))
-    drawn = _drawn(head, rows, kept, right, whole)
-    for index in spare:
-        if _measure(drawn).maximum <= out().width:
+    kept = list(range(len(header)))
+    rendered = _render(header, rows, kept, right, no_wrap)
+    for index in optional:
+        if _measure(rendered).maximum <= out().width:
             break
         kept.remove(index)
-        drawn = _drawn(head, rows, kept, right, whole)
-    if _measure(drawn).minimum > out().width:  # rich would cut what may not be folded
-        drawn = _drawn(head, rows, kept, right, ())
-    _show(drawn)
+        rendered = _render(header, rows, kept, right, no_wrap)
+    if _measure(rendered).minimum > out().width:  # rich would truncate the columns in no_wrap
+        rendered = _render(header, rows, kept, right, ())
+    _show(rendered)
 
 
-def facts(rows: Iterable[tuple[str, RenderableType]]) -> None:
+def key_values(rows: Iterable[tuple[str, RenderableType]]) -> None:
     """Prints names and values side by side to stdout."""
-    drawn = Table.grid(padding=(0, 3, 0, 0))
-    drawn.add_column(style="cyan")
-    drawn.add_column(overflow="fold")
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(style="cyan")
+    grid.add_column(overflow="fold")
     for row in rows:
-        drawn.add_row(*row)
-    _show(drawn)
+        grid.add_row(*row)
+    _show(grid)
 
 
-def _drawn(
-    head: Sequence[str],
+def _render(
+    header: Sequence[str],
     rows: Sequence[Sequence[RenderableType]],
     kept: Sequence[int],
     right: Sequence[int],
-    whole: Sequence[int],
+    no_wrap: Sequence[int],
 ) -> Table:
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for column in kept:
-        side: JustifyMethod = "right" if column in right else "left"
-        drawn.add_column(head[column], overflow="fold", justify=side, no_wrap=column in whole)
+        justify: JustifyMethod = "right" if column in right else "left"
+        rendered.add_column(header[column], overflow="fold", justify=justify, no_wrap=column in no_wrap)
     for row in rows:
-        drawn.add_row(*(row[column] for column in kept))
-    return drawn
+        rendered.add_row(*(row[column] for column in kept))
+    return rendered
 
 
-def _measure(drawn: Table) -> Measurement:
-    """The columns that it could do with, and those that it would fill."""
+def _measure(rendered: Table) -> Measurement:
+    """The minimum and maximum width of a table, in columns."""
     console = out()
-    return Measurement.get(console, console.options.update(max_width=_UNBOUND), drawn)
+    return Measurement.get(console, console.options.update(max_width=_UNLIMITED_WIDTH), rendered)
 
 
-def _show(drawn: RenderableType, width: int | None = None) -> None:
-    """Prints it; where there is no terminal, without the blanks that rich leaves at the ends of lines."""
+def _show(rendered: RenderableType, width: int | None = None) -> None:
+    """Prints to stdout; if that is not a terminal, without the trailing spaces that rich adds."""
     console = out()
     if console.is_terminal:
-        console.print(drawn, width=width)
+        console.print(rendered, width=width)
         return
-    with console.capture() as held:
-        console.print(drawn, width=width)
-    console.file.write("".join(f"{one.rstrip()}\n" for one in held.get().splitlines()))
+    with console.capture() as capture:
+        console.print(rendered, width=width)
+    console.file.write("".join(f"{text.rstrip()}\n" for text in capture.get().splitlines()))
 
 
-def swatch(colour: Sequence[int]) -> Text:
-    """A colour as a user sees it, and as "#rrggbb" where colours are not shown."""
-    return Text.assemble(("    ", f"on {code(colour)}"), f" {code(colour)}")
+def swatch(color: Sequence[int]) -> Text:
+    """A patch of an RGB color, followed by its "#rrggbb" for output without colors."""
+    return Text.assemble(("    ", f"on {hex_color(color)}"), f" {hex_color(color)}")
 
 
-def code(colour: Iterable[int]) -> str:
+def hex_color(color: Iterable[int]) -> str:
     """Red, green and blue, 0-255, as "#rrggbb"."""
-    return "#" + "".join(f"{part:02x}" for part in colour)
+    return "#" + "".join(f"{value:02x}" for value in color)
 
 
 def megabytes(size: int) -> str:
-    """A file's size: "26.7 MB"."""
+    """A file size in bytes as "26.7 MB", or "9.3 kB" below 0.1 MB."""
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
-def shown(path: Path) -> str:
-    """A path as the user would write it, with a slash after a folder's name."""
+def logits_difference(value: float) -> str:
+    """The largest difference of logits, relative to the largest logit: "4.1e-07"."""
+    return f"{value:.1e}"
+
+
+def pixel_agreement(share: float) -> str:
+    """A share of pixels, 0-1, in percent; "100 %" only if it is all of them."""
+    text = f"{100 * share:.4f} %"
+    return "100 %" if share == 1 else min(text, "99.9999 %") if text.startswith("100") else text
+
+
+def display_path(path: Path) -> str:
+    """A path for messages; a folder ends in a slash."""
     return f"{path}{os.sep}" if path.is_dir() else str(path)
 
 
 class _Live:
-    """What is drawn while a `with` block runs, in a terminal; `_live` is None where there is none. Abstract."""
+    """Base class of progress that is drawn while a `with` block runs; `_live` is None without a terminal."""
 
     _live: Progress | None
 
@@ -184,20 +195,20 @@ class _Live:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
             self._live.stop()
 
 
 class Steps(_Live):
-    """Tells on stderr what is being done: a spinner with the time gone by, or a line a step where there is no terminal.
+    """Shows the current step on stderr: a spinner with the elapsed time, or one line per step without a terminal.
 
     with Steps() as step:
         step("tracing")
 
     Args:
-        lines: False says nothing where there is no terminal: for what takes a moment.
+        lines: False prints nothing without a terminal, for steps that take a moment.
     """
 
     def __init__(self, lines: bool = True) -> None:
@@ -216,19 +227,19 @@ class Steps(_Live):
             self._console.print(f"{text} ...", soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Prints one line that is meant to be seen above the spinner."""
+        """Prints a warning above the spinner, as one line."""
         self._console.print(_warning(text), soft_wrap=True)
 
 
 class Bar(_Live):
-    """How far a list of images is, on stderr: a bar with the rate and the time left, or a line every ten seconds.
+    """Shows the progress of a list on stderr: a bar with rate and time left, or a line every ten seconds.
 
     with Bar(len(images)) as bar:
         bar.advance()
 
     Args:
-        total: how many there are, or None where nobody knows.
-        unit: what they are.
+        total: number of items, or None if unknown.
+        unit: plural noun for the items.
     """
 
     def __init__(self, total: int | None, unit: str = "images") -> None:
@@ -236,7 +247,7 @@ class Bar(_Live):
         self._total = total
         self._unit = unit
         self._done = 0
-        self._start = self._told = time.perf_counter()
+        self._start = self._last_report = time.perf_counter()
         self._live = None
         if self._console.is_terminal:
             columns = (TextColumn("Segmenting"), BarColumn(), MofNCompleteColumn(), _Rate(unit))
@@ -245,20 +256,20 @@ class Bar(_Live):
             self._task = self._live.add_task("", total=total)
 
     def advance(self) -> None:
-        """One more is done."""
+        """Counts one more item as done."""
         self._done += 1
         if self._live is not None:
             self._live.advance(self._task)
             return
         now = time.perf_counter()
-        # What a video says of its length may be less than what comes.
+        # A video may hold more frames than its header says.
         known = self._total is not None and self._done <= self._total
-        if now - self._told >= _QUIET_SECONDS and self._done != self._total:
+        if now - self._last_report >= _REPORT_SECONDS and self._done != self._total:
             rate = self._done / (now - self._start)
             of = f" of {self._total}" if known else ""
             left = f", {((self._total or 0) - self._done) / rate:.0f} s left" if known else ""
             self.note(f"{self._done}{of}, {rate:.1f} {self._unit}/s{left}")
-            self._told = now
+            self._last_report = now
 
     def note(self, text: str | Text) -> None:
         """Prints a line above the bar."""
@@ -280,5 +291,5 @@ def _warning(text: str) -> Text:
 
 
 def interactive() -> bool:
-    """Whether stdout is a terminal that shows colours."""
+    """Whether stdout is a terminal that shows colors."""
     return sys.stdout.isatty() and out().color_system in ("256", "truecolor", "windows")

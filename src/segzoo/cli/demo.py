@@ -1,4 +1,4 @@
-"""`segzoo demo`: the whole way, from a model's name to a segmented photograph."""
+"""`segzoo demo`: loads a model, exports it, and segments a photograph with the exported file."""
 
 import statistics
 import time
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from segzoo.cli import console, files, types, validators
+from segzoo.cli import console, types, validators
+from segzoo.cli.export import verification_rows
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
 from segzoo.weights.catalog import default
@@ -24,48 +25,57 @@ if TYPE_CHECKING:
 
     Pixels = npt.NDArray[np.uint8]
 
-_SEED, _CLASSES = 7, 6
-"""Random weights often give one class everywhere; these, with unet and mobilenet, show several regions."""
+_SEED, _NUM_CLASSES = 7, 6
+"""Random weights often predict one class everywhere; these give several regions with unet on mobilenet."""
 
-_RUNS = 9
-_SECONDS = 5.0
-"""The latency is the median of at most so many runs, and of fewer once they take longer than this together."""
+_MAX_RUNS, _MAX_SECONDS = 9, 5.0
+"""The latency is the median of this many runs, or of fewer if they take longer than this in total."""
 
 
 def demo(
     photograph: Annotated[
         Path | None,
-        typer.Argument(metavar="[PHOTOGRAPH]", help="An image file.", show_default="scikit-learn's china.jpg"),
+        typer.Argument(metavar="IMAGE", help="An image file.", show_default="scikit-learn's china.jpg"),
     ] = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the files go; it is made if need be.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="The folder for the output files; created if it does not exist."
+        ),
     ] = Path("demo"),
     decoder: Annotated[
         str | None,
-        typer.Option(help="A decoder, with random weights: `segzoo list`.", show_default="that of the trained model"),
+        typer.Option(help="A decoder (`segzoo list`), with random weights.", show_default="the trained model's"),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="An encoder: `segzoo list --encoders '*'`.", show_default="that of the trained model"),
+        typer.Option(
+            help="An encoder (`segzoo list --encoders '*'`), with random weights.", show_default="the trained model's"
+        ),
     ] = None,
-    classes: Annotated[
+    num_classes: Annotated[
         int | None,
-        typer.Option(min=2, max=256, help="Number of classes.", show_default="those of the trained model"),
+        typer.Option(
+            min=2, max=256, help="Number of classes, with random weights.", show_default="the trained model's"
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="Where the .onnx file runs.")] = "auto",
+    device: Annotated[str, typer.Option(metavar=types.DEVICES, help="The device to run the .onnx file on.")] = "auto",
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the random weights.", show_default=f"{_SEED}, where they are random")
+        int | None,
+        typer.Option(min=0, help="Random seed of the weights.", show_default=f"{_SEED}, if weights are random"),
     ] = None,
 ) -> None:
-    """Takes a model, exports it, segments a photograph with the .onnx file, and shows what came out.
+    """Export a model and segment a photograph with it.
 
-    The model is the trained one that ships with segzoo. Where none does, and where --decoder, --encoder, --classes or
-    --seed ask for another, the weights are random, and the regions in the picture mean nothing. All else is the real
-    thing: the export and its proof, the runtime, the times. Files of an earlier demo are replaced.
+    The model is the trained one that ships with segzoo. If none ships, or if you pass --decoder, --encoder,
+    --num-classes or --seed, the weights are random and the mask is meaningless; the export, its verification and the
+    latency are real all the same. Files of an earlier demo are replaced.
+
+    Examples:
 
       segzoo demo
       segzoo demo street.jpg -o out
-      segzoo demo street.jpg --decoder segnet --encoder resnet50 --classes 11
+      segzoo demo street.jpg --decoder segnet --encoder resnet50 --num-classes 11
     """
     from segzoo.data.images import read_image
 
@@ -83,7 +93,7 @@ def demo(
         from segzoo.exporting.export import export
         from segzoo.inference import Session
 
-        entry = None if any(one is not None for one in (decoder, encoder, classes, seed)) else default()
+        entry = None if any(option is not None for option in (decoder, encoder, num_classes, seed)) else default()
         if entry is not None:
             from segzoo.models.load import load
 
@@ -92,34 +102,38 @@ def demo(
         else:
             decoder, encoder, seed = decoder or "unet", encoder or "mobilenet", _SEED if seed is None else seed
             step(f"building {decoder} on {encoder}")
-            model, trained = _build(decoder, encoder, classes or _CLASSES, seed), "random weights"
-            step.warn(f"The weights are random (seed {seed}): the regions in the picture mean nothing.")
+            model, trained = _build(decoder, encoder, num_classes or _NUM_CLASSES, seed), "random weights"
+            step.warn(f"The weights are random (seed {seed}), so the mask is meaningless.")
         output.mkdir(parents=True, exist_ok=True)
-        target = output / f"{model.config.decoder}-{model.config.encoder}.onnx"
-        done = export(model, target, progress=step)
+        target = output / f"{model.spec.decoder}-{model.spec.encoder}.onnx"
+        exported = export(model, target, progress=step)
         step("loading the .onnx file")
-        session = Session(done.path, device)
+        session = Session(exported.path, device)
         step("segmenting the photograph")
-        labels = session.predict(pixels)
+        mask = session.predict(pixels)
         milliseconds, runs = _latency(session, pixels, step)
-        mask, picture = output / f"{name}-labels.png", output / f"{name}-overlay.jpg"
+        mask_file, picture = output / f"{name}-mask.png", output / f"{name}-overlay.jpg"
         step("drawing")
-        visualize.save_mask(mask, labels, session.labels)
-        overlay = visualize.overlay(pixels, labels, session.labels)
+        visualize.save_mask(mask_file, mask, session.classes)
+        overlay = visualize.overlay(pixels, mask, session.classes)
         save_picture(overlay, picture)
     if console.interactive():
-        _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # its legend would be too small to read
+        _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # without the legend, too small to read here
     _report(
         model,
         trained,
-        done,
+        exported,
         session,
         f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}",
     )
     console.line()
     console.line("Wrote", "bold")
-    for path, what in ((done.path, "the model"), (mask, "class ids, with a palette"), (picture, "overlay and legend")):
-        console.line(f"  {path}  ({what})")
+    for path, content in (
+        (exported.path, "the model"),
+        (mask_file, "class ids, with a palette"),
+        (picture, "overlay with a legend"),
+    ):
+        console.line(f"  {path}  ({content})")
 
 
 def _sample() -> "Pixels":
@@ -129,60 +143,56 @@ def _sample() -> "Pixels":
     except ImportError:
         raise SegzooError(
             "The demo's photograph comes with scikit-learn, which is not installed. `pip install scikit-learn`, or "
-            "pass a photograph of yours: segzoo demo street.jpg"
+            "pass your own image: segzoo demo street.jpg"
         ) from None
     pixels: Pixels = load_sample_image("china.jpg")
     return pixels
 
 
-def _build(decoder: str, encoder: str, classes: int, seed: int) -> "SegmentationModel":
+def _build(decoder: str, encoder: str, num_classes: int, seed: int) -> "SegmentationModel":
     import torch
 
     from segzoo.models.create import create
     from segzoo.models.decoders import DECODERS
 
     torch.manual_seed(seed)
-    # Untrained transposed convolutions paint their grid over the picture; interpolation shows the photograph's shapes.
-    smooth = getattr(DECODERS.get(decoder), "upsamples", ())[:1] == ("upconv",)
-    if smooth:
-        return create(decoder, encoder, classes, upsample="bilinear")
-    return create(decoder, encoder, classes)
+    # Untrained transposed convolutions produce a grid pattern; interpolation keeps the shapes of the photograph.
+    if getattr(DECODERS.get(decoder), "upsample_modes", ())[:1] == ("upconv",):
+        return create(decoder, encoder, num_classes, upsample="bilinear")
+    return create(decoder, encoder, num_classes)
 
 
 def _latency(session: "Session", pixels: "Pixels", step: console.Steps) -> tuple[float, int]:
-    """Milliseconds of one run, from uint8 pixels to class ids, and how many runs that is the median of."""
+    """The median milliseconds of one run, from uint8 pixels to class ids, and the number of runs."""
     batch = pixels[None]
     times: list[float] = []
     step("measuring onnxruntime")
-    while len(times) < _RUNS and sum(times) < _SECONDS:
+    while len(times) < _MAX_RUNS and sum(times) < _MAX_SECONDS:
         start = time.perf_counter()
         session.run(batch)
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times), len(times)
 
 
-def _report(model: "SegmentationModel", trained: str, done: "Export", session: "Session", latency: str) -> None:
-    from segzoo.models.create import count
+def _report(model: "SegmentationModel", trained: str, exported: "Export", session: "Session", latency: str) -> None:
+    from segzoo.models.parameters import count_parameters
 
-    proof = done.proof
-    config = model.config
-    options = "".join(f", {name}={value}" for name, value in config.options.items())
-    judged = " (it unpools: near-ties may flip a switch)" if proof.unpooling else ""
-    console.facts(
+    spec = model.spec
+    options = "".join(f", {name}={value}" for name, value in spec.options.items())
+    console.key_values(
         [
-            ("model", f"{config.decoder} on {config.encoder}{options}, {config.num_classes} classes, {trained}"),
-            ("parameters", f"{count(model):,}"),
-            ("export time", f"{done.seconds:.1f} s, with {len(proof.cases)} comparisons against torch"),
-            ("logits differ by", f"{files.difference(proof.logits_difference)} of the largest{judged}"),
-            ("same label", f"{files.agreement(proof.label_agreement)} of pixels"),
+            ("model", f"{spec.decoder} on {spec.encoder}{options}, {spec.num_classes} classes, {trained}"),
+            ("parameters", f"{count_parameters(model):,}"),
+            ("export time", f"{exported.seconds:.1f} s, including verification"),
+            *verification_rows(exported.verification),
             ("latency", latency),
-            ("provider", f"{session.provider}. {session.why}"),
+            ("provider", f"{session.provider}. {session.device_reason}"),
         ]
     )
 
 
 def _show(picture: "Image.Image") -> None:
-    """Draws a picture on the terminal, two pixels a character."""
+    """Draws a picture in the terminal, two pixels per character."""
     import numpy as np
 
     width = min(72, console.out().width)
@@ -191,5 +201,5 @@ def _show(picture: "Image.Image") -> None:
     for upper, lower in zip(pixels[::2], pixels[1::2], strict=True):
         text = Text()
         for above, below in zip(upper, lower, strict=True):
-            text.append("\N{UPPER HALF BLOCK}", f"{console.code(above)} on {console.code(below)}")
+            text.append("\N{UPPER HALF BLOCK}", f"{console.hex_color(above)} on {console.hex_color(below)}")
         console.line(text)

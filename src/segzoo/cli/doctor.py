@@ -1,4 +1,4 @@
-"""`segzoo doctor`: what running on a GPU needs, and what of it is here."""
+"""`segzoo doctor`: checks what GPU inference needs on this machine."""
 
 import typer
 
@@ -6,19 +6,21 @@ from segzoo.cli import console
 
 
 def doctor() -> None:
-    """Prints what running on a GPU needs and what of it this machine has: the text for a bug report.
+    """Check this machine for everything that GPU inference needs.
 
-    Versions, the NVIDIA driver, the GPUs, and each CUDA library with the file it came from or the reason it did not
-    load. The exit code is 1 if something stands against --device cuda; the last lines then say what to do.
+    Prints versions, the NVIDIA driver, the GPUs, and each CUDA library with its path or the reason why it did not load;
+    paste this into bug reports. If --device cuda cannot work, the exit code is 1 and the last lines say what to do.
+
+    Examples:
 
       segzoo doctor
       segzoo doctor > report.txt
     """
     with console.Steps(lines=False) as step:
-        step("looking at the driver and the libraries")
-        from segzoo.inference import doctor as examine
+        step("checking the driver and the libraries")
+        from segzoo.inference import doctor as diagnose
 
-        report = examine()
+        report = diagnose()
     console.line(str(report))
     if not report.ok:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`segzoo evaluate`: how good a model is on data that it has not seen."""
+"""`segzoo evaluate`: measures a model on images with ground truth."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segzoo import formatting
-from segzoo._io import written_aside
+from segzoo._io import atomic_write
 from segzoo.cli import console, files, report, types
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
@@ -21,37 +21,49 @@ if TYPE_CHECKING:
 Data = Annotated[
     str | None,
     typer.Option(
-        metavar=types.DATA_SETS, help="Which data set it is.", show_default="what the model was trained on, or folder"
+        metavar=types.DATA_SETS,
+        help="The data set's name; folder is your own data.",
+        show_default="the model's training data, or folder",
     ),
 ]
-Split = Annotated[str | None, typer.Option(help="Such as val or test.", show_default="val, or the data set's first")]
-Select = Annotated[
-    list[str] | None, typer.Option(metavar="PATTERN", help="Names to take, such as '0001TP*'; may be repeated.")
+Split = Annotated[
+    str | None, typer.Option(help="The split, such as val or test.", show_default="val, or the first split")
 ]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Names to leave out; may be repeated.")]
-Device = Annotated[str, typer.Option(metavar=types.DEVICES, help="Where it runs.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the report in FOLDER, if there is one.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Use only images whose name matches, such as '0001TP*'; repeatable."),
+]
+Exclude = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Skip images whose name matches; repeatable.")
+]
+Device = Annotated[str, typer.Option(metavar=types.DEVICES, help="The device to run on.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an earlier report in FOLDER.")]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{types.MODEL_OR_ONNX}.")],
-    root: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of a data set.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"The model: {types.MODEL_OR_ONNX}.")],
+    root: Annotated[Path, typer.Argument(metavar="DATA", help="The folder of the data set.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the report goes; it is made if need be.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="The folder for the report; created if it does not exist."
+        ),
     ] = Path("evaluation"),
     data: Data = None,
     split: Split = None,
     select: Select = None,
     exclude: Exclude = None,
-    worst: Annotated[int, typer.Option(min=0, help="How many of the worst images to write.")] = 8,
+    worst: Annotated[int, typer.Option(min=0, help="Number of worst images to draw.")] = 8,
     device: Device = "auto",
     force: Force = False,
 ) -> None:
-    """Counts what a model gets right on images with masks, and writes a report.
+    """Evaluate a model on images with ground truth, and write a report.
 
-    FOLDER gets evaluation.json (all figures, of each class and each image), confusion.png, and in worst/ the images of
-    the lowest mean IU: photograph, truth, prediction. --force replaces these, and leaves all else in FOLDER as it is. A
-    checkpoint and the .onnx file exported from it have the same figures.
+    The report is evaluation.json (metrics overall, per class and per image), confusion.png, and worst/, which shows the
+    images with the lowest mean IoU next to ground truth and prediction. --force replaces an earlier report and keeps
+    other files in FOLDER. A checkpoint and the .onnx file exported from it score the same.
+
+    Examples:
 
       segzoo evaluate street.safetensors data/camvid --data camvid
       segzoo evaluate street.onnx data/camvid --data camvid --split train --select '0001TP*' -o dusk/
@@ -59,45 +71,47 @@ def evaluate(
       segzoo evaluate hf://jane/street data/camvid --data camvid
     """
     names = (report.EVALUATION, report.CONFUSION)
-    report.check(output, names, force)
+    report.check_report(output, names, force)
     located = files.find(model)
     with console.Steps(lines=False) as step:
         step(f"loading {model}")
-        predictor = load(located, device)
-        found = open_for(predictor, root, data, split, select, exclude)
-    console.note(predictor.why)
-    result = measured(predictor, found)
-    from segzoo.training.plots import beside, draw_confusion
+        predictor = load_predictor(located, device)
+        dataset = open_data_for(predictor, root, data, split, select, exclude)
+    console.note(predictor.device_reason)
+    result = run_evaluation(predictor, dataset)
+    from segzoo.training.plots import draw_confusion, side_by_side
 
     record = {"model": model, "sha256": files.sha256(located.path), **result.to_dict()}
-    places = {item.name: index for index, item in enumerate(found.items)}
-    with report.written(output, names, force) as draft:
+    indices = {item.name: index for index, item in enumerate(dataset.items)}
+    with report.atomic_report(output, names, force) as draft:
         write_json(record, draft / report.EVALUATION)
-        draw_confusion(result.matrix, result.labels, draft / report.CONFUSION)
+        draw_confusion(result.matrix, result.classes, draft / report.CONFUSION)
         (draft / report.WORST).mkdir()
-        for place, one in enumerate(result.worst(worst), 1):
-            image, mask, name = found[places[one.name]]
-            picture = beside(image, mask, predictor.predict(image), result.labels)
-            save_picture(picture, draft / report.picture(place, name))
+        for rank, item in enumerate(result.worst(worst), 1):
+            image, mask, name = dataset[indices[item.name]]
+            picture = side_by_side(image, mask, predictor.predict(image), result.classes)
+            save_picture(picture, draft / report.picture_path(rank, name))
     _print(result)
-    console.note(f"Wrote {console.shown(output)}.")
+    console.note(f"Wrote {console.display_path(output)}.")
 
 
-def load(model: Located, device: str) -> "Predictor":
-    """The model on its device.
+def load_predictor(model: Located, device: str) -> "Predictor":
+    """Loads a model for RGB images onto a device.
 
     Raises:
-        SegzooError: it takes no photographs; or see `open_model`.
+        SegzooError: the model does not take RGB images; see also `open_model`.
     """
     from segzoo.cli.predictors import How, open_model
 
     predictor = open_model(model, device, How())
     if predictor.channels != 3:
-        raise SegzooError(f"{model.name} takes images of {predictor.channels} channels; data sets have RGB images.")
+        raise SegzooError(
+            f"{model.name} takes images with {predictor.channels} channels, but data sets hold RGB images."
+        )
     return predictor
 
 
-def open_for(
+def open_data_for(
     predictor: "Predictor",
     root: Path,
     data: str | None,
@@ -105,28 +119,28 @@ def open_for(
     select: list[str] | None,
     exclude: list[str] | None,
 ) -> "SegmentationData":
-    """The data that the command line names; what it does not say is taken from the model's recipe.
+    """Opens the data to evaluate on. An omitted name comes from the model's recipe; an omitted split is "val".
 
     Raises:
-        DataError: it is not there, or has other classes than the model.
-        UnknownNameError: no such data set or split.
+        DataError: the data is missing, or its classes differ from the model's.
+        UnknownNameError: there is no such data set or split.
     """
     from segzoo.data.datasets import READERS, open_data
     from segzoo.training.evaluate import check_classes
 
     if data is None:
-        recipe = predictor.record["info"].get("recipe")  # of a file of others, a URL
+        recipe = predictor.spec.info.get("recipe")  # a URL if others trained the model
         data = recipe["data"]["name"] if isinstance(recipe, dict) else "folder"
     if split is None:
         splits = READERS[data].splits if data in READERS else ()
         split = "val" if "val" in splits or (root / "val").is_dir() else None
-    found = open_data(data, root, split, select=select or (), exclude=exclude or ())
-    check_classes(predictor.labels, found)
-    return found
+    dataset = open_data(data, root, split, select=select or (), exclude=exclude or ())
+    check_classes(predictor.classes, dataset)
+    return dataset
 
 
-def measured(predictor: "Predictor", data: "SegmentationData") -> "Evaluation":
-    """The figures, with a bar while they are made."""
+def run_evaluation(predictor: "Predictor", data: "SegmentationData") -> "Evaluation":
+    """Evaluates a model with a progress bar."""
     from segzoo.training.evaluate import evaluate
 
     with console.Bar(len(data)) as bar:
@@ -134,19 +148,19 @@ def measured(predictor: "Predictor", data: "SegmentationData") -> "Evaluation":
 
 
 def write_json(record: dict[str, Any], path: Path) -> None:
-    """Writes it whole or not at all."""
-    with written_aside(path) as draft:
+    """Writes a JSON file atomically."""
+    with atomic_write(path) as draft:
         draft.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _print(result: "Evaluation") -> None:
     record = result.to_dict()
     console.title(f"{result.title}: {len(result.images)} images")
-    shown = ("mean_iu", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iu", "mean_dice")
-    console.facts([(formatting.name(key), formatting.percent(record[key])) for key in shown])
+    metrics = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
+    console.key_values([(formatting.name(key), formatting.percent(record[key])) for key in metrics])
     console.line()
     rows = [
-        (one["name"], formatting.percent(one["iu"]), formatting.percent(one["accuracy"]), f"{one['pixels']:,}")
-        for one in record["classes"]
+        (row["name"], formatting.percent(row["iou"]), formatting.percent(row["accuracy"]), f"{row['pixels']:,}")
+        for row in record["classes"]
     ]
-    console.table(("class", "IU", "accuracy", "pixels"), rows, right=(1, 2, 3))
+    console.table(("class", "IoU", "accuracy", "pixels"), rows, right=(1, 2, 3))

@@ -1,5 +1,6 @@
-"""`segzoo list`: the decoders, and the encoders they stand on."""
+"""`segzoo list`: decoders, papers' networks, encoders and trained weights."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from segzoo.errors import UnknownNameError
 from segzoo.formatting import points
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
-"""The encoders that the zoo is named for, and U-Net's own."""
+"""The encoders that segzoo highlights: four classics, and U-Net's contracting path."""
 
 
 def list_models(
@@ -19,16 +20,16 @@ def list_models(
             "--encoders",
             "-e",
             metavar="PATTERN",
-            help="Print the names of the encoders that match a shell pattern instead, one a line. Quote it.",
+            help="List the encoders that match a quoted shell pattern, one per line.",
         ),
     ] = None,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="Show the trained weights that segzoo knows by name instead.")
-    ] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="List the trained weights of the catalog.")] = False,
 ) -> None:
-    """Lists the decoders with what each one needs; or encoders by pattern; or trained weights.
+    """List decoders, encoders or trained weights.
 
-    Every decoder goes with any encoder that has the levels it needs: level 5 is 1/32 of the image's size.
+    A decoder works with any encoder that provides the levels it needs: level 5 is 1/32 of the image size.
+
+    Examples:
 
       segzoo list
       segzoo list --encoders '*resnet*'
@@ -49,33 +50,33 @@ def list_models(
 
     console.title("Decoders")
     console.table(
-        ("name", "own encoder", "output strides", "levels", "ways up (--upsample)"),
+        ("name", "default encoder", "output strides", "levels", "upsampling modes"),
         [
             (
                 name,
-                kind.encoder,
-                _join(kind.output_strides),
-                _join(kind.levels) or "any",
-                _join(getattr(kind, "upsamples", ())) or "-",
+                decoder.default_encoder,
+                _join(decoder.output_strides),
+                _join(decoder.levels) or "any",
+                _join(getattr(decoder, "upsample_modes", ())) or "-",
             )
-            for name, kind in DECODERS.items()
+            for name, decoder in DECODERS.items()
         ],
     )
     papers: dict[str, list[str]] = {}
-    for name, kind in DECODERS.items():
-        papers.setdefault(kind.paper, []).append(name)
+    for name, decoder in DECODERS.items():
+        papers.setdefault(decoder.paper, []).append(name)
     console.line()
     console.title("Papers of the decoders")
     console.table(("name", "paper"), [(_join(names), paper) for paper, names in papers.items()])
     console.line()
-    console.title("Whole networks, as published")
+    console.title("Complete networks, as published")
     console.table(("name", "paper"), [(name, network.paper) for name, network in PAPERS.items()])
     console.line()
     console.title("Encoders")
     named = [f"{name} (timm's {SHORT_NAMES[name]})" if name in SHORT_NAMES else name for name in NAMED]
-    console.prose(f"{_join(named)}; and hundreds more of timm's: segzoo list --encoders '*convnext*'")
+    console.prose(f"{_join(named)}; and hundreds more from timm: segzoo list --encoders '*convnext*'")
     console.line()
-    console.prose("More on one of them: segzoo info NAME. The first output stride and way up are the default.")
+    console.prose("Details: segzoo info NAME. The first output stride and upsampling mode are the defaults.")
 
 
 def _print_weights() -> None:
@@ -89,18 +90,18 @@ def _print_weights() -> None:
             entry.split.partition(",")[0],
             f"{entry.params / 1e6:.1f} M",
             console.megabytes(entry.size),
-            entry.place,
+            entry.source,
         )
         for entry in entries().values()
     ]
-    head = ("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "where")
-    console.table(head, rows, right=(1, 2, 4, 5), spare=(2, 4, 5), whole=(0, 1, 2, 4, 5, 6))
+    header = ("key", "mIoU %", "pixel accuracy %", "measured on", "params", "size", "source")
+    console.table(header, rows, right=(1, 2, 4, 5), optional=(2, 4, 5), no_wrap=(0, 1, 2, 4, 5, 6))
     console.line()
-    console.prose("Figures on different data say nothing of which model is better.")
-    shipped = default()
-    if shipped is not None:
-        console.prose(f"predict and demo take {shipped.key}, which is in the package, where no model is named.")
-    console.prose("segzoo info KEY tells all of one; segzoo.load(KEY) loads it.")
+    console.prose("Metrics measured on different data do not rank the models.")
+    packaged = default()
+    if packaged is not None:
+        console.prose(f"predict and demo use {packaged.key}, which ships with segzoo, if you name no model.")
+    console.prose("Details: segzoo info KEY. To load one in Python: segzoo.load(KEY).")
 
 
 def _print_encoders(pattern: str) -> None:
@@ -110,12 +111,12 @@ def _print_encoders(pattern: str) -> None:
 
     names = list_encoders(pattern)
     if not names:
-        wider = f"*{pattern.strip('*')}*"
-        more = len(list_encoders(wider))
-        hint = f"{wider!r} matches {more}." if more else "A pattern is such as '*resnet*'; '*' matches all."
+        broader = f"*{pattern.strip('*')}*"
+        count = len(list_encoders(broader))
+        hint = f"{broader!r} matches {count}." if count else "Try a pattern such as '*resnet*'; '*' matches all."
         raise UnknownNameError(f"No encoder matches {pattern!r}. {hint}")
     typer.echo("\n".join(names))
 
 
-def _join(words: "tuple[object, ...] | list[str]") -> str:
-    return ", ".join(map(str, words))
+def _join(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))

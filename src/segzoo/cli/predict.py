@@ -1,4 +1,4 @@
-"""`segzoo predict`: a label map for each photograph of a folder."""
+"""`segzoo predict`: writes masks for images and videos."""
 
 import shlex
 import time
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from segzoo._io import written_aside
+from segzoo._io import atomic_write
 from segzoo._registry import DECODERS, PAPERS
 from segzoo.cli import console, files, types, video
 from segzoo.cli.output_plan import Job, plan
@@ -22,115 +22,126 @@ if TYPE_CHECKING:
 
     from segzoo.cli.predictors import Predictor
     from segzoo.inference import Result
-    from segzoo.inference.stream import Labels
+    from segzoo.inference.result import Mask
 
 
 def predict(
     context: typer.Context,
-    given: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODEL] IMAGES...",
-            help=f"The model: {types.MODEL_OR_ONNX} (.onnx needs no torch); without one, the model that ships with "
-            "segzoo. Then images, folders with images in them and below, and videos.",
+            metavar="[MODEL] INPUT",
+            help=f"The model: {types.MODEL_OR_ONNX}; if omitted, the model that ships with segzoo. Then images, "
+            "folders, which are searched recursively for images, and videos.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the masks go; it is made if need be.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="FOLDER", help="The folder for the masks; created if it does not exist."
+        ),
     ] = Path("masks"),
     overlay: Annotated[
         bool,
-        typer.Option("--overlay", help="Also write NAME-overlay.jpg: the photograph under its classes, with a legend."),
+        typer.Option(
+            "--overlay", help="Also write NAME-overlay.jpg: the image with its classes in color, and a legend."
+        ),
     ] = False,
     device: Annotated[
         str,
         typer.Option(
             metavar=types.DEVICES,
-            help="auto takes the first GPU if it can be used, and says why not; tensorrt is for .onnx files.",
+            help="The device to run on; auto is the first GPU, or the CPU if none works. tensorrt needs an .onnx file.",
         ),
     ] = "auto",
-    batch: Annotated[
+    batch_size: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Images of one size to run together (.onnx).",
+            help="Number of images of the same size to run at once (.onnx only).",
             show_default="8 on a GPU, 1 on the CPU",
         ),
     ] = None,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="H,W", help="Run larger images in tiles of this size (.onnx exported with --logits)."),
+        typer.Option(metavar="H,W", help="Split larger images into tiles of this size (.onnx exported with --logits)."),
     ] = None,
     overlap: Annotated[
         str | None,
-        typer.Option(metavar="H,W", help="What neighbouring tiles share.", show_default="a quarter of the tile"),
+        typer.Option(
+            metavar="H,W", help="Overlap of neighboring tiles, in pixels.", show_default="a quarter of the tile"
+        ),
     ] = None,
     tta: Annotated[
         str | None,
         typer.Option(
             metavar="flip|SCALES",
-            help="Mean over views: flip, 0.75,1,1.25 or flip,0.75,1,1.25 (.onnx exported with --logits).",
+            help="Average over views: flip; scales such as 0.75,1,1.25; or both (.onnx exported with --logits).",
         ),
     ] = None,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave images whose mask exists: goes on where a run was stopped.")
+        bool, typer.Option("--skip-existing", help="Skip images whose mask exists, to resume an interrupted run.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace masks and overlays that exist.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing masks and overlays.")] = False,
 ) -> None:
-    """Writes a label map for each photograph: NAME.png, of the photograph's own size; and for each frame of a video.
+    """Segment images and videos, and write their masks.
 
-    The value of a pixel is its class id; the palette shows it in the class's colour. Folders keep their structure.
-    An image that cannot be read, or a folder without images, is reported and the others go on; the exit code is then 1.
-    The masks of a video are NAME/000000.png and so on, and its overlay is NAME.overlay.mp4.
+    The mask of an image is NAME.png, of the same size as the image: each pixel is a class id, and the palette shows the
+    color of the class. Subfolders are kept. The masks of a video are NAME/000000.png, NAME/000001.png, ..., and its
+    overlay is NAME.overlay.mp4. If an input cannot be read, the command reports it, processes the others, and exits
+    with code 1.
 
-    MODEL is the first word if that can be no image: if it ends in .onnx or .safetensors, or is a key, hf:// or https://.
+    The first argument is the model if it ends in .onnx or .safetensors, or is a catalog key, hf:// or https:// URL.
+
+    Examples:
 
       segzoo predict street.onnx photo.jpg
       segzoo predict street.onnx photos/ -o masks/ --overlay
-      segzoo predict street.onnx photos/ --device cuda --batch 16 --skip-existing
+      segzoo predict street.onnx photos/ --device cuda --batch-size 16 --skip-existing
       segzoo predict street.onnx aerial.tif --tile 1024 --overlap 256 --tta flip
       segzoo predict street.onnx clip.mp4 -o masks/ --overlay
       segzoo predict street.safetensors a.jpg b.jpg --device cuda:1
     """
     if force and skip_existing:
-        raise typer.BadParameter("--force replaces the masks that --skip-existing keeps: pass one of them.")
+        raise typer.BadParameter("--force and --skip-existing contradict each other. Pass one of them.")
     if overlap is not None and tile is None:
-        raise typer.BadParameter("--overlap is of tiles: pass --tile too.")
-    sizes = types.size(tile, "--tile"), types.size(overlap, "--overlap")
-    views = types.augment(tta)
-    name, images = _model_and_images(given)
-    stills, films = video.split(images)
-    planned = plan(stills, output, overlay, force, skip_existing)
+        raise typer.BadParameter("--overlap needs --tile.")
+    sizes = types.parse_size(tile, "--tile"), types.parse_size(overlap, "--overlap")
+    views = types.parse_tta(tta)
+    name, inputs = _split_arguments(arguments)
+    images, videos = video.split_videos(inputs)
+    planned = plan(images, output, overlay, force, skip_existing)
     jobs, skipped = planned.jobs, planned.skipped
-    clips = video.plan(films, jobs, output, overlay, force or skip_existing)
+    clips = video.plan(videos, jobs, output, overlay, force or skip_existing)
     if skipped:
-        console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, whose masks exist.")
+        console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, because their masks exist.")
     if not jobs and not clips and not skipped and len(planned.empty) == 1:
         raise next(iter(planned.empty.values()))
     for folder, error in planned.empty.items():
-        console.note(console.failed(folder, error))
+        console.note(console.failure(folder, error))
     if not jobs and not clips:
         _report_failed([*planned.empty], len(planned.empty) + skipped)
         return
     model = files.find(name)
     from segzoo.cli.predictors import How, open_model
 
-    how = How(batch, *sizes, views)
+    how = How(batch_size, *sizes, views)
     if how.given() and model.path.suffix.lower() != ".onnx":
-        _show_export(how.given(), name, [word for word in given if word != name], types.typed(context))
+        words = [word for word in arguments if word != name]
+        _suggest_export(how.given(), name, words, types.typed_options(context))
         raise typer.Exit(1)
     with console.Steps(lines=False) as step:
         step(f"loading {name}")
         predictor = open_model(model, device, how)
         if predictor.channels not in (1, 3, 4):
             raise SegzooError(
-                f"{name} takes images of {predictor.channels} channels, which no image file has. "
+                f"{name} takes images with {predictor.channels} channels, which image files cannot hold. "
                 "Pass arrays to segzoo.inference.Session instead."
             )
-    if name not in given:
-        console.note(f"No model is named: {name}, which ships with segzoo, finds {_some(predictor.labels.names)}.")
-    console.note(predictor.why)
+    if name not in arguments:
+        console.note(f"Using {name}, which ships with segzoo: {_summary(predictor.classes.names)}.")
+    console.note(predictor.device_reason)
     failed = [*planned.empty, *(_segment(predictor, jobs, output) if jobs else [])]
     failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing)]
     kinds = ["images", *(["videos"] if clips else []), *(["folders"] if planned.empty else [])]
@@ -138,7 +149,7 @@ def predict(
 
 
 def _report_failed(failed: list[Path], total: int, what: str = "images and folders") -> None:
-    """Ends the command with exit code 1 where something failed."""
+    """Lists the inputs that failed, if any, and exits with code 1."""
     if failed:
         console.error(f"{len(failed)} of {total} {what} failed:")
         for path in failed:
@@ -146,91 +157,95 @@ def _report_failed(failed: list[Path], total: int, what: str = "images and folde
         raise typer.Exit(1)
 
 
-def _show_export(asked: list[str], name: str, images: list[str], options: list[str]) -> None:
-    """Says what only an .onnx file can do, and the two commands that do it, each on a line of its own to be copied."""
-    blends = [option for option in asked if option != "--batch"]
-    exported = files.exported(name)
-    console.error(f"{' and '.join(asked)} can be had with an .onnx file only. These two lines write one and use it:")
-    console.note("  " + shlex.join(["segzoo", "export", name, *(["--logits"] if blends else [])]))
-    console.note("  " + shlex.join(["segzoo", "predict", exported, *images, *options]))
+def _suggest_export(given: list[str], name: str, inputs: list[str], options: list[str]) -> None:
+    """Reports options that need an .onnx file, with the two commands that export one and use it."""
+    needs_logits = any(option != "--batch-size" for option in given)
+    need = "need" if len(given) > 1 else "needs"
+    console.error(f"{' and '.join(given)} {need} an .onnx file. To export one and use it:")
+    console.note("  " + shlex.join(["segzoo", "export", name, *(["--logits"] if needs_logits else [])]))
+    console.note("  " + shlex.join(["segzoo", "predict", files.onnx_name(name), *inputs, *options]))
 
 
-def _some(names: tuple[str, ...]) -> str:
-    return f"{len(names)} classes, {', '.join(names[:3])} and so on"
+def _summary(names: tuple[str, ...]) -> str:
+    return f"{len(names)} classes ({', '.join(names[:3])}, ...)"
 
 
-def _model_and_images(given: list[str]) -> tuple[str, list[Path]]:
-    """The model, which is the first word if that can be no image, and the images.
+def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
+    """The model, given or default, and the inputs.
 
     Raises:
-        UnknownNameError: the first word is neither.
-        SegzooError: it is an image, and a model comes after it, or no model ships.
+        UnknownNameError: the first argument is neither a model nor an input.
+        SegzooError: a model follows an input, or none is given and none ships.
     """
-    first, *rest = given
-    if files.names_model(first):
+    first, *rest = arguments
+    if files.is_model(first):
         if not rest:
             raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")
         return first, [Path(word) for word in rest]
-    later = [word for word in rest if files.names_model(word)]
-    if later:
-        right = shlex.join(["segzoo", "predict", later[0], *(word for word in given if word not in later)])
-        more = f" One model a run, so leave out {' and '.join(later[1:])}." if later[1:] else ""
-        raise SegzooError(f"{later[0]} is a model, and the model comes before the images: {right}{more}")
+    models = [word for word in rest if files.is_model(word)]
+    if models:
+        command = shlex.join(["segzoo", "predict", models[0], *(word for word in arguments if word not in models)])
+        more = f" A run takes one model, so omit {' and '.join(models[1:])}." if models[1:] else ""
+        raise SegzooError(f"{models[0]} is a model, and the model comes before the images: {command}{more}")
     if not Path(first).exists() and not Path(first).suffix:
-        see = "It is no file, no folder and no key of `segzoo list --weights`."
+        hint = "It is not a file, a folder, or a key of `segzoo list --weights`."
         if first in DECODERS or first in PAPERS:
-            see = f"{first} is an architecture, without weights; `segzoo list --weights` shows trained models."
-        raise unknown("model or image", first, entries(), see)
+            hint = f"{first} is an architecture without weights; `segzoo list --weights` shows trained models."
+        raise unknown("model or image", first, entries(), hint)
     entry = default()
     if entry is None:
         raise SegzooError(f"No model ships with this segzoo. Name one before {first}, such as street.onnx.")
-    return entry.key, [Path(word) for word in given]
+    return entry.key, [Path(word) for word in arguments]
 
 
 def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> list[Path]:
-    """Writes the masks of images, and gives the images that failed."""
+    """Writes the masks of images, and returns the images that failed."""
     start = time.perf_counter()
     failed: list[Path] = []
     done = 0
     try:
-        # Closed at once when interrupted, so that no thread runs on behind the last line.
+        # Closed at once if interrupted, so that no thread keeps running after the last message.
         results = cast("Generator[Result[Path]]", predictor.results([job.image for job in jobs]))
         with console.Bar(len(jobs)) as bar, closing(results):
             for job, result in zip(jobs, results, strict=True):
                 try:
                     if result.error is not None:
                         raise result.error
-                    assert result.labels is not None
-                    _write(predictor, job, result.labels)
+                    assert result.mask is not None
+                    _write(predictor, job, result.mask)
                     done += 1
                 except (SegzooError, OSError) as error:
-                    bar.note(console.failed(job.image, error))
+                    bar.note(console.failure(job.image, error))
                     failed.append(job.image)
                 bar.advance()
     except KeyboardInterrupt:
-        console.note(f"Interrupted. {done} of {len(jobs)} are written to {console.shown(output)}, each of them whole.")
+        console.note(
+            f"Interrupted. {done} of {len(jobs)} images are done; their masks are in {console.display_path(output)}."
+        )
         raise typer.Exit(130) from None
     seconds = time.perf_counter() - start
     if done:
-        what = "1 mask" if done == 1 else f"{done} masks"
+        outputs = "1 mask" if done == 1 else f"{done} masks"
         if jobs[0].overlay is not None:
-            what += " and its overlay" if done == 1 else " and their overlays"
-        console.line(f"Wrote {what} to {console.shown(output)} in {seconds:.1f} s, {done / seconds:.1f} images/s.")
+            outputs += " and its overlay" if done == 1 else " and their overlays"
+        console.line(
+            f"Wrote {outputs} to {console.display_path(output)} in {seconds:.1f} s, {done / seconds:.1f} images/s."
+        )
     return failed
 
 
-def _write(predictor: "Predictor", job: Job, labels: "Labels") -> None:
-    """The overlay first: --skip-existing takes an image that has a mask for done."""
+def _write(predictor: "Predictor", job: Job, mask: "Mask") -> None:
+    """Writes the overlay before the mask, because --skip-existing skips images that have a mask."""
     from segzoo import visualize
     from segzoo.data.images import read_image
 
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay is not None:
-        save_picture(visualize.overlay(read_image(job.image), labels, predictor.labels), job.overlay)
-    visualize.save_mask(job.mask, labels, predictor.labels)
+        save_picture(visualize.overlay(read_image(job.image), mask, predictor.classes), job.overlay)
+    visualize.save_mask(job.mask, mask, predictor.classes)
 
 
 def save_picture(picture: "Image.Image", path: Path) -> None:
-    """Writes a JPEG whole or not at all."""
-    with written_aside(path) as draft:
+    """Writes a JPEG atomically."""
+    with atomic_write(path) as draft:
         picture.save(draft, format="JPEG", quality=92)

@@ -1,4 +1,4 @@
-"""The program: its commands, its version, and how it fails."""
+"""The `segzoo` program: its commands, its version, and how errors are reported."""
 
 import inspect
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from segzoo.errors import SegzooError
 
 
 class Program(TyperGroup):
-    """The commands; whatever a user can act on becomes one line on stderr and an exit code, never a traceback."""
+    """The command group. Errors that a user can act on become one line on stderr and an exit code, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -36,7 +36,7 @@ class Program(TyperGroup):
         except KeyboardInterrupt:
             console.note("Interrupted.")
             raise typer.Exit(130) from None
-        except BrokenPipeError:  # `segzoo list --encoders '*' | head`: typer ends the program without a word.
+        except BrokenPipeError:  # `segzoo list --encoders '*' | head`: typer exits without a message.
             raise
         except OSError as error:
             console.error(f"{error.filename}: {error.strerror}." if error.filename else str(error))
@@ -54,30 +54,32 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"segzoo {__version__}")
         raise typer.Exit
 
 
 def segzoo(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """A model zoo for semantic segmentation: eight decoders on timm's encoders, by name, and one ONNX file to deploy.
+    """A model zoo for semantic segmentation: eight decoders, timm's encoders, and one ONNX file to deploy.
 
-    Each command explains itself: segzoo COMMAND --help.
+    Run `segzoo COMMAND --help` for the options of a command.
 
-      segzoo demo                                 all of it at work on one photograph
-      segzoo list                                 what there is
-      segzoo export unet --encoder resnet101      a model as one .onnx file
-      segzoo predict unet-resnet101.onnx photos   a label map for each photograph
+    Examples:
+
+      segzoo demo street.jpg                       try everything on one photograph
+      segzoo list                                  list decoders and encoders
+      segzoo export unet --encoder resnet101       export a model to ONNX
+      segzoo predict unet-resnet101.onnx photos/   write a mask for each image
     """
 
 
 def _help(command: Callable[..., None]) -> str:
-    """A command's docstring for typer, which would keep its line breaks: only the indented examples keep theirs."""
+    """A command's docstring, with line breaks removed except in the indented examples: typer keeps them all."""
     paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
     return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
 
@@ -99,5 +101,5 @@ app.command("demo", help=_help(demo))(demo)
 
 
 def main() -> None:
-    """Runs the program on the words of the command line; it ends the process."""
+    """Runs the program on the arguments of the command line and exits the process."""
     app()

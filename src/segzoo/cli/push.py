@@ -1,4 +1,4 @@
-"""`segzoo push`: a model to a repository on the Hugging Face hub."""
+"""`segzoo push`: uploads a model to a repository on the Hugging Face Hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,19 +13,21 @@ from segzoo.weights import hub
 def push(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A .safetensors file, a folder of segzoo.save, or a key of the catalog."),
+        typer.Argument(metavar="MODEL", help="A .safetensors file, a folder of segzoo.save, or a catalog key."),
     ],
-    repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="The repository; it is made if need be.")],
-    private: Annotated[bool, typer.Option("--private", help="Seen by its owner only.")] = False,
+    repo: Annotated[str, typer.Argument(metavar="OWNER/REPO", help="The repository; created if it does not exist.")],
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     onnx: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An .onnx file that segzoo exported from these weights, to go with them."),
+        typer.Option(metavar="FILE", help="An .onnx file exported from these weights, to upload with them."),
     ] = None,
 ) -> None:
-    """Puts a model into a repository on the Hugging Face hub, with a card that says how to use it.
+    """Upload a model to the Hugging Face Hub, with a model card.
 
-    It is one commit: the weights, README.md, and the .onnx file. What is printed is what segzoo.load takes to load just
-    this. `hf auth login` says who you are.
+    The weights, README.md and the .onnx file are uploaded in one commit. The command prints the hf:// address of that
+    commit, which segzoo.load accepts. Log in first with `hf auth login`.
+
+    Examples:
 
       segzoo push street.safetensors jane/street
       segzoo push street.safetensors jane/street --private --onnx street.onnx
@@ -36,8 +38,8 @@ def push(
         raise UploadError(f"There is no file {onnx}. `segzoo export {model}` writes one.")
     with console.Steps() as step:
         step("loading torch")
-        from segzoo.models.push import push as send
+        from segzoo.models.push import push as push_model
 
         step(f"pushing {model} to {repo}")
-        place = send(model, repo, private=private, onnx=onnx)
-    console.line(place)
+        address = push_model(model, repo, private=private, onnx=onnx)
+    console.line(address)

@@ -1,4 +1,4 @@
-"""What stands behind an option, as values: sizes, lists of numbers, views."""
+"""Option values: metavars for help texts, and parsers for sizes, counts and views."""
 
 import re
 from typing import TYPE_CHECKING
@@ -9,29 +9,29 @@ if TYPE_CHECKING:
     from segzoo.inference.session import Size
     from segzoo.inference.tta import Augment
 
-MODEL = "a .safetensors file, a key of `segzoo list --weights`, hf://owner/repo or https://...#sha256=..."
-MODEL_OR_ONNX = f"An .onnx file, {MODEL}"
-"""What names a model, for the help of a command; `files.find` finds it."""
+MODEL = "a .safetensors file, a catalog key (`segzoo list --weights`), hf://owner/repo, or https://...#sha256=..."
+MODEL_OR_ONNX = f"an .onnx file, {MODEL}"
+"""What names a model, for help texts; `files.find` resolves it."""
 
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
 DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"
-LABEL_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
+CLASS_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
 
 
-def typed(context: typer.Context) -> list[str]:
-    """The options of a command that were typed, as they can be typed again."""
-    given: list[str] = []
+def typed_options(context: typer.Context) -> list[str]:
+    """The options that the user typed, as words of a command line."""
+    words: list[str] = []
     for parameter in context.command.params:
         source = context.get_parameter_source(str(parameter.name))
         if parameter.param_type_name == "option" and source is not None and source.name == "COMMANDLINE":
             value = context.params[str(parameter.name)]
-            given += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return given
+            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
+    return words
 
 
-def size(text: str | None, option: str) -> "Size | None":
-    """The pixels of --tile and --overlap: "512" for both sides, "512,1024" for height and width."""
+def parse_size(text: str | None, option: str) -> "Size | None":
+    """Height and width in pixels: "512,1024", or "512" for both."""
     if text is None:
         return None
     try:
@@ -44,24 +44,24 @@ def size(text: str | None, option: str) -> "Size | None":
     return height, width
 
 
-def sizes(text: str, option: str) -> list[tuple[int, int]]:
-    """Several (height, width): "256,512x1024" is a square and 512 rows of 1024 pixels."""
-    found = [re.fullmatch(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", word.strip()) for word in text.split(",")]
-    pairs = [(int(one[1]), int(one[2] or one[1])) for one in found if one is not None]
-    if len(pairs) != len(found):
+def parse_sizes(text: str, option: str) -> list[tuple[int, int]]:
+    """A list of (height, width): "256,512x1024" is a square and 512 rows of 1024 pixels."""
+    matches = [re.fullmatch(r"([1-9][0-9]{0,5})(?:x([1-9][0-9]{0,5}))?", word.strip()) for word in text.split(",")]
+    sizes = [(int(match[1]), int(match[2] or match[1])) for match in matches if match is not None]
+    if len(sizes) != len(matches):
         raise typer.BadParameter(f"{option} takes sizes such as 256,512 or 512x1024 (height x width), not {text!r}.")
-    return pairs
+    return sizes
 
 
-def numbers(text: str, option: str) -> list[int]:
-    """Several whole numbers from 1 up: "1,4"."""
+def parse_counts(text: str, option: str) -> list[int]:
+    """A list of integers, each at least 1: "1,4"."""
     words = [word.strip() for word in text.split(",")]
     if not all(re.fullmatch(r"[1-9][0-9]{0,5}", word) for word in words):
-        raise typer.BadParameter(f"{option} takes numbers from 1 up such as 1,4, not {text!r}.")
+        raise typer.BadParameter(f"{option} takes positive integers such as 1,4, not {text!r}.")
     return [int(word) for word in words]
 
 
-def augment(text: str | None) -> "Augment | None":
+def parse_tta(text: str | None) -> "Augment | None":
     """The views of --tta: "flip", "0.75,1,1.25", or both: "flip,0.75,1,1.25"."""
     if text is None:
         return None

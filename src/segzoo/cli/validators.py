@@ -1,9 +1,9 @@
-"""What a command refuses before it loads torch, which takes seconds."""
+"""Checks that a command makes before it imports torch, which takes seconds."""
 
 from pathlib import Path
 
-from segzoo._registry import DECODERS, PAPERS, UPSAMPLES, unknown_decoder, unknown_upsample
-from segzoo.classes import label_set
+from segzoo._registry import DECODERS, PAPERS, UPSAMPLE_MODES, unknown_decoder, unknown_upsample_mode
+from segzoo.classes import class_set
 from segzoo.cli import types
 from segzoo.errors import CheckpointError, DataError, OptionError, unknown
 from segzoo.weights.catalog import entries
@@ -12,56 +12,58 @@ _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".caffemodel")
 
 
 def check_decoder(name: str) -> None:
-    """Raises UnknownNameError for what is no decoder and no paper's network."""
+    """Raises UnknownNameError if `name` is neither a decoder nor a paper's network."""
     if name not in DECODERS and name not in PAPERS:
         raise unknown_decoder(name)
 
 
 def check_model(
-    decoder: str, labels: str | None, encoder_weights: str | None, output_stride: int | None, upsample: str | None
+    decoder: str, classes: str | None, encoder_weights: str | None, output_stride: int | None, upsample: str | None
 ) -> None:
-    """Arguments of `segzoo.create` that are wrong for every encoder.
+    """Checks the arguments of `segzoo.create` that do not depend on the encoder.
 
     Raises:
         UnknownNameError, OptionError, CheckpointError
     """
     check_decoder(decoder)
-    if labels is not None:
-        label_set(labels)
+    if classes is not None:
+        class_set(classes)
     if encoder_weights is not None:
         _check_weights(encoder_weights)
     if output_stride not in (None, 8, 16, 32):
-        raise OptionError(f"--output-stride is 8, 16 or 32, not {output_stride}.")
-    if upsample is not None and upsample not in UPSAMPLES:
-        raise unknown_upsample(upsample)
+        raise OptionError(f"--output-stride must be 8, 16 or 32, not {output_stride}.")
+    if upsample is not None and upsample not in UPSAMPLE_MODES:
+        raise unknown_upsample_mode(upsample)
 
 
 def _check_weights(weights: str) -> None:
     path = Path(weights)
     if path.exists() or weights in entries():
         return
-    takes = "--encoder-weights takes imagenet, a timm tag, the path of a weights file, or a key of the catalog."
+    usage = "--encoder-weights takes imagenet, a timm tag, the path of a weights file, or a catalog key."
     if path.suffix in _WEIGHTS:
-        raise CheckpointError(f"No file {weights}. {takes}")
+        raise CheckpointError(f"There is no file {weights}. {usage}")
     if len(path.parts) > 1:
-        raise unknown("encoder weights", weights, entries(), takes)
+        raise unknown("encoder weights", weights, entries(), usage)
 
 
 def check_data(root: str | Path, name: str | None) -> None:
-    """The folder of a data set, and its name unless the model is to say it.
+    """Checks the folder of a data set, and its name unless that comes from the model.
 
     Raises:
-        UnknownNameError: no such data set.
-        DataError: no such folder.
+        UnknownNameError: there is no such data set.
+        DataError: there is no such folder.
     """
     known = types.DATA_SETS.split("|")
     if name is not None and name not in known:
         raise unknown("data set", name, known, f"Data sets are {', '.join(known)}.")
     if not Path(root).is_dir():
-        raise DataError(f"There is no folder {root}. The page Data of the documentation says what belongs there.")
+        raise DataError(
+            f"There is no folder {root}. The documentation's page Data describes the layout of each data set."
+        )
 
 
 def check_folder(folder: Path) -> None:
-    """Raises OptionError where a folder is to be written, and a file is."""
+    """Raises OptionError if the output folder is an existing file."""
     if folder.exists() and not folder.is_dir():
         raise OptionError(f"{folder} is a file. Name a folder with -o.")

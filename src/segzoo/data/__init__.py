@@ -1,1 +1,1 @@
-"""Images, masks and data sets: reading them, checking them, augmenting them."""
+"""Images, videos, masks and data sets: reading, checking and augmenting them."""

@@ -1,7 +1,7 @@
-"""Files of masks -> class ids: ids as they are, ids through a table, colours.
+"""Reads mask files as class ids: from ids, from ids through a lookup table, or from colors.
 
-Everything is checked against the label set as it is read, since an id too many would be learnt in silence, or end in an
-error of the device that names no file.
+Every mask is checked against its class set as it is read. Otherwise an invalid id would be learned unnoticed, or cause
+a device error that names no file.
 """
 
 import functools
@@ -13,89 +13,91 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.errors import DataError
 
-MaskReader = Callable[[Path, LabelSet], NDArray[Any]]
-"""A function of a mask's file and its label set that gives ids (H, W), not yet checked."""
+MaskReader = Callable[[Path, ClassSet], NDArray[Any]]
+"""A function of a mask file and its class set that returns ids (H, W), not yet checked."""
 
 _NO_ID = 255
-"""Stands for a colour that is none of a label set's, in a table of bytes; label sets read by colour have fewer ids."""
+"""Marks a color that is not in the class set, in a uint8 table; class sets that are read by color have fewer ids."""
 
 
-def ids_of(path: Path, labels: LabelSet) -> NDArray[Any]:
-    """Ids (H, W) of an image file: pixel values where it is gray or has a palette, classes by colour where it is RGB.
+def read_mask(path: Path, classes: ClassSet) -> NDArray[Any]:
+    """The ids (H, W) of an image file: pixel values if it is gray or has a palette, classes by color if it is RGB.
 
-    Of an RGB mask, black is the ignored id, unless it is the colour of a class.
+    In an RGB mask, black is `ignore_index`, unless it is the color of a class.
 
     Raises:
-        DataError: the file is missing or damaged, or holds a colour that is none of the label set's.
+        DataError: the file is missing or damaged, or contains a color that is not in the class set.
     """
-    pixels = _pixels(path)
+    pixels = _read_pixels(path)
     if pixels.ndim == 2:
         return pixels
-    table = _colour_table(labels)
+    table = _color_table(classes)
     red, green, blue = (pixels[..., channel].astype(np.int32) for channel in range(3))
     ids: NDArray[np.uint8] = table[red << 16 | green << 8 | blue]
-    strange = ids == _NO_ID
-    if strange.any():
-        row, column = (int(place) for place in np.argwhere(strange)[0])
+    invalid = ids == _NO_ID
+    if invalid.any():
+        row, column = (int(index) for index in np.argwhere(invalid)[0])
         raise DataError(
-            f"{path} has the colour {tuple(map(int, pixels[row, column, :3]))} in row {row}, column {column}, which is "
-            f"none of the label set's. Correct the mask, or the colours of the labels."
+            f"{path} has the color {tuple(map(int, pixels[row, column, :3]))} in row {row}, column {column}, which is "
+            f"not in the class set. Correct the mask or the palette."
         )
-    if labels.ignored is None or 0 <= labels.ignored < _NO_ID:
+    if classes.ignore_index is None or 0 <= classes.ignore_index < _NO_ID:
         return ids
-    return np.where(ids == _NO_ID - 1, labels.ignored, ids.astype(np.int32))
+    return np.where(ids == _NO_ID - 1, classes.ignore_index, ids.astype(np.int32))
 
 
-class IdsThrough:
-    """A `MaskReader` for files whose ids are not the label set's: each id goes through a table.
+class RemappedIds:
+    """A `MaskReader` for files whose ids differ from those of the class set.
 
     Args:
-        table: from the file's ids to the label set's.
+        table: maps each id of the files to an id of the class set.
     """
 
     def __init__(self, table: dict[int, int]) -> None:
         self.table = dict(table)
 
-    def __call__(self, path: Path, labels: LabelSet) -> NDArray[Any]:
+    def __call__(self, path: Path, classes: ClassSet) -> NDArray[Any]:
         """Ids (H, W).
 
         Raises:
-            DataError: the file is missing or damaged, or holds an id that is not in the table.
+            DataError: the file is missing or damaged, or contains an id that is not in the table.
         """
-        pixels = _pixels(path)
+        pixels = _read_pixels(path)
         if pixels.ndim != 2:
-            raise DataError(f"{path} is an RGB image; this mask holds one id a pixel. Check that it is the right file.")
-        found = np.unique(pixels)
-        strange = [int(one) for one in found if int(one) not in self.table]
-        if strange:
-            raise DataError(f"{path} has the id {strange[0]}, which the data set does not know: {sorted(self.table)}.")
-        mapped = np.array([self.table[int(one)] for one in found])
-        return mapped[np.searchsorted(found, pixels)]
+            raise DataError(
+                f"{path} is an RGB image; this mask needs one id per pixel. Check that it is the right file."
+            )
+        ids = np.unique(pixels)
+        unknown = [int(id_) for id_ in ids if int(id_) not in self.table]
+        if unknown:
+            raise DataError(f"{path} has the id {unknown[0]}, which the data set does not use: {sorted(self.table)}.")
+        mapped = np.array([self.table[int(id_)] for id_ in ids])
+        return mapped[np.searchsorted(ids, pixels)]
 
 
-def check_ids(mask: NDArray[Any], path: Path, labels: LabelSet) -> NDArray[Any]:
-    """The mask, if each of its ids is a class or the ignored id.
+def check_ids(mask: NDArray[Any], path: Path, classes: ClassSet) -> NDArray[Any]:
+    """Returns the mask if each of its ids is a class or `ignore_index`.
 
     Raises:
-        DataError: one is neither; the message names the file, the id and a place.
+        DataError: an id is neither; the message names the file, the id and its position.
     """
-    right = (mask >= 0) & (mask < len(labels))
-    if labels.ignored is not None:
-        right |= mask == labels.ignored
-    if not right.all():
-        row, column = (int(place) for place in np.argwhere(~right)[0])
-        ignored = "no id is ignored" if labels.ignored is None else f"{labels.ignored} is ignored"
+    valid = (mask >= 0) & (mask < len(classes))
+    if classes.ignore_index is not None:
+        valid |= mask == classes.ignore_index
+    if not valid.all():
+        row, column = (int(index) for index in np.argwhere(~valid)[0])
+        ignored = "no id is ignored" if classes.ignore_index is None else f"{classes.ignore_index} is ignored"
         raise DataError(
             f"{path} has the id {mask[row, column]} in row {row}, column {column}; the classes are "
-            f"0-{len(labels) - 1}, and {ignored}. Correct the mask, or name the label set that it was made with."
+            f"0-{len(classes) - 1}, and {ignored}. Correct the mask, or choose the class set it was made for."
         )
     return mask
 
 
-def _pixels(path: Path) -> NDArray[Any]:
+def _read_pixels(path: Path) -> NDArray[Any]:
     """Integers (H, W), or uint8 (H, W, 3)."""
     if not path.is_file():
         raise DataError(f"There is no mask {path}. Each image needs one.")
@@ -104,23 +106,23 @@ def _pixels(path: Path) -> NDArray[Any]:
             if image.mode in ("RGB", "RGBA"):
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)
-    except Exception as error:  # Pillow's decoders raise whatever broken bytes lead to.
-        raise DataError(f"The mask {path} cannot be read: {error}. Fetch or copy the file again.") from error
+    except Exception as error:  # Pillow's decoders raise exceptions of many types on damaged files.
+        raise DataError(f"The mask {path} cannot be read: {error}. Download or copy the file again.") from error
     if pixels.ndim != 2 or pixels.dtype.kind not in "iub":
-        raise DataError(f"The mask {path} is {image.mode}; masks are gray, of a palette, or RGB. Convert it to PNG.")
+        raise DataError(f"The mask {path} has mode {image.mode}; masks are gray, palette or RGB. Convert it to PNG.")
     return pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
 
 
 @functools.lru_cache(maxsize=2)
-def _colour_table(labels: LabelSet) -> NDArray[np.uint8]:
-    """The id of each of 2**24 colours: 16 MB, and a tenth of the time that a search among 24 colours takes."""
-    if len(labels) >= _NO_ID - 1:
-        raise DataError(f"Masks of colours hold up to {_NO_ID - 2} classes, and this label set {len(labels)}.")
-    if len(set(labels.colours)) < len(labels):
-        raise DataError("Two classes of the label set have one colour, so a mask of colours cannot tell them apart.")
+def _color_table(classes: ClassSet) -> NDArray[np.uint8]:
+    """The id of each of 2**24 colors. It takes 16 MB, and a tenth of the time of a search among 24 colors."""
+    if len(classes) >= _NO_ID - 1:
+        raise DataError(f"RGB masks support up to {_NO_ID - 2} classes, but this class set has {len(classes)}.")
+    if len(set(classes.palette)) < len(classes):
+        raise DataError("Two classes of the class set have the same color, so an RGB mask cannot distinguish them.")
     table = np.full(2**24, _NO_ID, np.uint8)
-    if labels.ignored is not None:
-        table[0] = labels.ignored if 0 <= labels.ignored < _NO_ID else _NO_ID - 1
-    for index, (red, green, blue) in enumerate(labels.colours):
+    if classes.ignore_index is not None:
+        table[0] = classes.ignore_index if 0 <= classes.ignore_index < _NO_ID else _NO_ID - 1
+    for index, (red, green, blue) in enumerate(classes.palette):
         table[red << 16 | green << 8 | blue] = index
     return table

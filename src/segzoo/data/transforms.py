@@ -1,11 +1,11 @@
-"""The steps that augmentation is made of, on torchvision.transforms.v2: each changes an image and its mask together.
+"""The steps of augmentation, on torchvision.transforms.v2: each changes an image and its mask together.
 
-A step is a frozen record of its options. Called with an image and its mask as tv_tensors, (3, H, W) uint8 and
-(1, H, W), it draws from torch's generator and returns both anew. Masks are sampled by nearest neighbour, so that no id
-comes up that was not there, and what comes from outside of the image becomes the ignored id.
+A step is a frozen dataclass of its options. Called with an image and its mask as tv_tensors, (3, H, W) uint8 and
+(1, H, W), it uses torch's generator and returns new ones. Masks are resampled with nearest neighbor, so that no new ids
+appear, and the area outside the image is filled with `ignore_index`.
 
-torchvision's own transform classes are not used where they would cost more: cropping before scaling touches fewer
-pixels, and U-Net's elastic deformation needs no wide Gaussian kernel.
+torchvision's own transform classes are not used if they are slower: cropping before scaling touches fewer pixels, and
+U-Net's elastic deformation needs no large Gaussian kernel.
 """
 
 import math
@@ -23,127 +23,127 @@ from torchvision.transforms.v2 import functional as F
 Pair = tuple[float, float]
 
 Limits = Mapping[str, Pair]
-"""For each option that is a number, or two: the least and the greatest that it can be."""
+"""The minimum and maximum of each numeric option; for a pair, of both numbers."""
 
 FILL = [124, 116, 104]
-"""The colour outside of the image: ImageNet's mean, which normalisation turns into about zero, like padding."""
+"""The color outside the image: the ImageNet mean, which normalization maps to about 0, the value of zero padding."""
 
 _FACTOR = (0.01, 100.0)
 
 
 class Step(Protocol):
-    """A change of image and mask together, made with probability `p`."""
+    """A change of an image and its mask, applied with probability `p`."""
 
     limits: ClassVar[Limits]
 
     @property
     def p(self) -> float: ...
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]: ...
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A window of the image, scaled to height x width pixels; what lies outside of the image is filled.
+    """A window of the image, scaled to height x width pixels; the area outside the image is filled.
 
     Attributes:
-        height, width: of the result, in pixels.
-        scale: least and greatest factor by which the image grows, drawn evenly on a logarithmic scale.
-        stretch: greatest ratio of the two sides' factors; 1 keeps the shape.
-        most: the greatest part of the window, 0-1, that one class may take; ten windows are tried.
+        height, width: the size of the result, in pixels.
+        scale: the range of the scale factor of the image, drawn log-uniformly.
+        max_aspect: the maximum ratio of the scale factors of the two sides; 1 preserves the aspect ratio.
+        cat_max_ratio: the maximum share of the window, 0-1, that one class may cover; at most ten windows are tried.
     """
 
     height: int
     width: int
     scale: Pair = (1.0, 1.0)
-    stretch: float = 1.0
-    most: float = 1.0
+    max_aspect: float = 1.0
+    cat_max_ratio: float = 1.0
     p: float = 1.0
     limits: ClassVar[Limits] = {
         "height": (1, 65536),
         "width": (1, 65536),
         "scale": _FACTOR,
-        "stretch": (1, 10),
-        "most": (0.01, 1),
+        "max_aspect": (1, 10),
+        "cat_max_ratio": (0.01, 1),
     }
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         for _ in range(10):
             box = self._box(*mask.shape[-2:])
-            if self.most >= 1 or self._mixed(mask, box, ignored):
+            if self.cat_max_ratio >= 1 or self._is_varied(mask, box, ignore_index):
                 break
         top, left, height, width = box
-        high, wide = mask.shape[-2:]
-        inside = max(top, 0), max(left, 0), min(top + height, high), min(left + width, wide)
-        # Where the part that is inside comes to lie in the result.
-        down, right = self.height / height, self.width / width
-        place = [round((inside[0] - top) * down), round((inside[1] - left) * right)]
-        end = [round((inside[2] - top) * down), round((inside[3] - left) * right)]
-        size = [max(1, end[0] - place[0]), max(1, end[1] - place[1])]
-        place = [min(place[0], self.height - size[0]), min(place[1], self.width - size[1])]
-        padding = [place[1], place[0], self.width - place[1] - size[1], self.height - place[0] - size[0]]
-        image, mask = (one[..., inside[0] : inside[2], inside[1] : inside[3]] for one in (image, mask))
+        image_height, image_width = mask.shape[-2:]
+        inside = max(top, 0), max(left, 0), min(top + height, image_height), min(left + width, image_width)
+        # The position of the part inside the image, in the result.
+        factor_y, factor_x = self.height / height, self.width / width
+        start = [round((inside[0] - top) * factor_y), round((inside[1] - left) * factor_x)]
+        end = [round((inside[2] - top) * factor_y), round((inside[3] - left) * factor_x)]
+        size = [max(1, end[0] - start[0]), max(1, end[1] - start[1])]
+        start = [min(start[0], self.height - size[0]), min(start[1], self.width - size[1])]
+        padding = [start[1], start[0], self.width - start[1] - size[1], self.height - start[0] - size[0]]
+        image, mask = (tensor[..., inside[0] : inside[2], inside[1] : inside[3]] for tensor in (image, mask))
         image = F.resize(tv_tensors.Image(image), size, antialias=True)
         mask = F.resize(tv_tensors.Mask(mask), size, interpolation=InterpolationMode.NEAREST)
         if any(padding):
-            image, mask = F.pad(image, padding, fill=FILL), F.pad(mask, padding, fill=ignored)
+            image, mask = F.pad(image, padding, fill=FILL), F.pad(mask, padding, fill=ignore_index)
         return image, mask
 
-    def _box(self, high: int, wide: int) -> tuple[int, int, int, int]:
-        """Top, left, height and width of a window, in pixels of the image; it may reach beyond the image."""
-        factor, stretch = logarithmic(*self.scale), math.sqrt(logarithmic(1 / self.stretch, self.stretch))
-        height = max(1, round(self.height / (factor * stretch)))
-        width = max(1, round(self.width / (factor / stretch)))
+    def _box(self, image_height: int, image_width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a window, in pixels of the image; it may extend beyond the image."""
+        factor, aspect = log_uniform(*self.scale), math.sqrt(log_uniform(1 / self.max_aspect, self.max_aspect))
+        height = max(1, round(self.height / (factor * aspect)))
+        width = max(1, round(self.width / (factor / aspect)))
         return (
-            whole(min(0, high - height), max(0, high - height)),
-            whole(min(0, wide - width), max(0, wide - width)),
+            uniform_int(min(0, image_height - height), max(0, image_height - height)),
+            uniform_int(min(0, image_width - width), max(0, image_width - width)),
             height,
             width,
         )
 
-    def _mixed(self, mask: Tensor, box: tuple[int, int, int, int], ignored: int) -> bool:
+    def _is_varied(self, mask: Tensor, box: tuple[int, int, int, int], ignore_index: int) -> bool:
         top, left, height, width = box
         window = mask[..., max(top, 0) : top + height, max(left, 0) : left + width]
-        _, counts = torch.unique(window[window != ignored], return_counts=True)
-        return len(counts) > 0 and int(counts.max()) <= self.most * int(counts.sum())
+        _, counts = torch.unique(window[window != ignore_index], return_counts=True)
+        return len(counts) > 0 and int(counts.max()) <= self.cat_max_ratio * int(counts.sum())
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The whole image, grown by a factor drawn evenly on a logarithmic scale."""
+    """The whole image, scaled by a factor drawn log-uniformly."""
 
     scale: Pair = (0.75, 1.25)
     p: float = 1.0
     limits: ClassVar[Limits] = {"scale": _FACTOR}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-        factor = logarithmic(*self.scale)
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+        factor = log_uniform(*self.scale)
         size = [max(1, round(side * factor)) for side in mask.shape[-2:]]
         return F.resize(image, size, antialias=True), F.resize(mask, size, interpolation=InterpolationMode.NEAREST)
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrored left to right, or, with vertical, top to bottom."""
+    """Mirrors left to right, or top to bottom with `vertical`."""
 
     vertical: bool = False
     p: float = 0.5
     limits: ClassVar[Limits] = {}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         flip = F.vertical_flip if self.vertical else F.horizontal_flip
         return flip(image), flip(mask)
 
 
 @dataclass(frozen=True)
 class Affine:
-    """Turned, shifted, scaled and sheared about the middle; what comes from outside is filled.
+    """Rotates, shifts, scales and shears about the center; the area outside the image is filled.
 
     Attributes:
-        degrees: greatest turn either way.
-        translate: greatest shift either way, as a part of each side, 0-1.
-        scale: least and greatest factor, drawn evenly on a logarithmic scale.
-        shear: greatest shear either way, in degrees.
+        degrees: the maximum rotation in either direction.
+        translate: the maximum shift in either direction, as a fraction of each side, 0-1.
+        scale: the range of the scale factor, drawn log-uniformly.
+        shear: the maximum shear in either direction, in degrees.
     """
 
     degrees: float = 10.0
@@ -153,25 +153,25 @@ class Affine:
     p: float = 0.5
     limits: ClassVar[Limits] = {"degrees": (0, 180), "translate": (0, 1), "scale": _FACTOR, "shear": (0, 80)}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-        high, wide = mask.shape[-2:]
-        angle, shear = (uniform(-most, most) for most in (self.degrees, self.shear))
-        shift = [uniform(-self.translate, self.translate) * side for side in (wide, high)]
-        factor = logarithmic(*self.scale)
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+        height, width = mask.shape[-2:]
+        angle, shear = (uniform(-limit, limit) for limit in (self.degrees, self.shear))
+        shift = [uniform(-self.translate, self.translate) * side for side in (width, height)]
+        factor = log_uniform(*self.scale)
         options = {"angle": angle, "translate": shift, "scale": factor, "shear": [shear, 0.0]}
         return (
             F.affine(image, **options, interpolation=InterpolationMode.BILINEAR, fill=FILL),
-            F.affine(mask, **options, interpolation=InterpolationMode.NEAREST, fill=ignored),
+            F.affine(mask, **options, interpolation=InterpolationMode.NEAREST, fill=ignore_index),
         )
 
 
 @dataclass(frozen=True)
 class Elastic:
-    """U-Net's smooth deformation (arXiv 1505.04597, section 3.1): random shifts on a coarse grid, bicubic between them.
+    """U-Net's smooth deformation: random shifts on a coarse grid, interpolated bicubically (arXiv 1505.04597, 3.1).
 
     Attributes:
-        sigma: standard deviation of the shifts, in pixels.
-        grid: points of the grid along each side.
+        sigma: the standard deviation of the shifts, in pixels.
+        grid: the number of grid points along each side.
     """
 
     sigma: float = 10.0
@@ -179,27 +179,26 @@ class Elastic:
     p: float = 0.5
     limits: ClassVar[Limits] = {"sigma": (0, 1000), "grid": (2, 64)}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
-        high, wide = mask.shape[-2:]
-        # From -1 to 1 is what torch counts an image's side as.
-        coarse = (
-            torch.randn(1, 2, self.grid, self.grid) * self.sigma * torch.tensor([2 / wide, 2 / high]).view(1, 2, 1, 1)
-        )
-        shifts = nnf.interpolate(coarse, (high, wide), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+        height, width = mask.shape[-2:]
+        # torch's coordinates span -1 to 1 along each side.
+        pixel = torch.tensor([2 / width, 2 / height]).view(1, 2, 1, 1)
+        coarse = torch.randn(1, 2, self.grid, self.grid) * self.sigma * pixel
+        shifts = nnf.interpolate(coarse, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
         return (
             F.elastic(image, shifts, interpolation=InterpolationMode.BILINEAR, fill=FILL),
-            F.elastic(mask, shifts, interpolation=InterpolationMode.NEAREST, fill=ignored),
+            F.elastic(mask, shifts, interpolation=InterpolationMode.NEAREST, fill=ignore_index),
         )
 
 
 @dataclass(frozen=True)
-class Colour:
-    """Brightness, contrast, saturation and hue, each changed by up to its option either way.
+class ColorJitter:
+    """Changes brightness, contrast, saturation, hue and gamma at random.
 
     Attributes:
-        brightness, contrast, saturation: greatest change of the factor 1: 0.4 draws from 0.6 to 1.4.
-        hue: greatest turn of the hue, 0-0.5 of the circle; it takes longer than the other three together.
-        gamma: greatest exponent, and one over the least; 1 leaves it out.
+        brightness, contrast, saturation: the maximum deviation of the factor from 1: 0.4 draws from 0.6 to 1.4.
+        hue: the maximum shift of the hue, as a fraction of the color circle, 0-0.5; slower than those three together.
+        gamma: the maximum exponent; the minimum is its reciprocal. 1 disables it.
     """
 
     brightness: float = 0.4
@@ -216,69 +215,69 @@ class Colour:
         "gamma": (1, 10),
     }
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         changes = (
             (F.adjust_brightness, self.brightness),
             (F.adjust_contrast, self.contrast),
             (F.adjust_saturation, self.saturation),
         )
-        for place in torch.randperm(len(changes)).tolist():
-            change, most = changes[place]
-            if most > 0:
-                image = change(image, uniform(max(0.0, 1 - most), 1 + most))
+        for index in torch.randperm(len(changes)).tolist():
+            change, limit = changes[index]
+            if limit > 0:
+                image = change(image, uniform(max(0.0, 1 - limit), 1 + limit))
         if self.hue > 0:
             image = F.adjust_hue(image, uniform(-self.hue, self.hue))
         if self.gamma != 1:
-            image = F.adjust_gamma(image, logarithmic(1 / self.gamma, self.gamma))
+            image = F.adjust_gamma(image, log_uniform(1 / self.gamma, self.gamma))
         return image, mask
 
 
 @dataclass(frozen=True)
 class Gray:
-    """Without its colours."""
+    """Converts the image to gray."""
 
     p: float = 0.1
     limits: ClassVar[Limits] = {}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         return F.rgb_to_grayscale(image, num_output_channels=3), mask
 
 
 @dataclass(frozen=True)
 class Blur:
-    """Gaussian blur; sigma in pixels."""
+    """Gaussian blur; the range of sigma is in pixels."""
 
     sigma: Pair = (0.3, 1.5)
     p: float = 0.2
     limits: ClassVar[Limits] = {"sigma": (0.01, 100)}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         sigma = uniform(*self.sigma)
-        # Reflected borders need an image larger than the kernel's half.
-        reach = min(math.ceil(3 * sigma), *(side - 1 for side in mask.shape[-2:]))
-        return F.gaussian_blur(image, [2 * reach + 1] * 2, [sigma] * 2), mask
+        # Reflection padding needs an image larger than half of the kernel.
+        radius = min(math.ceil(3 * sigma), *(side - 1 for side in mask.shape[-2:]))
+        return F.gaussian_blur(image, [2 * radius + 1] * 2, [sigma] * 2), mask
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Gaussian noise, added to each value on its own; sigma as a part of the range of values, 0-1."""
+    """Independent Gaussian noise on each value; the range of sigma is a fraction of the value range, 0-1."""
 
     sigma: Pair = (0.0, 0.05)
     p: float = 0.2
     limits: ClassVar[Limits] = {"sigma": (0, 1)}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         return F.gaussian_noise(image, sigma=uniform(*self.sigma)), mask
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """Rectangles of the image erased (coarse dropout, cutout).
+    """Erases rectangles of the image (coarse dropout, cutout).
 
     Attributes:
-        count: least and greatest number of them.
-        size: least and greatest side, as a part of the image's side, 0-1.
-        ignore: whether the mask becomes the ignored id there; otherwise the network has to guess what was there.
+        count: the range of the number of rectangles.
+        size: the range of their sides, as a fraction of the image's side, 0-1.
+        ignore: whether to set the mask to `ignore_index` there; otherwise the network has to guess the erased classes.
     """
 
     count: tuple[int, int] = (1, 4)
@@ -287,16 +286,16 @@ class Dropout:
     p: float = 0.5
     limits: ClassVar[Limits] = {"count": (0, 1000), "size": (0.001, 1)}
 
-    def __call__(self, image: Tensor, mask: Tensor, ignored: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         image, mask = image.clone(), mask.clone()
-        high, wide = mask.shape[-2:]
-        for _ in range(whole(*self.count)):
-            height, width = (min(side, max(1, round(uniform(*self.size) * side))) for side in (high, wide))
-            top, left = whole(0, high - height), whole(0, wide - width)
+        sides = mask.shape[-2:]
+        for _ in range(uniform_int(*self.count)):
+            height, width = (min(side, max(1, round(uniform(*self.size) * side))) for side in sides)
+            top, left = uniform_int(0, sides[0] - height), uniform_int(0, sides[1] - width)
             window = (..., slice(top, top + height), slice(left, left + width))
             image[window] = torch.tensor(FILL, dtype=torch.uint8)[:, None, None]
             if self.ignore:
-                mask[window] = ignored
+                mask[window] = ignore_index
         return image, mask
 
 
@@ -306,7 +305,7 @@ STEPS: dict[str, type[Step]] = {
     "flip": Flip,
     "affine": Affine,
     "elastic": Elastic,
-    "colour": Colour,
+    "color_jitter": ColorJitter,
     "gray": Gray,
     "blur": Blur,
     "noise": Noise,
@@ -315,15 +314,15 @@ STEPS: dict[str, type[Step]] = {
 
 
 def uniform(low: float, high: float) -> float:
-    """A number from low to high."""
+    """A uniform random number from low to high."""
     return low + (high - low) * float(torch.rand(()))
 
 
-def logarithmic(low: float, high: float) -> float:
-    """A number from low to high, halving as likely as doubling."""
+def log_uniform(low: float, high: float) -> float:
+    """A log-uniform random number from low to high: halving is as likely as doubling."""
     return math.exp(uniform(math.log(low), math.log(high)))
 
 
-def whole(low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
+def uniform_int(low: int, high: int) -> int:
+    """A uniform random integer from low to high, both included."""
     return int(torch.randint(low, high + 1, ()))

@@ -1,31 +1,29 @@
-"""A model as one .onnx file that carries all it needs, proved equal to the model before it gets its name."""
+"""export: a model as one self-contained .onnx file, verified against the model before the file appears."""
 
 import copy
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
 import torch
 
-from segzoo import spec
-from segzoo._io import with_ending, written_aside
+from segzoo._io import atomic_write, require_suffix
 from segzoo.data.images import ImageLike
 from segzoo.errors import ExportError
-from segzoo.exporting.onnx.graph import IO, Form, Precision, build_graph, drop_last_output
-from segzoo.exporting.onnx.int8 import Quantisation, quantise
-from segzoo.exporting.onnx.verify import Case, Proof, open_session, prove
+from segzoo.exporting.onnx.graph import build_graph, keep_outputs, name_padded_logits
+from segzoo.exporting.onnx.int8 import Quantization, quantize
+from segzoo.exporting.onnx.verify import Verification, open_session, verify
 from segzoo.models.base import SegmentationModel, evaluating
-from segzoo.models.create import record, weights_sha256
-
-__all__ = ["Case", "Export", "Proof", "Quantisation", "export"]
+from segzoo.models.parameters import weights_sha256
+from segzoo.spec import ExportSpec, GraphInput, Precision
 
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written, and why it can be believed."""
+    """An exported file, and the evidence that it computes what the model computes."""
 
     path: Path
     size: int
@@ -33,155 +31,153 @@ class Export:
     seconds: float
     opset: int
     precision: Precision
-    proof: Proof
-    """Of the graph; for int8, of the float32 graph that was quantised."""
-    quantisation: Quantisation | None = None
-    """What int8 changed, on the calibration images; None for the other precisions."""
+    verification: Verification
+    """The comparison with the model; for int8, of the float32 graph before quantization."""
+    quantization: Quantization | None = None
+    """How int8 differs from float32 on the calibration images; None for the other precisions."""
 
     def __str__(self) -> str:
         text = (
             f"{self.path}: {self.size / 1e6:.1f} MB, {self.precision}, opset {self.opset}, {self.seconds:.0f} s; "
-            f"proved on {len(self.proof.cases)} batches of images: logits within {self.proof.logits_difference:.1e} of "
-            f"the largest, the same label on {self.proof.label_agreement:.4%} of pixels"
+            f"verified on {len(self.verification.cases)} batches of images: logits within "
+            f"{self.verification.logits_difference:.1e} of the largest, the same class on "
+            f"{self.verification.pixel_agreement:.4%} of pixels"
         )
-        return f"{text}; {self.quantisation}" if self.quantisation else text
+        return f"{text}; {self.quantization}" if self.quantization else text
 
 
 def export(
     model: SegmentationModel,
     path: str | os.PathLike[str],
     *,
-    io: IO = "image",
+    input: GraphInput = "image",
     precision: Precision = "fp32",
-    scores: bool = False,
+    confidence: bool = False,
     logits: bool = False,
-    fixed: tuple[int, int, int] | None = None,
+    static_shape: tuple[int, int, int] | None = None,
     opset: int = 18,
     calibration: Sequence[ImageLike] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
-    """Writes the model as one .onnx file, for any batch and any height and width from 1 up.
+    """Writes the model as one .onnx file for any batch size and any height and width from 1 up.
 
-    The file appears only after onnxruntime has computed with it what torch computes, at four sizes other than the
-    traced one, a single pixel and a batch of three among them: logits within 1e-4 of the largest, the same label on
-    99.99 % of pixels (fp16: 99.5 %, and the logits are only reported). Networks that unpool must come as near on 95 %
-    of pixels, with the same label on 99 % (fp16: 95 %), taking the best of four images at each size: a near-tie that
-    rounds differently flips a switch and moves a value by a pixel.
+    The file appears only after onnxruntime has reproduced torch's results at four sizes other than the traced one,
+    among them a single pixel and a batch of three. Logits must agree within 1e-4 of the largest, and the class on
+    99.99 % of pixels (fp16: 99.5 %; its logits are only reported). For networks that unpool, the logits of 95 % of
+    pixels must agree as closely and the class on 99 % (fp16: 95 %), for the best of four images at each size: rounding
+    can break a near-tie the other way, which changes a pooling index and moves a value by one pixel.
 
     Args:
-        path: the file; ".onnx" is added where it has no ending.
-        io: "image": input `image`, uint8 (batch, height, width, channels), RGB, 0-255; output `labels`, uint8 (batch,
-            height, width), int32 for more than 256 classes. Normalisation, padding, cropping and argmax are inside.
-            "tensor": input `image`, float32 (batch, channels, height, width), normalised; output `logits`.
-        precision: "fp32"; "fp16", with the inputs and outputs of fp32; or "int8", quantised on `calibration`.
-        scores: a further output `scores`, float32 (batch, height, width): the probability of each label, 0 to 1.
-        logits: a further output `logits`, float32 (batch, classes, height, width); "tensor" has it in any case.
-        fixed: (batch, height, width) of a file for this one size; such a graph has no arithmetic on sizes left.
-        opset: of the ONNX operators. onnxruntime's CUDA provider has no MaxPool from 22 on.
-        calibration: for int8, some ten to a hundred images like those to come: paths, PIL images or arrays.
-        progress: called with a line on what is being done.
+        path: the file; ".onnx" is appended if it has no suffix.
+        input: "image": the input `image` is uint8 (batch, height, width, channels), RGB, 0-255; the output `mask` is
+            uint8 (batch, height, width), or int32 for more than 256 classes. The graph contains normalization, padding,
+            cropping and argmax. "tensor": the input `image` is float32 (batch, channels, height, width), normalized;
+            the output is `logits`.
+        precision: "fp32"; "fp16", with the inputs and outputs of fp32; or "int8", quantized with `calibration`.
+        confidence: adds the output `confidence`, float32 (batch, height, width): the probability of each pixel's class,
+            0 to 1.
+        logits: adds the output `logits`, float32 (batch, classes, height, width), which "tensor" always has.
+        static_shape: (batch, height, width) of a file for this shape only; its graph contains no arithmetic on sizes.
+        opset: version of the ONNX operators. onnxruntime's CUDA provider has no MaxPool from 22 on.
+        calibration: for int8, ten to a hundred images like those the model will see: paths, PIL images or arrays.
+        progress: called with a line of text at each step.
 
     Returns:
-        the path, its size, and the proof, which the file's metadata hold too.
+        The path, the size and the verification, which the file's metadata hold too.
 
     Raises:
-        ExportError: the exporter failed, an axis came out fixed, the proof failed, or the folder cannot be written to.
-            Nothing is left behind, and a file that was there stays.
-        OptionError: `path` has another ending.
-        ImageError: an image of `calibration` cannot be read.
+        ExportError: the exporter failed, an axis is fixed, the verification failed, or the folder is not writable. No
+            partial file remains, and an existing file is unchanged.
+        OptionError: `path` has another suffix.
+        ImageError: a calibration image cannot be read.
     """
     if not isinstance(model, SegmentationModel):
-        raise ExportError(f"segzoo.export takes a model of segzoo.create or segzoo.load, not {type(model).__name__}.")
-    target = with_ending(Path(path), ".onnx")
-    _check(target, io, precision, scores, fixed, opset, calibration)
+        raise ExportError(f"segzoo.export takes a model from segzoo.create or segzoo.load, not {type(model).__name__}.")
+    target = require_suffix(Path(path), ".onnx")
+    spec = ExportSpec(input, precision, static_shape, confidence, logits or input == "tensor", opset)
+    _check(target, spec, calibration)
     model.warn_of_new_head()
-    tell = progress or (lambda _: None)
+    notify = progress or (lambda _: None)
     start = time.perf_counter()
-    ours = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
-    form = Form(io, fixed, half=precision == "fp16", scores=scores)
+    on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()
     try:
-        with written_aside(target) as aside:
-            with evaluating(ours):
-                proof, proto, quantisation = _prove_graph(ours, aside, form, precision, opset, calibration or (), tell)
-            tell("writing")
-            if io == "image" and not logits:
-                drop_last_output(proto)  # the logits were there to be compared
-            facts = {
-                **record(ours),
-                "io": io,
-                "precision": precision,
-                "multiple": ours.multiple,
-                "weights_sha256": weights_sha256(ours),
-                "torch": str(torch.__version__),
-                "proof": proof.to_dict(),
-                "quantisation": quantisation.to_dict() if quantisation else None,
-            }
-            onnx.helper.set_model_props(proto, spec.encode(facts))
-            proto.producer_name, proto.producer_version = "segzoo", facts["version"]
-            onnx.save(proto, aside)
-            open_session(aside)  # without its logits it is another file than the one that was proved
+        with atomic_write(target) as draft:
+            with evaluating(on_cpu):
+                verification, proto, quantization = _build_verified_graph(
+                    on_cpu, draft, spec, calibration or (), notify
+                )
+            notify("writing")
+            if input == "image":
+                requested = {"mask": True, "confidence": confidence, "logits": logits}
+                keep_outputs(proto, {name for name, kept in requested.items() if kept})
+            facts = replace(
+                spec,
+                padded_logits=name_padded_logits(proto) if input == "image" else None,
+                weights_sha256=weights_sha256(on_cpu),
+                torch=str(torch.__version__),
+                verification=verification.to_dict(),
+                quantization=quantization.to_dict() if quantization else None,
+            )
+            onnx.helper.set_model_props(proto, on_cpu.spec.to_metadata() | facts.to_metadata())
+            proto.producer_name, proto.producer_version = "segzoo", on_cpu.spec.version
+            onnx.save(proto, draft)
+            open_session(draft)  # the verified file had more outputs: make sure that this one loads
     except OSError as error:
         raise ExportError(f"Cannot write {target}: {error}.") from error
     seconds = time.perf_counter() - start
-    return Export(target, target.stat().st_size, seconds, opset, precision, proof, quantisation)
+    return Export(target, target.stat().st_size, seconds, opset, precision, verification, quantization)
 
 
-def _prove_graph(
+def _build_verified_graph(
     model: SegmentationModel,
-    aside: Path,
-    form: Form,
-    precision: Precision,
-    opset: int,
+    draft: Path,
+    spec: ExportSpec,
     calibration: Sequence[ImageLike],
-    tell: Callable[[str], None],
-) -> tuple[Proof, onnx.ModelProto, Quantisation | None]:
-    """Traces, checks, proves, quantises; `aside` is written to on the way."""
-    tell("tracing")
+    notify: Callable[[str], None],
+) -> tuple[Verification, onnx.ModelProto, Quantization | None]:
+    """Traces, checks, verifies and quantizes the model, with `draft` as the working file."""
+    notify("tracing")
     with torch.no_grad():
-        proto = build_graph(model, form, opset)
-    tell("checking")
-    onnx.save(proto, aside)
-    _check_graph(aside)
-    proof = prove(model, aside, form, tell)
-    if precision != "int8":
-        return proof, proto, None
-    quantised, account = quantise(aside, form, calibration, model.config.in_channels, tell)
-    return proof, quantised, account
+        proto = build_graph(model, spec)
+    notify("checking")
+    onnx.save(proto, draft)
+    _check_graph(draft)
+    verification = verify(model, draft, spec, notify)
+    if spec.precision != "int8":
+        return verification, proto, None
+    quantized, quantization = quantize(draft, spec, calibration, model.spec.in_channels, notify)
+    return verification, quantized, quantization
 
 
-def _check(
-    target: Path,
-    io: str,
-    precision: str,
-    scores: bool,
-    fixed: tuple[int, int, int] | None,
-    opset: int,
-    calibration: Sequence[ImageLike] | None,
-) -> None:
-    """Refuses what cannot be meant, before any work is done."""
-    if io not in ("image", "tensor"):
-        raise ExportError(f"io is 'image' or 'tensor', not {io!r}.")
-    if precision not in ("fp32", "fp16", "int8"):
-        raise ExportError(f"precision is 'fp32', 'fp16' or 'int8', not {precision!r}.")
-    if scores and io == "tensor":
-        raise ExportError("scores=True needs io='image': a tensor graph gives logits, of which you take the softmax.")
-    whole = isinstance(fixed, tuple | list) and len(fixed) == 3 and all(isinstance(n, int) and n > 0 for n in fixed)
-    if fixed is not None and not whole:
-        raise ExportError(f"fixed is (batch, height, width), whole numbers, each at least 1, not {fixed!r}.")
-    if (precision == "int8") != bool(calibration):
+def _check(target: Path, spec: ExportSpec, calibration: Sequence[ImageLike] | None) -> None:
+    """Raises ExportError for wrong arguments, before any work is done."""
+    if spec.input not in ("image", "tensor"):
+        raise ExportError(f"input must be 'image' or 'tensor', not {spec.input!r}.")
+    if spec.precision not in ("fp32", "fp16", "int8"):
+        raise ExportError(f"precision must be 'fp32', 'fp16' or 'int8', not {spec.precision!r}.")
+    if spec.confidence and spec.input == "tensor":
+        raise ExportError("confidence=True needs input='image'. A tensor graph returns logits: take their softmax.")
+    shape = spec.static_shape
+    if shape is not None and not (
+        isinstance(shape, tuple | list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
+    ):
+        raise ExportError(f"static_shape must be (batch, height, width), whole numbers from 1 up, not {shape!r}.")
+    if (spec.precision == "int8") != bool(calibration):
         raise ExportError(
-            "precision='int8' needs calibration=[...], some ten to a hundred images like those to come."
-            if precision == "int8"
+            "precision='int8' needs calibration=[...]: ten to a hundred images like those the model will see."
+            if spec.precision == "int8"
             else "calibration= is for precision='int8' only."
         )
-    if opset < 18:
-        raise ExportError(f"The oldest opset that torch's exporter writes is 18, not {opset}.")
+    if spec.precision == "int8" and spec.input == "tensor":
+        raise ExportError("precision='int8' needs input='image': it is calibrated with images, not with tensors.")
+    if spec.opset < 18:
+        raise ExportError(f"opset must be 18 or higher (torch's exporter writes no older ones), not {spec.opset}.")
     if not target.parent.is_dir():
-        raise ExportError(f"No folder {target.parent}. Make it first.")
+        raise ExportError(f"There is no folder {target.parent}. Create it first.")
 
 
 def _check_graph(path: Path) -> None:
     try:
         onnx.checker.check_model(path, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"The exporter made a graph that is not valid ONNX: {error}") from error
+        raise ExportError(f"The exporter produced a graph that is not valid ONNX: {error}") from error

@@ -1,4 +1,4 @@
-"""An exported file as a model repository of NVIDIA's Triton Inference Server, whole or not at all.
+"""Model repositories for NVIDIA's Triton Inference Server, written completely or not at all.
 
     REPOSITORY/NAME/config.pbtxt     REPOSITORY/NAME/labels.txt     REPOSITORY/NAME/1/model.onnx
 
@@ -15,29 +15,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segzoo import spec
-from segzoo.classes import LabelSet
 from segzoo.errors import ExportError
-from segzoo.exporting.onnx.file import read_graph
+from segzoo.spec import ModelSpec
+from segzoo.weights.onnx_file import read_graph
 
 if TYPE_CHECKING:
     import onnx
 
 MAX_BATCH = 8
-"""As many images as segzoo.inference runs together unless told otherwise; edit config.pbtxt for more."""
+"""Images per batch, the default of segzoo.inference too. Edit config.pbtxt for larger batches."""
 
-_OURS = {"config.pbtxt", "labels.txt", "1", "1/model.onnx"}
+_WRITTEN = {"config.pbtxt", "labels.txt", "1", "1/model.onnx"}
 
 
 def check(repository: Path, name: str, force: bool) -> Path:
-    """The folder of the model, which is free or may be replaced.
+    """Returns the model's folder, after checking that it does not exist or may be replaced.
 
     Raises:
-        ExportError: the name is no name, something is there, or it holds more than `written` would write again.
+        ExportError: the name is invalid, or the folder exists and `force` is False, or it holds files that segzoo does
+            not write.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise ExportError(
-            f"{name!r} is no name for a model: use letters, digits, _, - and dots. Pass another as --name."
+            f"{name!r} is not a valid model name: use letters, digits, _, - and dots. Pass another name with --name."
         )
     if repository.exists() and not repository.is_dir():
         raise ExportError(f"{repository} is a file. Name a folder with --triton.")
@@ -46,79 +46,85 @@ def check(repository: Path, name: str, force: bool) -> Path:
         if not force:
             raise ExportError(f"{folder} exists. Pass --force to replace it, or another name with --name.")
         if folder.is_symlink() or not folder.is_dir():
-            raise ExportError(f"{folder} is no folder. Move it away, or pass another name with --name.")
-        more = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*")} - _OURS)
-        if more:
+            raise ExportError(f"{folder} is not a folder. Move it away, or pass another name with --name.")
+        others = sorted({path.relative_to(folder).as_posix() for path in folder.rglob("*")} - _WRITTEN)
+        if others:
             raise ExportError(
-                f"{folder} holds more than segzoo wrote, such as {more[0]}, which --force would delete. Move it away, "
-                "or pass another name with --name."
+                f"{folder} contains files that segzoo did not write, such as {others[0]}, and --force would delete "
+                "them. Move the folder away, or pass another name with --name."
             )
     return folder
 
 
 @contextmanager
-def written(repository: Path, name: str, force: bool) -> Iterator[Path]:
-    """Gives a path to export model.onnx to; at the end all of the model's folder appears, or nothing after an error."""
+def model_folder(repository: Path, name: str, force: bool) -> Iterator[Path]:
+    """Yields the path to export model.onnx to. On exit the model's folder appears complete; after an error, not at all.
+
+    Raises:
+        ExportError: as `check`.
+    """
     target = check(repository, name, force)
-    made = not repository.exists()
+    new_repository = not repository.exists()
     repository.mkdir(parents=True, exist_ok=True)
-    aside = repository / f".{name}.{secrets.token_hex(4)}.part"
-    old = aside.with_suffix(".old")
+    draft = repository / f".{name}.{secrets.token_hex(4)}.part"
+    old = draft.with_suffix(".old")
     try:
-        (aside / "1").mkdir(parents=True)
-        model = aside / "1" / "model.onnx"
+        (draft / "1").mkdir(parents=True)
+        model = draft / "1" / "model.onnx"
         yield model
         graph = read_graph(model)
-        (aside / "config.pbtxt").write_text(config(graph, name), encoding="utf-8")
-        (aside / "labels.txt").write_text("".join(f"{one}\n" for one in _labels(graph).names), encoding="utf-8")
-        # A folder cannot be renamed onto one that holds files.
+        (draft / "config.pbtxt").write_text(config(graph, name), encoding="utf-8")
+        (draft / "labels.txt").write_text("".join(f"{label}\n" for label in _class_names(graph)), encoding="utf-8")
+        # A folder cannot be renamed to the name of one that holds files.
         if check(repository, name, force).exists():
             target.rename(old)
         try:
-            aside.rename(target)
+            draft.rename(target)
         except OSError:
             if old.exists():
                 old.rename(target)
             raise
     finally:
-        for left in (aside, old):
-            shutil.rmtree(left, ignore_errors=True)
-        if made and not any(repository.iterdir()):
+        for leftover in (draft, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        if new_repository and not any(repository.iterdir()):
             repository.rmdir()
 
 
 def config(graph: "onnx.ModelProto", name: str) -> str:
     """The text of config.pbtxt for a graph that segzoo exported.
 
-    Where the batch is free, Triton gathers requests of one size into batches, and the shapes below are without it.
-    Where the file fixes the batch, Triton must not touch it: max_batch_size is 0, and the shapes are whole.
+    If the batch size is dynamic, Triton batches requests of the same image size, and shapes omit the batch axis.
+    If it is static, Triton must not batch: max_batch_size is 0, and shapes include the batch axis.
     """
-    free = not graph.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
-    inputs = [_value(value, free, "") for value in graph.graph.input]
+    dynamic = not graph.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
+    inputs = [_tensor(value, dynamic, "") for value in graph.graph.input]
     outputs = [
-        _value(value, free, '    label_filename: "labels.txt"\n' if value.name == "labels" else "")
+        _tensor(value, dynamic, '    label_filename: "labels.txt"\n' if value.name == "mask" else "")
         for value in graph.graph.output
     ]
     return (
         f"name: {json.dumps(name)}\n"
         'platform: "onnxruntime_onnx"\n'
-        f"max_batch_size: {MAX_BATCH if free else 0}\n"
+        f"max_batch_size: {MAX_BATCH if dynamic else 0}\n"
         f"input [\n{','.join(inputs)}]\n"
-        f"output [\n{','.join(outputs)}]\n" + ("dynamic_batching { }\n" if free else "")
+        f"output [\n{','.join(outputs)}]\n" + ("dynamic_batching { }\n" if dynamic else "")
     )
 
 
-def _value(value: "onnx.ValueInfoProto", free: bool, more: str) -> str:
+def _tensor(value: "onnx.ValueInfoProto", dynamic_batch: bool, more: str) -> str:
     import numpy as np
     import onnx
 
     tensor = value.type.tensor_type
-    kinds = {"uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
-    kind = kinds[np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name]
+    types = {"uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
+    data_type = types[np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name]
     axes = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim]
-    dims = ", ".join(map(str, axes[1:] if free else axes))
-    return f"  {{\n    name: {json.dumps(value.name)}\n    data_type: {kind}\n    dims: [ {dims} ]\n{more}  }}\n"
+    dims = ", ".join(map(str, axes[1:] if dynamic_batch else axes))
+    return f"  {{\n    name: {json.dumps(value.name)}\n    data_type: {data_type}\n    dims: [ {dims} ]\n{more}  }}\n"
 
 
-def _labels(graph: "onnx.ModelProto") -> LabelSet:
-    return LabelSet.from_dict(spec.decode({pair.key: pair.value for pair in graph.metadata_props})["labels"])
+def _class_names(graph: "onnx.ModelProto") -> tuple[str, ...]:
+    spec = ModelSpec.from_metadata({pair.key: pair.value for pair in graph.metadata_props})
+    assert spec is not None  # segzoo.export has just written it
+    return spec.classes.names

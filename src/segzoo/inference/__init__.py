@@ -1,9 +1,9 @@
-"""Exported models -> masks, without torch.
+"""Runs exported models, without torch.
 
     from segzoo.inference import Session
     mask = Session("street.onnx", device="cuda").predict("street.jpg")
 
-Names are loaded on first use: a program that only wants the type of a result need not have onnxruntime.
+Names are loaded on first use, so a program that only needs the type of a result works without onnxruntime.
 """
 
 import importlib
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from segzoo.inference.session import Session
     from segzoo.inference.stream import Result
 
-_HOMES = {
+_MODULES = {
     "Report": "segzoo.inference.backends.onnxruntime.diagnosis",
     "Result": "segzoo.inference.stream",
     "Session": "segzoo.inference.session",
@@ -25,8 +25,8 @@ __all__ = ["Report", "Result", "Session", "doctor"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'segzoo.inference' has no attribute {name!r}")
 
 

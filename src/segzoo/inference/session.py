@@ -1,4 +1,4 @@
-"""An exported .onnx file, ready to turn images into label maps."""
+"""`Session`: runs an exported .onnx file on images."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,34 +12,36 @@ import onnxruntime as ort
 from PIL import Image
 
 from segzoo.data.images import ImageLike, list_images, read_image
-from segzoo.errors import DeviceError, ImageError, SegzooError
+from segzoo.errors import DeviceError, ImageError, OptionError, SegzooError
 from segzoo.inference import arrays, tiling
-from segzoo.inference.backends.onnxruntime.create_session import Options, open_file, placement
-from segzoo.inference.backends.onnxruntime.io_binding import Bound
-from segzoo.inference.stream import Labels, Result, run_list, stream
+from segzoo.inference.backends.onnxruntime.create_session import Options, create_session, placement
+from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
+from segzoo.inference.result import Mask, mask_dtype
+from segzoo.inference.stream import Result, run_list, stream
 from segzoo.inference.tta import Augment, mean_of_views, views
 
-_Image = TypeVar("_Image", bound=ImageLike)  # list[str] is a list of images, and no list[ImageLike].
+_Image = TypeVar("_Image", bound=ImageLike)  # Lists are invariant: list[str] is not a list[ImageLike].
 Size = int | tuple[int, int]
-"""Pixels: one number for both sides, or (height, width)."""
+"""In pixels: one number for both height and width, or (height, width)."""
 
-# More images at once hardly gain speed, and at 1024 x 2048 their activations fill a GPU of 16 GB.
+# Larger batches are hardly faster, and at 1024 x 2048 their activations fill a 16 GB GPU.
 BATCH = 8
 
 
 class Session:
-    """A trained model in one .onnx file, run by onnxruntime; torch is never imported. Threads may share one.
+    """A trained model in one .onnx file, run by onnxruntime without torch. Thread-safe.
 
     Attributes:
-        labels: the names and colours of the classes.
-        record: everything the file says about itself: decoder, encoder, mean, std, the segzoo version, ...
-        channels: how many channels an image has: 3 for RGB.
-        outputs: what the file can give: "labels", and "scores" and "logits" where it was exported with them.
-        size: the (height, width) that the file was exported for; None when it takes any.
-        batch: the number of images it was exported for; None when it takes any.
-        device: where it runs: "cpu", or "cuda:0" and so on.
-        provider: onnxruntime's name for that, such as "CUDAExecutionProvider".
-        why: one sentence on how `device` was chosen.
+        classes: names and colors of the classes.
+        spec: the model: decoder, encoder, classes, mean, std, ...
+        export: the graph: input, precision, verification, ...
+        channels: number of image channels: 3 for RGB.
+        outputs: names of the graph's outputs: "mask", and "confidence" and "logits" if it was exported with them.
+        size: the (height, width) the file was exported for; None if it takes any size.
+        batch: the batch size the file was exported for; None if it takes any.
+        device: the device it runs on: "cpu", "cuda:0", ...
+        provider: onnxruntime's execution provider for the device, such as "CUDAExecutionProvider".
+        device_reason: one sentence on why `device` was chosen.
     """
 
     def __init__(
@@ -51,47 +53,51 @@ class Session:
         tf32: bool = False,
         cuda_graph: bool = False,
     ) -> None:
-        """Loads the file and, on a GPU, proves with one small picture that it runs there.
+        """Loads the file. On a GPU it also runs the model on one small image, to check that it works there.
+
+        If the requested device is unavailable, Session raises; it never falls back silently.
 
         Args:
             path: an .onnx file written by segzoo.export.
-            device: "cpu"; "cuda" or "cuda:N" for that GPU and nothing else; "tensorrt" or "tensorrt:N" for the same by
-                TensorRT, with CUDA for what that cannot run; "auto" for CUDA on the first GPU if it can be had, and the
-                CPU otherwise, with the reason in `why`.
-            threads: CPU threads for one run; None leaves it to onnxruntime, which takes every core.
-            tf32: on CUDA, lets convolutions round to 10 bits of mantissa, which is faster and no longer what export
-                proved.
-            cuda_graph: on CUDA, replays the run as one graph; for files of one fixed size. One thread runs at a time.
+            device: "cpu"; "cuda" or "cuda:N" for that GPU only; "tensorrt" or "tensorrt:N" for TensorRT on that GPU,
+                with CUDA for operators that TensorRT does not support; "auto" for CUDA on the first GPU if it is
+                available, otherwise the CPU, with the reason in `device_reason`.
+            threads: CPU threads per run; None lets onnxruntime choose, which uses every core.
+            tf32: on CUDA, rounds inputs of convolutions to 10 bits of mantissa. This is faster, but export verified
+                the file without it.
+            cuda_graph: on CUDA, replays the run as one CUDA graph. The file must have a fixed size, and only one thread
+                runs at a time.
 
         Raises:
             CheckpointError: the file is missing, truncated, not ONNX, or not written by segzoo.export.
-            DeviceError: a GPU was asked for and cannot be had; it says what is missing and what to install.
-            UnknownNameError: `device` is none of those above.
-            SegzooError: `threads` is below 1, or `cuda_graph` cannot be had with this file or device.
+            DeviceError: the requested GPU is unavailable; the message says what is missing and what to install.
+            UnknownNameError: `device` is none of the above.
+            OptionError: `threads` is below 1, or `cuda_graph` does not work with this file or device.
         """
         if threads is not None and threads < 1:
-            raise SegzooError(f"threads must be 1 or more, got {threads}; leave it out to use every core.")
+            raise OptionError(f"threads must be 1 or more, got {threads}; leave it out to use every core.")
         self._path = Path(path)
-        opened = open_file(self._path, device, Options(threads, tf32, cuda_graph))
-        self.device, self.provider, self.why = opened.device, opened.provider, opened.why
-        self.record, self.labels = opened.record, opened.labels
-        self._session, self._bound = opened.session, opened.bound
-        self.channels: int = self.record["in_channels"]
+        created = create_session(self._path, device, Options(threads, tf32, cuda_graph))
+        self.device, self.provider, self.device_reason = created.device, created.provider, created.device_reason
+        self.spec, self.export = created.spec, created.export
+        self.classes = self.spec.classes
+        self._session, self._io_binding = created.session, created.io_binding
+        self.channels: int = self.spec.in_channels
         self.outputs: tuple[str, ...] = tuple(output.name for output in self._session.get_outputs())
         self._input = self._session.get_inputs()[0]
-        # A size that the file fixes is an integer there, and a name or None where it is free.
+        # A fixed axis is an integer in the shape, a dynamic one is a name or None.
         batch, *axes = self._input.shape
         self.batch: int | None = batch if isinstance(batch, int) else None
-        height, width = axes[:2] if self.record["io"] == "image" else axes[1:]
+        height, width = axes[:2] if self.export.input == "image" else axes[1:]
         self.size: tuple[int, int] | None = (height, width) if isinstance(height, int) else None
 
     @property
     def placement(self) -> dict[str, list[str]]:
-        """onnxruntime's own account of which provider runs what, such as {"CPUExecutionProvider": ["Conv", ...]}."""
+        """Operators by execution provider, as onnxruntime reports them: {"CPUExecutionProvider": ["Conv", ...]}."""
         return placement(self._session)
 
     def __repr__(self) -> str:
-        return f"Session({str(self._path)!r}, {len(self.labels)} classes, on {self.device})"
+        return f"Session({str(self._path)!r}, {len(self.classes)} classes, on {self.device})"
 
     @overload
     def predict(
@@ -102,7 +108,7 @@ class Session:
         overlap: Size | None = None,
         tta: Augment | None = None,
         out: npt.NDArray[Any] | None = None,
-    ) -> Labels: ...
+    ) -> Mask: ...
     @overload
     def predict(
         self,
@@ -111,7 +117,7 @@ class Session:
         tile: Size | None = None,
         overlap: Size | None = None,
         tta: Augment | None = None,
-    ) -> list[Labels]: ...
+    ) -> list[Mask]: ...
     def predict(
         self,
         image: ImageLike | list[_Image] | tuple[_Image, ...],
@@ -120,51 +126,50 @@ class Session:
         overlap: Size | None = None,
         tta: Augment | None = None,
         out: npt.NDArray[Any] | None = None,
-    ) -> Labels | list[Labels]:
-        """The class id of every pixel, for one image or a list of images of any sizes.
+    ) -> Mask | list[Mask]:
+        """Predicts the mask of one image or of a list of images of any sizes.
 
         Args:
-            image: a path, a PIL image or a uint8 array (H, W, channels), or a list or tuple of those. Images of one
-                size are run together, up to 8 at once. With `tile` it may be anything that has a shape and a dtype and
-                is sliced like an array (numpy.memmap, zarr, h5py); it is read slice by slice.
-            tile: runs larger images in tiles of this size and blends their class probabilities at the seams. Memory
-                then depends on the tile and not on the image. A multiple of record["multiple"] wastes nothing.
-            overlap: what neighbouring tiles share, at least; a quarter of the tile unless given, at most half. A
-                network that sees no further than a quarter of it gives what it gives on the whole image.
-            tta: takes the mean of the class probabilities over several views of each image (or tile): "flip" for it and
-                its mirror image, numbers such as (0.75, 1.0, 1.25) for scales of it, ("flip", 0.75, 1.0) for both.
-            out: an array (H, W) to write the class ids of one image into, such as a numpy.memmap. It is what is
-                returned.
+            image: a path, a PIL image or a uint8 array (H, W, channels), or a list or tuple of these. Images of equal
+                size run together, up to 8 at once. With `tile` it may be any object with a shape and a dtype that is
+                sliced like an array (numpy.memmap, zarr, h5py); it is read slice by slice.
+            tile: tile size. Larger images are run in tiles, whose class probabilities are blended at the seams. Memory
+                then depends on the tile, not on the image. Multiples of spec.size_divisibility need no padding.
+            overlap: the minimum overlap of neighboring tiles, at most half the tile; a quarter of the tile by default.
+                If the receptive field is smaller than a quarter of the overlap, tiled and whole-image masks are
+                identical.
+            tta: test-time augmentation: the mean of the class probabilities over views of each image (or tile). "flip"
+                adds the mirror image, numbers such as (0.75, 1.0, 1.25) are scales, ("flip", 0.75, 1.0) is both.
+            out: an array (H, W), such as a numpy.memmap, that receives the mask of one image and is returned.
 
         Returns:
-            the class ids (H, W), uint8, or int32 where there are more than 256 classes, at the image's own size; a list
-            of them, in the order given, for a list.
+            the mask: class ids (H, W), uint8, or int32 for more than 256 classes, at the image's original size. For a
+            list of images, a list of masks in the same order.
 
         Raises:
-            ImageError: an image cannot be read as pixels of `channels` channels.
-            SegzooError: the file was exported with io="tensor", or without logits, which `tile` and `tta` need; `tile`,
-                `overlap`, `tta` or `out` cannot be used; or onnxruntime failed, out of memory for one.
-            DeviceError: it failed so on a GPU.
+            ImageError: an image cannot be read, or does not have `channels` channels.
+            SegzooError: the file was exported with input="tensor", or without logits, which `tile` and `tta` need;
+                `tile`, `overlap`, `tta` or `out` is invalid; or onnxruntime failed, for example out of memory.
+            DeviceError: onnxruntime failed on a GPU.
         """
-        self._check_io("image", "predict and run")
+        self._check_input("image", "predict and run")
         self._check_overlap(tile, overlap)
         if isinstance(image, list | tuple):
             if out is not None:
-                raise SegzooError("out takes the labels of one image; for a list, call predict for each.")
+                raise OptionError("out takes the mask of one image; for a list, call predict for each.")
             if tile is None and tta is None:
                 return run_list(image, self._read, self._run_pixels, self.batch or BATCH)
-            return [self.predict(one, tile=tile, overlap=overlap, tta=tta) for one in image]
+            return [self.predict(item, tile=tile, overlap=overlap, tta=tta) for item in image]
         blended = None if tile is None and tta is None else self._blended(tile, overlap, tta)
         pixels = self._read(image) if blended is None else self._open(image)
         if out is not None:
-            arrays.check_out(out, pixels.shape[:2], len(self.labels))
+            arrays.check_out(out, pixels.shape[:2], len(self.classes))
         if blended is not None:
             return blended(pixels, out)
-        labels = self._run_pixels([pixels])[0]
-        if out is None:
-            return labels
-        out[:] = labels
-        return out
+        mask = self._run_pixels([pixels])[0]
+        if out is not None:
+            out[:] = mask
+        return mask if out is None else out
 
     @overload
     def stream(
@@ -195,67 +200,66 @@ class Session:
         overlap: Size | None = None,
         tta: Augment | None = None,
     ) -> Iterator[Result[Any]]:
-        """The label maps of any number of images, in order: a folder, a list, a generator, the frames of a video.
+        """Predicts the masks of any number of images, in order: a folder, a list, a generator, the frames of a video.
 
-        While you use one result the next images are run, and those after them are read. An image that cannot be read,
-        or run, is a Result with an `error`, and the others go on. Never more than three batches are taken from `images`
-        ahead of you. Closing what is returned, or dropping it, ends its threads.
+        Reading, running and your own code overlap: while you use one result, the next images run and those after them
+        are read. If an image cannot be read or run, its Result has an `error`, and the stream continues. At most three
+        batches are read ahead. Closing or deleting the iterator stops its threads.
 
         Args:
-            images: a folder (its images and those of the folders below it, sorted), a file, or an iterable of what
-                `predict` takes, called in your own thread. An array must not change until its result is there.
-            batch: how many images of one size are run together; 8 unless given, and as many as the file is fixed to.
-                1 gives the first result soonest.
-            tile, overlap, tta: as for `predict`; with any of them images are run one by one.
+            images: a folder (its images, subfolders included, sorted), a file, or an iterable of what `predict` takes,
+                which is advanced in your thread. Do not modify an array before its result arrives.
+            batch: number of images of equal size that run together; 8 by default, or the file's batch size if it is
+                fixed. 1 returns the first result soonest.
+            tile, overlap, tta: as for `predict`; with `tile` or `tta`, images run one by one.
 
         Raises:
-            ImageError: at once, when there is no such folder, or no image in it.
-            SegzooError: at once, as `predict` does, on options that cannot be used with this file.
+            ImageError: immediately, if there is no such folder or no image in it.
+            SegzooError: immediately, as `predict`, if the options do not work with this file.
         """
-        self._check_io("image", "stream")
+        self._check_input("image", "stream")
         if batch is not None and batch < 1:
-            raise SegzooError(f"batch must be 1 or more, got {batch}.")
+            raise OptionError(f"batch must be 1 or more, got {batch}.")
         if isinstance(images, str | os.PathLike):
             images = list_images(images)
         if isinstance(images, np.ndarray | Image.Image) or not isinstance(images, Iterable):
             raise ImageError(f"stream takes a folder or an iterable of images, got one {type(images).__name__}.")
+        self._check_overlap(tile, overlap)
         if tile is None and tta is None:
-            self._check_overlap(tile, overlap)
-            most = self.batch or batch or BATCH
-            return stream(images, self._read, self._run_pixels, most)
+            return stream(images, self._read, self._run_pixels, self.batch or batch or BATCH)
         blended = self._blended(tile, overlap, tta)
-        return stream(images, self._open, lambda pixels: [blended(one, None) for one in pixels], 1)
+        return stream(images, self._open, lambda group: [blended(pixels, None) for pixels in group], 1)
 
-    def run(self, batch: npt.NDArray[np.uint8]) -> Labels:
-        """The class ids of a batch of images of one size, with no reading and no grouping in between.
+    def run(self, batch: npt.NDArray[np.uint8]) -> Mask:
+        """Predicts the masks of a batch of images of equal size, in one run.
 
         Args:
             batch: uint8 (N, H, W, channels), 0-255.
 
         Returns:
-            class ids (N, H, W), uint8, or int32 where there are more than 256 classes.
+            class ids (N, H, W), uint8, or int32 for more than 256 classes.
 
         Raises:
-            ImageError: another shape or dtype.
-            SegzooError: the file was exported with io="tensor"; or onnxruntime failed, out of memory for one.
-            DeviceError: it failed so on a GPU.
+            ImageError: wrong shape or dtype.
+            SegzooError: the file was exported with input="tensor", or onnxruntime failed, for example out of memory.
+            DeviceError: onnxruntime failed on a GPU.
         """
-        self._check_io("image", "predict and run")
+        self._check_input("image", "predict and run")
         self._check_array(batch)
-        return self._call(batch, ["labels"])[0]
+        return self._call(batch, ["mask"])[0]
 
     def run_outputs(self, batch: npt.NDArray[Any], outputs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-        """Any of `self.outputs` for a batch, each by its name.
+        """Runs a batch and returns the named outputs.
 
         Args:
-            batch: as for `run`, or, where the file was exported with io="tensor", as for `run_tensor`.
-            outputs: of "labels" (N, H, W), "scores" float32 (N, H, W), the label's probability, 0-1, and "logits"
-                float32 (N, classes, H, W).
+            batch: as for `run`; as for `run_tensor` if the file was exported with input="tensor".
+            outputs: some of `self.outputs`: "mask" (N, H, W); "confidence", float32 (N, H, W), the probability of the
+                predicted class, 0-1; "logits", float32 (N, classes, H, W).
 
         Raises:
-            ImageError: another shape or dtype.
-            SegzooError: the file has no such output; or onnxruntime failed, out of memory for one.
-            DeviceError: it failed so on a GPU.
+            ImageError: wrong shape or dtype.
+            SegzooError: the file has no such output, or onnxruntime failed, for example out of memory.
+            DeviceError: onnxruntime failed on a GPU.
         """
         for name in outputs:
             self._require(name, f"The output {name!r}")
@@ -263,67 +267,63 @@ class Session:
         return dict(zip(outputs, self._call(batch, list(outputs)), strict=True))
 
     def run_on_device(self, batch: npt.NDArray[Any], outputs: Sequence[str]) -> dict[str, ort.OrtValue]:
-        """As `run_outputs`, with the outputs left in the memory of the device, for torch.from_dlpack and the like.
+        """Like `run_outputs`, but leaves the outputs in device memory, for torch.from_dlpack and similar functions.
 
         Returns:
-            onnxruntime's OrtValue for each name. It holds memory of its own, speaks DLPack, and is on the host where
-            `device` is "cpu".
+            an OrtValue per name. It owns its memory and supports DLPack; on the CPU it is in host memory.
         """
         for name in outputs:
             self._require(name, f"The output {name!r}")
         self._check_array(batch)
-        bound = self._bound or Bound(self._session, ("cpu", 0), len(self.labels))
-        with self._explained(batch):
-            return dict(zip(outputs, bound.run_on_device(batch, outputs), strict=True))
+        runner = self._io_binding or IOBindingRunner(self._session, ("cpu", 0), len(self.classes))
+        with self._wrapped_errors(batch):
+            return dict(zip(outputs, runner.run_on_device(batch, outputs), strict=True))
 
     def run_tensor(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The logits of normalised images, for a file exported with io="tensor".
+        """Computes the logits of normalized images, for a file exported with input="tensor".
 
         Args:
-            batch: float32 (N, channels, H, W), scaled to 0-1, less record["mean"], over record["std"].
+            batch: float32 (N, channels, H, W): (pixels on a scale of 0 to 1 - spec.mean) / spec.std.
 
         Returns:
             float32 logits (N, classes, H, W).
 
         Raises:
-            ImageError: another shape or dtype.
-            SegzooError: the file was exported with io="image"; or onnxruntime failed, out of memory for one.
-            DeviceError: it failed so on a GPU.
+            ImageError: wrong shape or dtype.
+            SegzooError: the file was exported with input="image", or onnxruntime failed, for example out of memory.
+            DeviceError: onnxruntime failed on a GPU.
         """
-        self._check_io("tensor", "run_tensor")
+        self._check_input("tensor", "run_tensor")
         self._check_array(batch)
         return self._call(batch, ["logits"])[0]
 
     def _blended(
         self, tile: Size | None, overlap: Size | None, augment: Augment | None
-    ) -> Callable[[Any, npt.NDArray[Any] | None], Labels]:
-        """What turns one image, as `_open` gives it, into labels by blending; the options are checked at once."""
-        self._check_overlap(tile, overlap)
-        self._require("logits", "tile" if tile is not None else "tta")
+    ) -> Callable[[Any, npt.NDArray[Any] | None], Mask]:
+        """A function that predicts an opened image from blended probabilities. Checks the options immediately."""
+        self._require("logits", "tile=" if tile is not None else "tta=")
         chosen = views(augment)
-        scorer = mean_of_views(self._score, chosen)
-        whole = None if tile is None else tiling.sides(tile, "tile", 1)
-        if whole is not None:
-            tiling.lay((1, 1), whole, overlap, 1, False)
+        probabilities = mean_of_views(self._probabilities, chosen)
+        tile_size = None if tile is None else tiling.as_size(tile, "tile", 1)
+        if tile_size is not None:
+            tiling.grid((1, 1), tile_size, overlap, 1, False)
         if self.size is not None and any(scale != 1 for scale, _ in chosen):
-            raise SegzooError(
-                f"{self._path.name} was exported for images of {self.size}; tta can only be 'flip' there."
-            )
-        if self.size is not None and whole not in (None, self.size):
-            raise SegzooError(f"{self._path.name} was exported for images of {self.size}; pass tile={self.size}.")
+            raise OptionError(f"{self._path.name} was exported for images of {self.size}; tta can only be 'flip'.")
+        if self.size is not None and tile_size not in (None, self.size):
+            raise OptionError(f"{self._path.name} was exported for images of {self.size}; pass tile={self.size}.")
 
-        def predict(pixels: Any, out: npt.NDArray[Any] | None) -> Labels:
+        def predict(pixels: Any, out: npt.NDArray[Any] | None) -> Mask:
             size = pixels.shape[:2]
-            if whole is None and self.size not in (None, size):
+            if tile_size is None and self.size not in (None, size):
                 raise ImageError(
                     f"{self._path.name} was exported for images of {self.size}; got {size}. "
                     f"Pass tile={self.size}, or resize the image."
                 )
-            step, fixed = self.record.get("multiple", 1), self.size is not None
-            rows, columns = tiling.lay(size, whole or size, overlap, step, fixed)
-            target = np.empty(size, arrays.label_type(len(self.labels))) if out is None else out
-            tiling.blend(pixels, target, scorer, len(self.labels), rows, columns)
-            return target
+            step, fixed = self.spec.size_divisibility, self.size is not None
+            rows, columns = tiling.grid(size, tile_size or size, overlap, step, fixed)
+            mask = np.empty(size, mask_dtype(len(self.classes))) if out is None else out
+            tiling.blend(pixels, mask, probabilities, len(self.classes), rows, columns)
+            return mask
 
         return predict
 
@@ -331,68 +331,69 @@ class Session:
         return read_image(image, self.channels)
 
     def _open(self, image: Any) -> Any:
-        """The pixels of an image, or the image itself where tiles can be cut from it as it is."""
+        """The pixels of an image, or the image itself if tiles can be sliced from it."""
         return image if arrays.is_sliceable(image, self.channels) else self._read(image)
 
-    def _score(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """The probability of each class, float32 (K, H, W), for one picture that fits or is below a fixed size."""
-        height, width = picture.shape[:2]
+    def _probabilities(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Class probabilities, float32 (K, H, W), of one image, which is no larger than a fixed size."""
+        height, width = pixels.shape[:2]
         if self.size is not None:
-            picture = arrays.pad(picture, self.size, self.record["mean"])
-        batch = np.repeat(picture[None], self.batch or 1, axis=0)
+            pixels = arrays.pad(pixels, self.size, self.spec.mean)
+        batch = np.repeat(pixels[None], self.batch or 1, axis=0)
         return arrays.softmax(self._call(batch, ["logits"])[0][0, :, :height, :width])
 
-    def _run_pixels(self, group: list[npt.NDArray[np.uint8]]) -> list[Labels]:
-        """The labels of images of one shape, no more than the file takes at once."""
-        # A file of a fixed batch takes no fewer: the last image fills it up, and what comes of that is dropped.
+    def _run_pixels(self, group: list[npt.NDArray[np.uint8]]) -> list[Mask]:
+        """The masks of images of equal shape, at most one batch."""
+        # A fixed batch size must be filled: the last image is repeated, and the additional masks are dropped.
         full = group + [group[-1]] * ((self.batch or 0) - len(group))
         return list(self.run(full[0][None] if len(full) == 1 else np.stack(full))[: len(group)])
 
     def _check_overlap(self, tile: Size | None, overlap: Size | None) -> None:
         if tile is None and overlap is not None:
-            raise SegzooError("overlap is of tiles: pass tile=(height, width) too.")
+            raise OptionError("overlap= needs tile=: pass tile=(height, width) too.")
 
-    def _check_io(self, wanted: str, what: str) -> None:
-        if self.record["io"] == wanted:
+    def _check_input(self, expected: str, methods: str) -> None:
+        if self.export.input == expected:
             return
         takes = {
-            "image": "takes uint8 images and gives class ids: use predict or run",
-            "tensor": "takes normalised float tensors and gives logits: use run_tensor",
-        }[self.record["io"]]
-        raise SegzooError(
-            f"{what} cannot be used with {self._path.name}, which {takes}, or export the model with io={wanted!r}."
+            "image": "takes uint8 images and returns class ids: use predict or run",
+            "tensor": "takes normalized float tensors and returns logits: use run_tensor",
+        }[self.export.input]
+        raise OptionError(
+            f"{methods} cannot be used with {self._path.name}, which {takes}, or export the model with "
+            f"input={expected!r}."
         )
 
     def _check_array(self, batch: Any) -> None:
-        arrays.check_batch(batch, self.record["io"], self.channels)
+        arrays.check_batch(batch, self.export.input, self.channels)
         arrays.check_size(batch, tuple(self._input.shape), self._path.name)
 
-    def _require(self, output: str, what: str) -> None:
+    def _require(self, output: str, purpose: str) -> None:
         if output in self.outputs:
             return
-        if self.record["io"] == "tensor":
-            raise SegzooError(f"{what} cannot be had: {self._path.name} was exported with io='tensor'.")
-        how = f"Export the model with {output}=True." if output in ("scores", "logits") else ""
-        raise SegzooError(
-            f"{what} cannot be had from {self._path.name}, which has no output {output!r}, only "
-            f"{', '.join(self.outputs)}. {how}".rstrip()
+        if self.export.input == "tensor":
+            raise OptionError(f"{purpose} is unavailable: {self._path.name} was exported with input='tensor'.")
+        remedy = f"Export the model with {output}=True." if output in ("confidence", "logits") else ""
+        raise OptionError(
+            f"{purpose} is unavailable: {self._path.name} has no output {output!r}, only {', '.join(self.outputs)}. "
+            f"{remedy}".rstrip()
         )
 
     def _call(self, batch: npt.NDArray[Any], outputs: list[str]) -> list[npt.NDArray[Any]]:
-        with self._explained(batch):
-            if self._bound is not None:
-                return self._bound.run(batch, outputs)
-            found: list[npt.NDArray[Any]] = self._session.run(outputs, {self._input.name: batch})
-            return found
+        with self._wrapped_errors(batch):
+            if self._io_binding is not None:
+                return self._io_binding.run(batch, outputs)
+            values: list[npt.NDArray[Any]] = self._session.run(outputs, {self._input.name: batch})
+            return values
 
     @contextmanager
-    def _explained(self, batch: npt.NDArray[Any]) -> Iterator[None]:
+    def _wrapped_errors(self, batch: npt.NDArray[Any]) -> Iterator[None]:
         try:
             yield
         # onnxruntime's exceptions share no base but Exception.
         except Exception as error:
-            kind = SegzooError if self.device == "cpu" else DeviceError
-            raise kind(
+            error_type = SegzooError if self.device == "cpu" else DeviceError
+            raise error_type(
                 f"onnxruntime failed on a batch of {batch.shape} on {self.device}: {error} "
-                "If it is out of memory, pass fewer or smaller images, or tile them."
+                "If it is out of memory, pass fewer or smaller images, or use tile=."
             ) from error

@@ -1,36 +1,33 @@
-"""Many images through one session: read, decoded and run at the same time, given back in order, none kept for long."""
+"""Runs many images: reading, decoding and running overlap, results keep their order, and memory stays bounded."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
+from segzoo.data.images import Pixels
 from segzoo.errors import ImageError, SegzooError
+from segzoo.inference.result import Mask
 
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8] | npt.NDArray[np.int32]
 Source = TypeVar("Source")
 
-# Pillow lets other threads run while it decodes; four decode JPEGs as fast as a GPU takes them.
+# Pillow releases the GIL while it decodes; four threads decode JPEGs as fast as a GPU runs them.
 _READERS = 4
 
 
 @dataclass(frozen=True)
 class Result(Generic[Source]):
-    """What became of one image: exactly one of `labels` and `error` is there.
+    """The result of one image: either `mask` or `error` is set, never both.
 
     Attributes:
-        source: the image as it was given: its path, the PIL image or the array.
-        labels: class ids (H, W), uint8, or int32 where there are more than 256 classes.
-        error: why there are none.
+        source: the image as it was passed: its path, the PIL image or the array.
+        mask: class ids (H, W), uint8, or int32 for more than 256 classes.
+        error: why the image could not be read or run.
     """
 
     source: Source
-    labels: Labels | None
+    mask: Mask | None
     error: SegzooError | None
 
 
@@ -44,112 +41,112 @@ class _Slot(Generic[Source]):
 def run_list(
     images: Sequence[Any],
     read: Callable[[Any], Pixels],
-    run: Callable[[list[Pixels]], list[Labels]],
+    run: Callable[[list[Pixels]], list[Mask]],
     batch: int,
-) -> list[Labels]:
-    """The labels of all `images`, in order; those of one size run together, wherever they stand. Errors are raised."""
-    results: dict[int, Labels] = {}
+) -> list[Mask]:
+    """The masks of `images`, in order. Images of equal size run together wherever they are. Errors are raised."""
+    results: dict[int, Mask] = {}
 
     def finish(group: list[tuple[int, Pixels]]) -> None:
-        found = run([pixels for _, pixels in group])
-        results.update(zip((place for place, _ in group), found, strict=True))
+        masks = run([pixels for _, pixels in group])
+        results.update(zip((index for index, _ in group), masks, strict=True))
 
     waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
-    # Images are read as they are needed: a folder of 10,000 photographs does not fit into memory.
-    for place, one in enumerate(images):
-        pixels = read(one)
+    # Images are read one by one, since 10,000 photographs do not fit into memory.
+    for index, image in enumerate(images):
+        pixels = read(image)
         group = waiting.setdefault(pixels.shape, [])
-        group.append((place, pixels))
+        group.append((index, pixels))
         if len(group) == batch:
             finish(waiting.pop(pixels.shape))
     for group in waiting.values():
         finish(group)
-    return [results[place] for place in range(len(images))]
+    return [results[index] for index in range(len(images))]
 
 
 def stream(
     images: Iterable[Source],
     read: Callable[[Any], Pixels],
-    run: Callable[[list[Pixels]], list[Labels]],
+    run: Callable[[list[Pixels]], list[Mask]],
     batch: int,
 ) -> Iterator[Result[Source]]:
-    """The results of `images`, in their order, however many there are.
+    """Yields the results of any number of images, in order.
 
-    While the caller holds one result, the next group runs in one thread, and the images after it are read in others.
-    Never more than three groups are taken from `images` ahead of the result that is given. Images of one size among
-    them are run together. Closing the generator, or dropping it, ends its threads.
+    While the caller uses one result, the next group runs in one thread, and the images after it are read in others. At
+    most three groups are taken from `images` ahead of the current result; images of equal size among them run together.
+    Closing or deleting the generator stops its threads.
 
     Args:
-        images: called for its next image in the caller's own thread.
-        read: one image to its pixels; called in several threads at once.
-        run: images of one shape, at most `batch`, to their labels; called in one thread.
-        batch: how many images run together, from 1 up.
+        images: advanced in the caller's thread.
+        read: reads the pixels of one image; called from more than one thread at once.
+        run: predicts the masks of images of equal shape, at most `batch`; called from one thread.
+        batch: how many images run together, 1 or more.
     """
-    rest = iter(images)
+    remaining = iter(images)
     slots: deque[_Slot[Source]] = deque()
     readers = ThreadPoolExecutor(min(_READERS, batch + 1), "segzoo-read")
     runner = ThreadPoolExecutor(1, "segzoo-run")
-    flight: Future[None] | None = None
+    current: Future[list[tuple[_Slot[Source], Result[Source]]]] | None = None
     try:
         while True:
             while len(slots) < 3 * batch:
                 try:
-                    source = next(rest)
+                    source = next(remaining)
                 except StopIteration:
                     break
                 slots.append(_Slot(source, readers.submit(read, source)))
             if not slots:
                 return
-            if flight is not None and flight.done():
-                flight.result()  # raises what went wrong in our own code
-                flight = None
-            if flight is None:
+            if current is not None and current.done():
+                # Here and not in the thread: the next group must have started before a result of this one is yielded.
+                for slot, result in current.result():  # raises errors of our own code
+                    slot.result = result
+                current = None
+            if current is None:
                 waiting = [slot for slot in slots if slot.result is None]
                 if waiting:
-                    flight = runner.submit(_run_group, waiting, run, batch)
+                    current = runner.submit(_run_group, waiting, run, batch)
             first = slots[0].result
             if first is not None:
                 slots.popleft()
                 yield first
-            elif flight is not None:
-                flight.result()
-                flight = None
+            elif current is not None:
+                wait([current])
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         runner.shutdown(wait=True, cancel_futures=True)
 
 
-def _run_group(waiting: list[_Slot[Source]], run: Callable[[list[Pixels]], list[Labels]], batch: int) -> None:
-    """Gives results to the first image that waits, and to those after it that are of the same shape."""
+def _run_group(
+    waiting: list[_Slot[Source]], run: Callable[[list[Pixels]], list[Mask]], batch: int
+) -> list[tuple[_Slot[Source], Result[Source]]]:
+    """The results of the first waiting image and of up to `batch` - 1 later ones of the same shape."""
+    results: list[tuple[_Slot[Source], Result[Source]]] = []
     group: list[tuple[_Slot[Source], Pixels]] = []
     for slot in waiting:
         try:
             pixels = slot.pixels.result()
         except SegzooError as error:
-            slot.result = Result(slot.source, None, error)
+            results.append((slot, Result(slot.source, None, error)))
             continue
-        except Exception as error:  # One bad image must not end a stream of thousands, whatever a decoder raises.
-            slot.result = Result(slot.source, None, _unforeseen(error))
+        except Exception as error:  # Whatever a decoder raises, one bad image must not end a stream of thousands.
+            results.append((slot, Result(slot.source, None, _as_image_error(error))))
             continue
         if not group or pixels.shape == group[0][1].shape:
             group.append((slot, pixels))
         if len(group) == batch:
             break
     try:
-        found = run([pixels for _, pixels in group]) if group else []
+        masks = run([pixels for _, pixels in group]) if group else []
     except SegzooError as error:
-        # Out of memory, say: one by one may go, and tells which images do not.
-        if len(group) > 1:
-            for slot, _ in group:
-                _run_group([slot], run, 1)
-        else:
-            group[0][0].result = Result(group[0][0].source, None, error)
-        return
-    for (slot, _), labels in zip(group, found, strict=True):
-        slot.result = Result(slot.source, labels, None)
+        # For example out of memory. Running the images one by one may work, and shows which ones fail.
+        if len(group) == 1:
+            return [*results, (group[0][0], Result(group[0][0].source, None, error))]
+        return sum((_run_group([slot], run, 1) for slot, _ in group), results)
+    return results + [(slot, Result(slot.source, mask, None)) for (slot, _), mask in zip(group, masks, strict=True)]
 
 
-def _unforeseen(error: Exception) -> ImageError:
+def _as_image_error(error: Exception) -> ImageError:
     wrapped = ImageError(f"The image cannot be read: {type(error).__name__}: {error}.")
     wrapped.__cause__ = error
     return wrapped

@@ -1,12 +1,12 @@
-"""Label maps of images larger than memory: overlapping tiles, their class probabilities blended, one pass.
+"""Masks of images larger than memory: overlapping tiles whose class probabilities are blended in one pass.
 
-Two neighbouring tiles share an overlap. Near its own edge a tile lacks context, so the outer quarter of the overlap on
-either side is left to the neighbour, and over the middle half the probabilities cross-fade along a Hann ramp. A network
-that looks no further than a quarter of the overlap gives exactly what it gives on the whole image.
+Near its edge a tile lacks context. The outer quarter of an overlap on either side is therefore left to the neighboring
+tile, and over the middle half the probabilities cross-fade along a Hann ramp. If the receptive field is smaller than a
+quarter of the overlap, tiled and whole-image masks are identical.
 
-At the image's edge a tile ends where the image ends, so that a pixel there has all the context there is. Tiles start at
-multiples of the encoder's stride wherever the file lets them: a network that halves five times is equal under shifts of
-32 pixels only, and tiles laid otherwise would differ from the whole image everywhere, not just at seams.
+Tiles do not extend beyond the image, so pixels at its border have the same context as in the whole image. Tiles start
+at multiples of the encoder's stride if the file permits: a network that halves the size five times is equivariant only
+to shifts by 32 pixels, so with other offsets tiles would differ from the whole image everywhere, not only at seams.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.errors import SegzooError
+from segzoo.errors import OptionError
 
 Floats = npt.NDArray[np.float32]
-Scorer = Callable[[npt.NDArray[np.uint8]], Floats]
-"""One tile, uint8 (H, W, C), to the probability of each class, float32 (K, H, W)."""
+PredictTile = Callable[[npt.NDArray[np.uint8]], Floats]
+"""Maps a tile, uint8 (H, W, C), to class probabilities, float32 (K, H, W)."""
 
-# What the blending may hold back for tiles that are still to come. Within it no tile is computed twice: it is what
-# 21 classes, tiles of 1024 and the default overlap need for an image 12,000 pixels wide.
-_HELD_BYTES = 128 * 2**20
+# Limit of the probabilities kept for tiles below. Up to here no tile is computed twice: it is what 21 classes, tiles of
+# 1024 and the default overlap need for an image 12,000 pixels wide.
+_KEPT_BYTES = 128 * 2**20
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Span:
     """One tile along one axis, in pixels of the image.
 
     Attributes:
-        start, stop: what the network sees.
-        first, last: what it gives a part of the answer for.
-        done: up to here the answer is whole once this tile is added; from here to `last` the next one adds to it.
-        weight: the tile's part, float32 (last - first), 0-1.
+        start, stop: the network's input.
+        first, last: the pixels that the tile contributes to.
+        done: pixels before this are complete once this tile is added; from here to `last` the next tile adds to them.
+        weight: the tile's weight at each pixel from first to last, float32, 0-1.
     """
 
     start: int
@@ -47,15 +47,15 @@ class Span:
 
 
 def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = False) -> list[Span]:
-    """Lays tiles along an axis so that the weights add up to 1 at every pixel.
+    """Places tiles along an axis so that their weights sum to 1 at every pixel.
 
     Args:
-        length: of the image, in pixels, from 1 up.
-        tile: of a tile, in pixels, from 1 up; an image that is shorter is one tile.
-        overlap: the least that neighbours share, from 0 to half the tile.
-        step: tiles start at multiples of this, where that leaves them an advance.
-        fixed: whether each tile must have its whole length; the last one then starts wherever that puts it, and else
-            it starts at a multiple of `step`, and is shorter by less than that.
+        length: of the image, in pixels, at least 1.
+        tile: of a tile, in pixels, at least 1. A shorter image is one tile.
+        overlap: the minimum overlap of neighbors, from 0 to half the tile.
+        step: tiles start at multiples of this, unless tile - overlap is smaller.
+        fixed: whether every tile must have the full length. If so, the last tile may start anywhere; otherwise it
+            starts at a multiple of `step` and is shorter by less than `step`.
     """
     advance = tile - overlap
     advance = advance // step * step or advance
@@ -63,15 +63,15 @@ def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = Fal
     while starts[-1] + tile < length:
         following = starts[-1] + advance
         if following + tile >= length:
-            inwards = length - tile
-            following = inwards if fixed else min(-(-inwards // step) * step, following)
+            flush = length - tile
+            following = flush if fixed else min(-(-flush // step) * step, following)
         starts.append(following)
     stops = [min(start + tile, length) for start in starts]
     ramps = [_ramp(left, right, min(overlap, advance)) for left, right in zip(stops[:-1], starts[1:], strict=True)]
     result = []
-    for place, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        first, full = ramps[place - 1] if place > 0 else (start, start)
-        done, last = ramps[place] if place < len(ramps) else (stop, stop)
+    for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        first, full = ramps[index - 1] if index > 0 else (start, start)
+        done, last = ramps[index] if index < len(ramps) else (stop, stop)
         weight = np.ones(last - first, np.float32)
         weight[: full - first] = _hann(full - first)
         weight[done - first :] = 1 - _hann(last - done)
@@ -79,23 +79,23 @@ def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = Fal
     return result
 
 
-def sides(value: int | tuple[int, int], what: str, least: int) -> tuple[int, int]:
-    """A height and a width from one number or two.
+def as_size(value: int | tuple[int, int], name: str, minimum: int) -> tuple[int, int]:
+    """(height, width) from one number or two.
 
     Raises:
-        SegzooError: it is neither, or below `least`.
+        OptionError: `value` is neither, or below `minimum`.
     """
     pair = (value, value) if isinstance(value, int) else value
     if (
         not isinstance(pair, tuple | list)
         or len(pair) != 2
-        or not all(isinstance(side, int) and not isinstance(side, bool) and side >= least for side in pair)
+        or not all(isinstance(side, int) and not isinstance(side, bool) and side >= minimum for side in pair)
     ):
-        raise SegzooError(f"{what} is a number of pixels or a (height, width), from {least} up; got {value!r}.")
+        raise OptionError(f"{name} must be a number of pixels or (height, width), {minimum} or more; got {value!r}.")
     return pair[0], pair[1]
 
 
-def lay(
+def grid(
     size: tuple[int, int],
     tile: tuple[int, int],
     overlap: int | tuple[int, int] | None,
@@ -105,17 +105,17 @@ def lay(
     """The rows and columns of tiles for an image of `size`, (height, width).
 
     Args:
-        overlap: None is a quarter of the tile.
+        overlap: the minimum overlap; None for a quarter of the tile.
         step, fixed: as in `spans`.
 
     Raises:
-        SegzooError: the overlap is below 0, or above half the tile.
+        OptionError: the overlap is below 0, or above half the tile.
     """
-    shared = (tile[0] // 4, tile[1] // 4) if overlap is None else sides(overlap, "overlap", 0)
-    if any(2 * one > whole for one, whole in zip(shared, tile, strict=True)):
-        raise SegzooError(f"overlap is at most half the tile; got {shared} for tiles of {tile}.")
+    overlaps = (tile[0] // 4, tile[1] // 4) if overlap is None else as_size(overlap, "overlap", 0)
+    if any(2 * shared > side for shared, side in zip(overlaps, tile, strict=True)):
+        raise OptionError(f"overlap must be at most half the tile; got {overlaps} for tiles of {tile}.")
     rows, columns = (
-        spans(length, whole, one, step, fixed) for length, whole, one in zip(size, tile, shared, strict=True)
+        spans(length, side, shared, step, fixed) for length, side, shared in zip(size, tile, overlaps, strict=True)
     )
     return rows, columns
 
@@ -123,52 +123,53 @@ def lay(
 def blend(
     image: Any,
     out: npt.NDArray[Any],
-    scorer: Scorer,
+    predict_tile: PredictTile,
     classes: int,
     rows: list[Span],
     columns: list[Span],
 ) -> None:
-    """Writes the label of every pixel of `image` into `out`, tile by tile, each read from `image` when its turn comes.
+    """Writes the class id of every pixel of `image` into `out`, tile by tile. Each tile is read when it is needed.
 
-    Beyond `image` and `out` it holds one tile's probabilities and, of each column of tiles, the rows that the tiles
-    below will add to; where those come to more than 128 MiB, the image is done in vertical strips, and the tiles on
-    the boundary between two strips are computed twice.
+    Apart from `image` and `out`, memory holds the probabilities of one tile and, for each column of tiles, the rows
+    that the tiles below add to. If those exceed 128 MiB, the image is processed in vertical strips, and the tiles on
+    the boundary of two strips are computed twice.
 
     Args:
-        image: anything that gives uint8 (h, w, C) for image[a:b, c:d].
-        out: anything that takes (h, w) class ids at out[a:b, c:d].
-        scorer: the network.
-        classes: how many probabilities a pixel has.
-        rows, columns: the tiles, as `spans` lays them.
+        image: any object that returns uint8 (h, w, C) for image[a:b, c:d].
+        out: any object that accepts (h, w) class ids at out[a:b, c:d].
+        predict_tile: the network.
+        classes: number of probabilities per pixel.
+        rows, columns: the tiles, as returned by `grid`.
     """
     for strip in strips(rows, columns, classes):
-        held: dict[int, Floats] = {}
+        kept: dict[int, Floats] = {}
         for row in rows:
-            side: Floats | None = None
-            for place in strip:
-                column = columns[place]
+            left: Floats | None = None
+            for index in strip:
+                column = columns[index]
                 tile = np.ascontiguousarray(image[row.start : row.stop, column.start : column.stop])
-                part = _weighted(scorer(tile), row, column)
-                if side is not None:
-                    part[:, :, : side.shape[2]] += side
-                whole = column.done - column.first
-                side = part[:, :, whole:].copy()
-                if place == strip[0] and place > 0:
-                    # Its left part lacks the tile before it, which belongs, with this one, to the strip before.
+                part = _weighted(predict_tile(tile), row, column)
+                if left is not None:
+                    part[:, :, : left.shape[2]] += left
+                complete = column.done - column.first
+                left = part[:, :, complete:].copy()
+                if index == strip[0] and index > 0:
+                    # Only its right edge is needed: the previous strip has computed the rest, with the tile before.
                     continue
-                part = part[:, :, :whole]
-                if (above := held.pop(place, None)) is not None:
+                part = part[:, :, :complete]
+                if (above := kept.pop(index, None)) is not None:
                     part[:, : above.shape[1]] += above
                 ready = row.done - row.first
                 if row.last > row.done:
-                    held[place] = part[:, ready:].copy()
+                    kept[index] = part[:, ready:].copy()
                 out[row.first : row.done, column.first : column.done] = part[:, :ready].argmax(0)
 
 
 def strips(rows: list[Span], columns: list[Span], classes: int) -> Iterator[range]:
-    """The columns of tiles that are done in one pass from top to bottom.
+    """Yields the columns of tiles that are processed in one pass from top to bottom.
 
-    A strip begins with the last column of the one before. It has as many as `_HELD_BYTES` allow, and two at the least.
+    A strip begins with the last column of the previous one. It has as many columns as `_KEPT_BYTES` allows, at least
+    two.
     """
     ramp = max(row.last - row.done for row in rows)
     start = stop = 0
@@ -176,7 +177,7 @@ def strips(rows: list[Span], columns: list[Span], classes: int) -> Iterator[rang
         width = 0
         while stop < len(columns):
             width += columns[stop].done - columns[stop].first
-            if stop > start + 1 and 4 * classes * ramp * width > _HELD_BYTES:
+            if stop > start + 1 and 4 * classes * ramp * width > _KEPT_BYTES:
                 break
             stop += 1
         yield range(start, stop)
@@ -184,22 +185,22 @@ def strips(rows: list[Span], columns: list[Span], classes: int) -> Iterator[rang
 
 
 def _ramp(left_stop: int, right_start: int, overlap: int) -> tuple[int, int]:
-    """Where two tiles cross-fade: around the middle of what they share, over half of the overlap asked for.
+    """The range over which two tiles cross-fade: around the middle of their overlap, half the requested overlap long.
 
-    Half, and no more where the last tile overlaps by more than was asked for: its ramps would run into each other.
+    Not half of the actual overlap, which is larger at the last tile: the tile's two ramps would meet.
     """
     middle, half = (left_stop + right_start) // 2, overlap // 4
     return middle - half, middle + half
 
 
 def _hann(length: int) -> Floats:
-    """A ramp from 0 to 1, float32 (length), that with its mirror image adds up to 1."""
+    """A ramp from 0 to 1, float32 (length). The ramp and its mirror image sum to 1."""
     return (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / max(length, 1))).astype(np.float32)
 
 
-def _weighted(scores: Floats, row: Span, column: Span) -> Floats:
-    part = scores[
+def _weighted(probabilities: Floats, row: Span, column: Span) -> Floats:
+    part = probabilities[
         :, row.first - row.start : row.last - row.start, column.first - column.start : column.last - column.start
     ]
-    part *= row.weight[:, None] * column.weight  # in place: the scorer keeps no hold of what it gave
+    part *= row.weight[:, None] * column.weight  # in place: nobody else holds this array
     return part

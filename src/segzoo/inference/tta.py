@@ -1,4 +1,4 @@
-"""The same picture in several views, and the mean of what the network says about them."""
+"""Test-time augmentation: the mean of the class probabilities over mirrored and scaled views of an image."""
 
 from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
@@ -7,79 +7,78 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from segzoo.errors import SegzooError
+from segzoo.errors import OptionError
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 Augment = Literal["flip"] | Iterable[float | Literal["flip"]]
-_Kind = TypeVar("_Kind", np.uint8, np.float32)
+_Dtype = TypeVar("_Dtype", np.uint8, np.float32)
 View = tuple[float, bool]
-"""A scale, and whether the picture is mirrored left to right."""
+"""A scale, and whether the image is mirrored horizontally."""
 
 
 def views(tta: Augment | None) -> list[View]:
-    """What `tta` means: None is the picture itself, "flip" it and its mirror image, numbers are scales of it.
+    """The views that `tta` asks for. None: the image only. "flip": the image and its mirror image. Numbers: scales.
 
-    A sequence that holds "flip" beside scales, such as ("flip", 0.75, 1.0), mirrors at each scale.
+    A sequence of "flip" and scales, such as ("flip", 0.75, 1.0), adds the mirror image at each scale.
 
     Raises:
-        SegzooError: it is none of these, or a scale is outside 0.1-10.
+        OptionError: `tta` is none of these, or a scale is outside 0.1-10.
     """
     if tta is None:
         return [(1.0, False)]
     given = ["flip"] if isinstance(tta, str) and tta == "flip" else tta
-    says = "tta is 'flip', or scales such as (0.75, 1.0, 1.25), or both: ('flip', 0.75, 1.0, 1.25)"
+    usage = "tta must be 'flip', or scales such as (0.75, 1.0, 1.25), or both: ('flip', 0.75, 1.0, 1.25)"
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise SegzooError(f"{says}; got {tta!r}.")
+        raise OptionError(f"{usage}; got {tta!r}.")
     scales, mirrored = [], False
-    for one in given:
-        if isinstance(one, str):
-            if one != "flip":
-                raise SegzooError(f"{says}; got {one!r}.")
+    for item in given:
+        if isinstance(item, str):
+            if item != "flip":
+                raise OptionError(f"{usage}; got {item!r}.")
             mirrored = True
-        elif isinstance(one, bool) or not isinstance(one, int | float | np.number) or not 0.1 <= one <= 10:
-            raise SegzooError(f"{says}; a scale is a number from 0.1 to 10, got {one!r}.")
+        elif isinstance(item, bool) or not isinstance(item, int | float | np.number) or not 0.1 <= item <= 10:
+            raise OptionError(f"{usage}; a scale is a number from 0.1 to 10, got {item!r}.")
         else:
-            scales.append(float(one))
+            scales.append(float(item))
     return [(scale, flip) for scale in scales or [1.0] for flip in ((False, True) if mirrored else (False,))]
 
 
-def mean_of_views(scorer: Callable[[Pixels], Floats], chosen: list[View]) -> Callable[[Pixels], Floats]:
-    """A scorer that shows each view to `scorer` and takes the mean of the probabilities, at the picture's own size.
+def mean_of_views(predict: Callable[[Pixels], Floats], chosen: list[View]) -> Callable[[Pixels], Floats]:
+    """A function that calls `predict` on each view and returns the mean probabilities at the image's original size.
 
-    Pictures and probabilities are resized with Pillow's bilinear filter, which covers every source pixel where it makes
-    something smaller. The filter is linear, so that the probabilities of a pixel still add up to 1.
+    Images and probabilities are resized with Pillow's bilinear filter, which covers every source pixel when it scales
+    down. The filter is linear, so the probabilities of a pixel still sum to 1.
 
     Args:
-        scorer: uint8 (H, W, C) to float32 (K, H, W).
-        chosen: as `views` gives them.
+        predict: uint8 (H, W, C) to float32 (K, H, W).
+        chosen: as returned by `views`.
     """
     if chosen == [(1.0, False)]:
-        return scorer
+        return predict
 
-    def score(picture: Pixels) -> Floats:
-        height, width = picture.shape[:2]
+    def predict_views(image: Pixels) -> Floats:
+        height, width = image.shape[:2]
         total: Floats = np.zeros((1, height, width), np.float32)
         for scale, mirrored in chosen:
             size = (max(round(height * scale), 1), max(round(width * scale), 1))
-            seen = picture if size == (height, width) else _resize_pixels(picture, size)
-            said = scorer(np.ascontiguousarray(seen[:, ::-1]) if mirrored else seen)
-            said = said[:, :, ::-1] if mirrored else said
-            if said.shape[1:] != (height, width):
-                said = np.stack([_resize(plane, (height, width)) for plane in said])
-            total = total + said / np.float32(len(chosen))
+            view = image if size == (height, width) else _resize_pixels(image, size)
+            probabilities = predict(np.ascontiguousarray(view[:, ::-1]) if mirrored else view)
+            probabilities = probabilities[:, :, ::-1] if mirrored else probabilities
+            if probabilities.shape[1:] != (height, width):
+                probabilities = np.stack([_resize(plane, (height, width)) for plane in probabilities])
+            total = total + probabilities / np.float32(len(chosen))
         return total
 
-    return score
+    return predict_views
 
 
-def _resize_pixels(picture: Pixels, size: tuple[int, int]) -> Pixels:
-    # Channel by channel: Pillow has no mode for pictures of 2, 5 or 12 channels.
-    planes = [_resize(picture[..., channel], size) for channel in range(picture.shape[2])]
-    return np.stack(planes, axis=2)
+def _resize_pixels(image: Pixels, size: tuple[int, int]) -> Pixels:
+    # Channel by channel, since Pillow has no mode for images of 2, 5 or 12 channels.
+    return np.stack([_resize(image[..., channel], size) for channel in range(image.shape[2])], axis=2)
 
 
-def _resize(plane: npt.NDArray[_Kind], size: tuple[int, int]) -> npt.NDArray[_Kind]:
+def _resize(plane: npt.NDArray[_Dtype], size: tuple[int, int]) -> npt.NDArray[_Dtype]:
     height, width = size
     image = Image.fromarray(np.ascontiguousarray(plane))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), plane.dtype)

@@ -1,1 +1,1 @@
-"""Models: encoders under decoders, the papers' own networks, and what creates, loads, saves and converts them."""
+"""Models: encoders, decoders and networks from papers; and functions that create, load, save and convert them."""

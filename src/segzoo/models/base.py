@@ -1,11 +1,10 @@
-"""A segmentation model: what all of them are, and the one made of an encoder and a decoder."""
+"""`SegmentationModel`, the base class of all models, and `EncoderDecoder`."""
 
 import contextlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 import torch
@@ -14,171 +13,177 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segzoo._registry import check_predict_options
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.data.images import ImageLike, read_image
 from segzoo.errors import ImageError, OptionError
 from segzoo.models.decoders import Decoder
 from segzoo.models.encoders import Encoder
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What rebuilds a model; with its weights, what a checkpoint holds."""
-
-    decoder: str
-    """The name of a decoder, or of a paper's whole network ("paper/fcn8s")."""
-
-    encoder: str | None
-    """None of a paper's network, as is `output_stride`."""
-
-    num_classes: int
-    labels: LabelSet
-    in_channels: int = 3
-    output_stride: int | None = 32
-    options: dict[str, Any] = field(default_factory=dict)
-    """The decoder's or paper's own options, those that were given."""
-
-    info: dict[str, Any] = field(default_factory=dict)
-    """Whatever else belongs to the weights, as JSON values: training data, metrics, licence."""
+from segzoo.spec import ModelSpec
 
 
 class SegmentationModel(nn.Module):
-    """Abstract: image (N, in_channels, H, W), normalised, any H, W >= 1 -> logits (N, num_classes, H, W).
+    """Abstract: image (N, in_channels, H, W), normalized, any H, W >= 1 -> logits (N, num_classes, H, W).
 
-    `segzoo.create` builds one: an `EncoderDecoder`, or a paper's own network. `predict` takes photographs; `forward`
-    takes what `normalise` returns.
+    `segzoo.create` builds an `EncoderDecoder` or a paper's network. `predict` takes photographs; `forward` takes what
+    `normalize` returns.
     """
 
-    multiple: int
-    """Height and width are padded to multiples of this, on the right and at the bottom."""
+    spec: ModelSpec
+    """Everything that rebuilds the model except its weights; files store it with them."""
 
-    smallest: int = 1
-    """And to this at least."""
+    mean: Tensor
+    """Mean of each channel (in_channels,), on a scale of 0 to 1; float32 regardless of the weights' dtype."""
 
-    channel_order: Literal["RGB", "BGR"] = "RGB"
-    """Of what `normalise` returns. Images, `mean` and `std` are RGB always."""
+    std: Tensor
+    """Standard deviation of each channel, likewise."""
 
-    def __init__(self, config: ModelConfig, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, spec: ModelSpec) -> None:
+        """`spec` must have mean and std."""
         super().__init__()
-        self.config = config
-        self.mean = mean
-        self.std = std
+        self.spec = spec
+        for name in ("mean", "std"):
+            self.register_buffer(name, None, persistent=False)  # files store them in the spec
+        self._set_statistics(torch.device("cpu"))
         self._new_head: tuple[str, Tensor] | None = None
 
     @property
-    def labels(self) -> LabelSet:
-        """Names and colours of the classes."""
-        return self.config.labels
+    def classes(self) -> ClassSet:
+        """Names, colors and ignore_index of the classes."""
+        return self.spec.classes
+
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Sets the mean and standard deviation of each channel, on a scale of 0 to 1, in `spec` and for `normalize`.
+
+        Raises:
+            OptionError: not one finite number per channel, or a standard deviation is not above 0.
+        """
+        if not len(mean):  # a spec may have none, a model may not
+            raise OptionError(
+                f"mean and std must be {self.spec.in_channels} finite numbers each, not {mean} and {std}."
+            )
+        self.spec = self.spec.replace(mean=tuple(map(float, mean)), std=tuple(map(float, std)))
+        self._set_statistics(self.mean.device)
+
+    def _set_statistics(self, device: torch.device) -> None:
+        self.mean, self.std = (
+            torch.tensor(values, dtype=torch.float32, device=device) for values in (self.spec.mean, self.spec.std)
+        )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        # half(), bfloat16() and double() convert every floating-point buffer. These two change the device only.
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._set_statistics(self.mean.device)
+        return self
 
     @overload
     def forward(self, image: Tensor, auxiliary: Literal[False] = False) -> Tensor: ...
     @overload
     def forward(self, image: Tensor, auxiliary: Literal[True]) -> tuple[Tensor, Tensor | None]: ...
     def forward(self, image: Tensor, auxiliary: bool = False) -> Tensor | tuple[Tensor, Tensor | None]:
-        """Logits at the image's own size; with `auxiliary` also the auxiliary head's, None where there is none."""
-        channels = self.config.in_channels
+        """Logits at the image's size; if `auxiliary`, also those of the auxiliary head (None if there is none)."""
+        channels = self.spec.in_channels
         if image.ndim != 4 or image.shape[1] != channels or not image.is_floating_point():
             raise ImageError(
-                f"The model takes normalised floats (N, {channels}, H, W), not {image.dtype} {tuple(image.shape)}. "
-                "model.normalise turns uint8 images (N, H, W, channels) into them, and model.predict takes photographs."
+                f"The model takes normalized floats (N, {channels}, H, W), not {image.dtype} {tuple(image.shape)}. "
+                "model.normalize converts uint8 images (N, H, W, channels); model.predict takes photographs."
             )
         height, width = image.shape[-2:]
-        logits, second = self.scores(image, auxiliary)
+        logits, second = self.forward_padded(image, auxiliary)
         logits = logits[..., :height, :width]
         if not auxiliary:
             return logits
         return logits, None if second is None else second[..., :height, :width]
 
-    def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
-        """What `forward` gives before it crops: logits whose upper left corner, of the image's size, is the result.
+    def forward_padded(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+        """The logits of `forward` before cropping. The image's are the upper left corner, of the image's size.
 
-        Cropping labels instead of logits moves a byte a pixel, not num_classes floats.
+        Cropping the mask instead of the logits moves one byte per pixel instead of num_classes floats.
 
         Returns:
-            logits (N, num_classes, H', W'), H' >= H and W' >= W, and the auxiliary head's where these are asked for and
-            there is such a head.
+            logits (N, num_classes, H', W'), H' >= H and W' >= W; and those of the auxiliary head, or None if
+            `auxiliary` is False or there is no such head.
         """
         raise NotImplementedError
 
     def _pad(self, image: Tensor) -> Tensor:
-        """To multiples, on the right and at the bottom."""
+        """Pads to the spec's `size_divisibility` and `min_size`, on the right and at the bottom."""
         height, width = image.shape[-2:]
-        # Written so that torch.compile and the exporter both see sizes as multiples: -height % k breaks the first.
-        k = self.multiple
+        # Both torch.compile and the exporter recognize these sizes as multiples; -height % k would break torch.compile.
+        k = self.spec.size_divisibility
         if k == 1:
             return image
         padded_height, padded_width = (height + k - 1) // k * k, (width + k - 1) // k * k
-        if self.smallest > k:
-            # Not max, which would have the exporter choose one of the two for good.
-            padded_height = torch.sym_max(padded_height, self.smallest)  # type: ignore[assignment]
-            padded_width = torch.sym_max(padded_width, self.smallest)  # type: ignore[assignment]
-        lost = (self.smallest - 1) // k  # positions of the deepest map that a convolution without padding takes
+        if self.spec.min_size > k:
+            # Not max: the exporter would fix the result to one of the two.
+            padded_height = torch.sym_max(padded_height, self.spec.min_size)  # type: ignore[assignment]
+            padded_width = torch.sym_max(padded_width, self.spec.min_size)  # type: ignore[assignment]
+        lost = (self.spec.min_size - 1) // k  # rows and columns of the deepest map lost to unpadded convolutions
         if self.training and image.shape[0] * (padded_height // k - lost) * (padded_width // k - lost) == 1:
-            padded_width += k  # batch normalisation refuses to train on the deepest map's one single value
-        # Zero after normalisation is what the first convolution's own padding shows it anyway.
+            padded_width += k  # batch normalization cannot train on a single value per channel
+        # Zeros after normalization, as in the first convolution's own padding.
         return F.pad(image, (0, padded_width - width, 0, padded_height - height))
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 images (N, H, W, in_channels), 0-255 -> what `forward` takes, float32 (N, in_channels, H, W).
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 images (N, H, W, in_channels), 0-255 -> input of `forward`, float32 (N, in_channels, H, W).
 
-        (x / 255 - mean) / std, folded into one scale and one shift; channels as `channel_order` says.
+        (x / 255 - mean) / std, folded into one scale and one shift; channels in the spec's `channel_order`.
         """
-        channels = self.config.in_channels
+        channels = self.spec.in_channels
         if images.ndim != 4 or images.shape[3] != channels or images.dtype != torch.uint8:
             raise ImageError(
-                f"normalise takes uint8 images (N, H, W, {channels}), 0-255, not {images.dtype} {tuple(images.shape)}."
+                f"normalize takes uint8 images (N, H, W, {channels}), 0-255, not {images.dtype} {tuple(images.shape)}."
             )
-        mean, std = torch.tensor([self.mean, self.std], dtype=torch.float64)
-        scale, shift = (t.to(images.device, torch.float32)[:, None, None] for t in (1 / (255 * std), -mean / std))
-        normalised: Tensor = images.permute(0, 3, 1, 2).float() * scale + shift
-        return normalised[:, [2, 1, 0]] if self.channel_order == "BGR" else normalised
+        scale, shift = (t[:, None, None] for t in (1 / (255 * self.std), -self.mean / self.std))
+        normalized: Tensor = images.permute(0, 3, 1, 2).float() * scale + shift
+        return normalized[:, [2, 1, 0]] if self.spec.channel_order == "BGR" else normalized
 
     def classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images (N, H, W, in_channels) -> labels (N, H, W), and the logits (N, num_classes, H, W) behind."""
-        logits, _ = self.scores(self.normalise(images), auxiliary=False)
+        """uint8 images (N, H, W, in_channels) -> masks (N, H, W), and their logits (N, num_classes, H, W)."""
+        normalized = self.normalize(images).to(next(self.parameters()).dtype)
+        logits, _ = self.forward_padded(normalized, auxiliary=False)
         height, width = images.shape[1:3]
-        return self.labels_of(logits)[:, :height, :width], logits[..., :height, :width]
+        return self.to_mask(logits)[:, :height, :width], logits[..., :height, :width]
 
-    def labels_of(self, logits: Tensor) -> Tensor:
+    def to_mask(self, logits: Tensor) -> Tensor:
         """Logits (N, num_classes, H, W) -> class ids (N, H, W), uint8, or int32 for more than 256 classes."""
-        return logits.argmax(1).to(torch.uint8 if self.config.num_classes <= 256 else torch.int32)
+        return logits.argmax(1).to(torch.uint8 if self.spec.num_classes <= 256 else torch.int32)
 
-    @overload  # a str is a sequence of str to the type checker
+    @overload  # to the type checker, a str is also a sequence of str
     def predict(self, image: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
     @overload
     def predict(self, image: Sequence[ImageLike]) -> list[NDArray[Any]]: ...
     def predict(self, image: ImageLike | Sequence[ImageLike], **others: Any) -> NDArray[Any] | list[NDArray[Any]]:
-        """Labels of an image, or of each image of a list (sizes may differ).
+        """The mask of an image, or of each image of a list (sizes may differ).
 
-        The model is in eval mode while it predicts, on the device where its weights are. It warns (UserWarning), once,
-        where `segzoo.load` gave it a new head that has not been trained.
+        Runs in eval mode, on the device of the weights; afterwards each module is in its previous mode. Warns
+        (UserWarning), once, if `segzoo.load` gave the model a new head that is still untrained.
 
         Args:
-            image: the path of an image file, a PIL image, or an uint8 array (H, W, in_channels), RGB, 0-255; or a list
+            image: the path of an image file, a PIL image, or a uint8 array (H, W, in_channels), RGB, 0-255; or a list
                 of these.
 
         Returns:
-            class ids (H, W), uint8 (int32 for more than 256 classes), at the image's own size; for a list, a list.
+            class ids (H, W), uint8 (int32 for more than 256 classes), at the image's size; for a list, a list.
 
         Raises:
-            ImageError: an image cannot be read, or has not the model's channels.
-            OptionError: an option; some papers' networks take one.
+            ImageError: an image cannot be read, or has the wrong number of channels.
+            OptionError: an option was given; only some papers' networks take one.
         """
-        check_predict_options(self.config.decoder, others)
+        check_predict_options(self.spec.decoder, others)
         if isinstance(image, list | tuple):
-            return [self.predict(one) for one in image]
+            return [self.predict(element) for element in image]
         self.warn_of_new_head()
-        # A copy: torch will not share memory that it must not write to.
-        pixels = torch.tensor(read_image(image, self.config.in_channels))  # type: ignore[arg-type]
+        # A copy: torch does not share read-only memory.
+        pixels = torch.tensor(read_image(image, self.spec.in_channels))  # type: ignore[arg-type]
         with evaluating(self), torch.inference_mode():
-            labels, _ = self.classify(pixels[None].to(next(self.parameters()).device))
-        result: NDArray[np.uint8 | np.int32] = labels[0].cpu().numpy()
+            mask, _ = self.classify(pixels[None].to(next(self.parameters()).device))
+        result: NDArray[np.uint8 | np.int32] = mask[0].cpu().numpy()
         return result
 
     def remember_new_head(self, names: Iterable[str]) -> None:
-        """Notes that these parameters have just got random weights, for `warn_of_new_head`."""
+        """Records that these parameters have just been initialized at random, for `warn_of_new_head`."""
         own = dict(self.named_parameters(remove_duplicate=False))
-        # One is enough, a kernel that training changes: biases often stay, and some upsampling is fixed.
+        # One is enough. Prefer a kernel that training changes: biases may stay the same, and some upsampling is fixed.
         name = min(
             (name for name in names if name in own),
             key=lambda name: (not own[name].requires_grad, own[name].ndim < 2, own[name].numel()),
@@ -186,42 +191,48 @@ class SegmentationModel(nn.Module):
         self._new_head = name, own[name].detach().clone()
 
     def warn_of_new_head(self) -> None:
-        """Warns (UserWarning), once, where a new head still has the random weights that it began with."""
+        """Warns (UserWarning), once, if a new head still has its initial random weights."""
         if self._new_head is None:
             return
         (name, random), self._new_head = self._new_head, None
-        now = dict(self.named_parameters(remove_duplicate=False)).get(name)
-        if now is not None and torch.equal(now.detach().cpu(), random.cpu()):
+        current = dict(self.named_parameters(remove_duplicate=False)).get(name)
+        if current is not None and torch.equal(current.detach().cpu(), random.cpu()):
             warnings.warn(
-                f"The head for {self.config.num_classes} classes is new, and its weights are random: the labels mean "
-                "nothing until the model is trained.",
+                f"The head for {self.spec.num_classes} classes is new, and its weights are random: masks are "
+                "meaningless until the model is trained.",
                 stacklevel=3,
             )
 
     def with_info(self, **info: Any) -> "SegmentationModel":
-        """Adds to what the file says of the weights (training data, metrics, licence). Returns itself.
+        """Adds to the spec's `info` about the weights (training data, metrics, license). Returns the model.
 
         Raises:
-            OptionError: a value that JSON cannot hold, such as a tensor.
+            OptionError: a value is not JSON, such as a tensor.
         """
         try:
             json.dumps(info)
         except (TypeError, ValueError) as error:
-            raise OptionError(f"with_info takes what JSON can hold (numbers, texts, lists, dicts): {error}.") from None
-        self.config = replace(self.config, info={**self.config.info, **info})
+            raise OptionError(f"with_info takes JSON values (numbers, strings, lists, dicts): {error}.") from None
+        self.spec = self.spec.replace(info={**self.spec.info, **info})
         return self
 
 
 class EncoderDecoder(SegmentationModel):
-    """Any encoder under any decoder, and the padding and resizing around them."""
+    """An encoder and a decoder, with padding before and resizing after them."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder, config: ModelConfig) -> None:
-        super().__init__(config, encoder.mean, encoder.std)
+    def __init__(self, encoder: Encoder, decoder: Decoder, spec: ModelSpec) -> None:
+        super().__init__(
+            spec.replace(
+                mean=encoder.mean,
+                std=encoder.std,
+                size_divisibility=encoder.size_divisibility,
+                min_size=encoder.min_size,
+            )
+        )
         self.encoder = encoder
         self.decoder = decoder
-        self.multiple, self.smallest = encoder.multiple, encoder.smallest
 
-    def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+    def forward_padded(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
         padded = self._pad(image)
         maps = self.encoder(padded)
         second = self.decoder.auxiliary(maps) if auxiliary else None
@@ -235,7 +246,7 @@ def _resize(logits: Tensor, size: torch.Size) -> Tensor:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while; then each module is as it was, frozen ones among training ones too."""
+    """Eval mode in this context. Afterwards each module is in its previous mode, so that frozen ones stay frozen."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -1,12 +1,21 @@
-"""load: a trained model from wherever it is."""
+"""`load`: a trained model from the catalog, a file, a URL or the hub."""
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from pathlib import Path
 
-from segzoo.classes import LabelSet, label_set
+import torch
+from torch import Tensor
+
+from segzoo._version import __version__
+from segzoo.classes import ClassSet, class_set
+from segzoo.errors import CheckpointError, OptionError, SegzooError
 from segzoo.models.base import SegmentationModel
+from segzoo.models.build import build, network_class
 from segzoo.models.convert import convert
-from segzoo.models.create import rebuild, with_classes
+from segzoo.models.head import with_classes
+from segzoo.schema import check_options
+from segzoo.weights import checkpoint
 from segzoo.weights.catalog import Entry
 from segzoo.weights.resolve import Located, locate
 
@@ -16,41 +25,92 @@ def load(
     *,
     sha256: str | None = None,
     num_classes: int | None = None,
-    labels: str | LabelSet | None = None,
+    classes: str | ClassSet | None = None,
 ) -> SegmentationModel:
-    """A trained model, in eval mode, on the CPU, in float32 whatever the file stores.
+    """A trained model in eval mode, on the CPU, in float32 regardless of the file's dtypes.
 
-    What is fetched is kept in a cache (`SEGZOO_CACHE` names its folder) and compared with its sha256 each time;
-    `SEGZOO_OFFLINE=1` forbids the network. No code in a file is run.
+    Downloads are cached (`SEGZOO_CACHE` sets the folder), and their sha256 is checked at every use. `SEGZOO_OFFLINE=1`
+    forbids network access. No code from a file is run.
 
     Args:
-        source: a key of the catalog (`list_weights`); the path of a file that `save` wrote, or of its folder; an https
-            URL; or `hf://owner/repo[@revision][/file]`. A `Path` is always a file, a key always a string.
-        sha256: of the whole file, 64 hexadecimal digits; a URL needs it, and anything else is compared with it.
-        num_classes: another number than the file has drops its head for one with random weights, to be trained;
-            everything else is kept. `predict` and `segzoo.export` warn (UserWarning) where they get it untrained.
-        labels: other labels, as many as there are classes; None keeps the file's, or names new classes "class 0" and
-            so on.
+        source: a catalog key (`list_weights`); the path of a file that `save` wrote, or of its folder; an https URL; or
+            `hf://owner/repo[@revision][/file]`. A `Path` is always a file, a key always a string.
+        sha256: the file's sha256, 64 hexadecimal digits. Required for a URL; any other file is checked if it is given.
+        num_classes: a number other than the file's replaces the head by one with random weights, which needs training;
+            all other weights are kept. `predict` and `segzoo.export` warn (UserWarning) while the head is untrained.
+        classes: a `ClassSet` or the name of one, for other class names, as many as there are classes. None keeps the
+            file's, or names new classes "class 0" and so on.
 
     Raises:
-        UnknownNameError: neither a file nor a key; near keys are suggested.
-        OptionError: no sha256 for a URL, or a place that cannot be.
-        DownloadError: the file cannot be fetched.
-        CheckpointError: no such file, truncated, foreign, another than `sha256` says, or of another shape than it says
-            itself; nothing is half-loaded.
+        UnknownNameError: neither a file nor a key (similar keys are suggested), or an unknown class set.
+        OptionError: a URL without sha256, an invalid source, or an invalid number of classes.
+        DownloadError: the file cannot be downloaded.
+        CheckpointError: the file is missing, truncated, foreign, has another sha256, or does not hold the model that
+            it describes. Nothing is half-loaded.
     """
-    return with_classes(load_located(locate(source, sha256)), num_classes, labels)
+    model = load_located(locate(source, sha256))
+    return model if num_classes is None and classes is None else with_classes(model, num_classes, classes)
 
 
 def load_located(located: Located) -> SegmentationModel:
-    """The model in a file that is here; errors are those of `load`."""
+    """The model in a local file. Raises the errors of `load`."""
     if located.entry is None or located.format == "segzoo":
-        return rebuild(located.path)
+        return load_checkpoint(located.path)
     return _described(convert(located.path, source=located.format), located.entry)
 
 
+def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
+    """The model that `save` wrote to a file, in eval mode, on the CPU, in float32.
+
+    The model is built on the meta device and takes the file's tensors, so nothing is initialized just to be
+    overwritten.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, foreign, or does not hold the model that it describes. Nothing
+            is half-loaded.
+    """
+    target = Path(path)
+    spec, tensors = checkpoint.read(target)
+    try:
+        check_options(spec.decoder, network_class(spec.decoder), spec.options)
+        if not spec.mean:
+            raise OptionError("mean and std are missing.")
+        with torch.device("meta"):
+            model = build(spec, measure=False)  # it was measured before it was saved
+    except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
+        raise CheckpointError(
+            f"{target} describes a model that this segzoo cannot build: {error!s} (written by segzoo {spec.version}, "
+            f"this is {__version__})."
+        ) from error
+    expected = model.state_dict()
+    _check_tensors(target, expected, tensors)
+    # float16 in a file is for storage only.
+    model.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
+    not_stored = [name for name, buffer in model.named_buffers() if buffer.is_meta]
+    if not_stored:
+        # Buffers that are computed and not stored (swin's window masks) have no values on the meta device.
+        computed = dict(build(spec, measure=False).named_buffers())
+        for name in not_stored:
+            owner, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(owner), attribute, computed[name])
+    return model.eval()
+
+
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
-    """Gives a converted model what its own file does not say: classes, normalisation, where it comes from."""
-    model.config = replace(model.config, labels=label_set(entry.labels))
-    model.mean, model.std = entry.mean, entry.std
+    """Gives a converted model what its file does not hold: classes, normalization, origin."""
+    model.spec = model.spec.replace(classes=class_set(entry.classes))
+    model.set_normalization(entry.mean, entry.std)
     return model.with_info(**entry.info())
+
+
+def _check_tensors(path: Path, expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    faults = [f"lacks {name}" for name in expected if name not in stored]
+    faults += [f"has {name}, which the model lacks" for name in stored if name not in expected]
+    faults += [
+        f"has {name} as {tuple(stored[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in stored and stored[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise CheckpointError(f"{path} does not hold the model it describes: it {'; it '.join(faults[:3])}{more}.")

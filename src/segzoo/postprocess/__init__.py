@@ -1,1 +1,1 @@
-"""What refines a mask after the network."""
+"""Refinement of masks after the network."""

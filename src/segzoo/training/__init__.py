@@ -1,1 +1,1 @@
-"""What training needs: data with its masks, augmentation of both together, losses."""
+"""Training, evaluation and comparison of models."""

@@ -1,4 +1,4 @@
-"""From a recipe to the things it names: data, network, optimiser, loaders."""
+"""Builds what a recipe describes: data, network, optimizer and loaders."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.data.augment import Augmentation
 from segzoo.data.border_weights import BorderWeights
 from segzoo.data.dataset import SegmentationData, TrainingSet
@@ -17,144 +17,149 @@ from segzoo.errors import DataError, SegzooError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.create import create
 from segzoo.models.load import load
-from segzoo.training.recipe import DataPart, ModelPart, OptimiserPart, Recipe, ValidationPart, read_recipe
+from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig, read_recipe
 from segzoo.weights.catalog import entries
 from segzoo.weights.resolve import locate
 
 
-def open_parts(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
-    """What is trained on, and what is held out.
+def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
+    """The training data and the held-out data of a recipe.
 
     Raises:
-        DataError: it is not there, there are fewer images than a batch has, or an image is in both; or the weights to
-            start from have seen what is held out.
-        UnknownNameError: no such data set or split.
+        DataError: the data is missing or has fewer images than a batch; an image is in both parts; or the initial
+            weights were trained on held-out images.
+        UnknownNameError: an unknown data set or split.
     """
-    part, held = recipe.data, recipe.validation
-    data = _opened(part, part)
-    if len(data) < recipe.run.batch:
-        raise DataError(f"{data.title} has {len(data)} images, and a batch of the recipe {recipe.run.batch}.")
-    if held is None:
+    data = _open(recipe.data, recipe.data)
+    if len(data) < recipe.run.batch_size:
+        raise DataError(f"{data.title} has {len(data)} images, fewer than the batch size {recipe.run.batch_size}.")
+    if recipe.validation is None:
         return data, None
-    held_out = _opened(part, held)
-    both = _images(data) & _images(held_out)
-    if both:
+    held_out = _open(recipe.data, recipe.validation)
+    shared = _image_paths(data) & _image_paths(held_out)
+    if shared:
         raise DataError(
-            f"{len(both)} images are both trained on and held out, {min(both)} among them. Figures on them would say "
-            "nothing: exclude them from one."
+            f"{len(shared)} images are both trained on and held out, such as {min(shared)}, so metrics on them would "
+            "be meaningless. Exclude them from one part."
         )
-    for key, source in (("model.start", recipe.model.start), ("model.encoder_weights", recipe.model.encoder_weights)):
-        seen = _trained_on(source, part) & _images(held_out)
-        if seen:
+    for key, source in (
+        ("model.init_from", recipe.model.init_from),
+        ("model.encoder_weights", recipe.model.encoder_weights),
+    ):
+        leaked = _trained_on(source, recipe.data) & _image_paths(held_out)
+        if leaked:
             raise DataError(
-                f"{key}={source} has been trained on {len(seen)} of the images that are held out, {min(seen)} among "
-                f"them. Figures on them would say nothing. Let --set {key}=FILE name weights that have not seen them, "
-                "such as those of a run with the same --leave-out."
+                f"{key}={source} has been trained on {len(leaked)} of the images that are held out, such as "
+                f"{min(leaked)}, so metrics on them would be meaningless. Use --set {key}=FILE with weights that were "
+                "not trained on them, such as those of a run with the same --holdout."
             )
     return data, held_out
 
 
-def _opened(part: DataPart, chosen: DataPart | ValidationPart) -> SegmentationData:
-    """What is chosen of the data set of a part."""
-    return open_data(part.name, part.root, chosen.split, select=chosen.select, exclude=chosen.exclude)
+def _open(data: DataConfig, selection: DataConfig | ValidationConfig) -> SegmentationData:
+    return open_data(data.name, data.root, selection.split, select=selection.select, exclude=selection.exclude)
 
 
-def _images(data: SegmentationData) -> set[Path]:
+def _image_paths(data: SegmentationData) -> set[Path]:
     return {item.image for item in data.items}
 
 
-def _trained_on(source: str | None, part: DataPart) -> set[Path]:
-    """Images of the same data set that weights have seen, and the weights that these went on from, as recipes tell."""
+def _trained_on(source: str | None, data: DataConfig) -> set[Path]:
+    """The images of the same data set that weights, and the weights they started from, were trained on.
+
+    The recipes in the files say so; weights without a recipe give an empty set.
+    """
     if source is None or not (source in entries() or Path(source).exists()):
         return set()
     try:
         recipe = read_recipe(locate(source).path)
-    except SegzooError:  # not of segzoo, or without a recipe
+    except SegzooError:  # not a file of segzoo, or without a recipe
         return set()
-    other, found = recipe.data, set()
-    if other.name == part.name and (other.name != "folder" or Path(other.root).resolve() == Path(part.root).resolve()):
-        found = _images(_opened(part, other))
-    return found | _trained_on(recipe.model.start, part) | _trained_on(recipe.model.encoder_weights, part)
+    other, paths = recipe.data, set()
+    if other.name == data.name and (other.name != "folder" or Path(other.root).resolve() == Path(data.root).resolve()):
+        paths = _image_paths(_open(data, other))
+    return paths | _trained_on(recipe.model.init_from, data) | _trained_on(recipe.model.encoder_weights, data)
 
 
-def model_of(part: ModelPart, labels: LabelSet) -> SegmentationModel:
+def build_model(config: ModelConfig, classes: ClassSet) -> SegmentationModel:
     """The network, in training mode.
 
     Raises:
         UnknownNameError, OptionError, PairingError, CheckpointError: as `segzoo.create` and `segzoo.load`.
     """
-    if part.start is not None:
-        return load(part.start, num_classes=len(labels), labels=labels).train()
+    if config.init_from is not None:
+        return load(config.init_from, num_classes=len(classes), classes=classes).train()
     return create(
-        part.decoder,
-        part.encoder,
-        labels=labels,
-        encoder_weights=part.encoder_weights,
-        output_stride=part.output_stride,
-        **part.options,
+        config.decoder,
+        config.encoder,
+        classes=classes,
+        encoder_weights=config.encoder_weights,
+        output_stride=config.output_stride,
+        **config.options,
     )
 
 
-def optimiser_of(part: OptimiserPart, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW (arXiv 1711.05101) or SGD over all weights that are trained.
+def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW (arXiv 1711.05101) or SGD over all trainable parameters.
 
-    Weight decay is for what has more than one axis: neither for biases, nor for the scales of normalisation.
+    Weight decay applies to parameters with more than one axis: not to biases, and not to normalization layers.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": part.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if part.name in ("sgd", "momentum"):
-        nesterov = part.name == "sgd" and part.momentum > 0
-        return torch.optim.SGD(groups, part.lr, momentum=part.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, part.lr, betas=(part.momentum, 0.999))
+    if config.name in ("sgd", "momentum"):
+        nesterov = config.name == "sgd" and config.momentum > 0
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999))
 
 
 class Loaders(NamedTuple):
-    """What one process reads."""
+    """The loaders of one process."""
 
     training: DataLoader[dict[str, Any]]
-    """Batches of its part of each batch of the run."""
+    """Batches of this process's share of each batch of the run."""
 
     held_out: DataLoader[dict[str, Any]] | None
-    """Lists of samples as they are, of its part of the held-out images."""
+    """Lists of samples, without augmentation, from this process's share of the held-out images."""
 
-    def begin(self, epoch: int) -> None:
-        """Another order, and other augmentation."""
+    def set_epoch(self, epoch: int) -> None:
+        """Changes the order and the augmentation."""
         self.training.dataset.set_epoch(epoch)  # type: ignore[attr-defined]
         self.training.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
-def loaders_of(
-    recipe: Recipe, data: SegmentationData, held_out: SegmentationData | None, rank: int, world: int
+def build_loaders(
+    recipe: Recipe, data: SegmentationData, held_out: SegmentationData | None, rank: int, world_size: int
 ) -> Loaders:
-    """The loaders of process number `rank` of `world`.
+    """The loaders of process `rank` of `world_size`.
 
     Raises:
         DataError: there are fewer held-out images than processes.
-        OptionError, UnknownNameError: a step of augmentation that cannot be.
+        OptionError, UnknownNameError: an invalid augmentation step.
     """
     run, workers = recipe.run, recipe.hardware.workers
-    size = run.batch // world // run.accumulate
+    batch_size = run.batch_size // world_size // run.grad_accum_steps
     borders = recipe.loss.borders
-    weigh = None if borders is None else BorderWeights(data.ignored, **asdict(borders))
-    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignored), run.seed, weigh)
-    # With one process too: the order is the seed's and the epoch's, and each batch is shared out in the same order.
-    order: DistributedSampler[Any] = DistributedSampler(augmented, world, rank, seed=run.seed, drop_last=True)
+    pixel_weights = None if borders is None else BorderWeights(data.ignore_index, **asdict(borders))
+    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignore_index), run.seed, pixel_weights)
+    # Also for a single process: the order depends on the seed and the epoch, and each batch is split in the same order.
+    sampler: DistributedSampler[Any] = DistributedSampler(augmented, world_size, rank, seed=run.seed, drop_last=True)
     training = DataLoader(
         augmented,
-        size,
-        sampler=order,
+        batch_size,
+        sampler=sampler,
         num_workers=workers,
         drop_last=True,
-        # Its own, since workers that start draw from it: a resumed run starts them in another epoch.
+        # A separate generator: starting workers draws from it, and a resumed run starts them in another epoch.
         generator=torch.Generator(),
         persistent_workers=workers > 0,
         pin_memory=recipe.hardware.accelerator != "cpu" and torch.cuda.is_available(),
     )
     if held_out is None:
         return Loaders(training, None)
-    if len(held_out) < world:
-        raise DataError(f"{held_out.title} holds {len(held_out)} images out, fewer than the {world} processes.")
-    return Loaders(training, DataLoader(TrainingSet(held_out[rank::world]), size, num_workers=workers, collate_fn=list))
+    if len(held_out) < world_size:
+        raise DataError(f"{held_out.title} has {len(held_out)} held-out images, fewer than {world_size} processes.")
+    share = TrainingSet(held_out[rank::world_size])
+    return Loaders(training, DataLoader(share, batch_size, num_workers=workers, collate_fn=list))

@@ -1,42 +1,45 @@
-"""The loss of a recipe, with its class weights taken from the data."""
+"""Builds the loss of a recipe, with class weights computed from the data."""
 
 import math
 from collections.abc import Sequence
 
 from segzoo.data.dataset import SegmentationData
+from segzoo.data.statistics import count_classes
 from segzoo.errors import OptionError
-from segzoo.training.class_balance import count_classes
 from segzoo.training.losses import WeightedSum, create_loss
-from segzoo.training.recipe import LossPart
+from segzoo.training.recipe import LossConfig
 
 _WEIGHTED = ("ce", "focal")
 
 
-def class_weights_of(part: LossPart, data: SegmentationData) -> list[float]:
-    """The class weights that a recipe names, of this data, cut off where it says; "none" gives ones."""
-    if part.class_weights == "none":
-        return [1.0] * len(data.labels)
-    found = count_classes(data)
-    weights = found.enet if part.class_weights == "enet" else found.median_frequency
-    return [min(one, part.greatest_weight or math.inf) for one in weights]
+def compute_class_weights(config: LossConfig, data: SegmentationData) -> list[float]:
+    """The class weights of a recipe, clipped at `max_class_weight`; ones if `class_weights` is "none"."""
+    if config.class_weights == "none":
+        return [1.0] * len(data.classes)
+    statistics = count_classes(data)
+    weights = statistics.enet if config.class_weights == "enet" else statistics.median_frequency
+    return [min(weight, config.max_class_weight or math.inf) for weight in weights]
 
 
-def criterion_of(part: LossPart, ignored: int, weights: Sequence[float]) -> WeightedSum:
-    """The sum of losses that a recipe names.
+def build_loss(config: LossConfig, ignore_index: int, weights: Sequence[float]) -> WeightedSum:
+    """The sum of losses of a recipe.
 
     Args:
-        ignored: the id that no loss counts.
-        weights: what `class_weights_of` gives.
+        ignore_index: the id that no loss counts.
+        weights: the result of `compute_class_weights`.
 
     Raises:
-        UnknownNameError, OptionError: as `create_loss`; class weights for losses that take none.
+        UnknownNameError, OptionError: as `create_loss`; class weights with losses that do not support them.
     """
-    options = {name: dict(values) for name, values in part.options.items()}
-    if part.class_weights != "none":
-        named = [term.rpartition("*")[2].strip() for term in part.terms.split("+")]
-        weighted = [name for name in named if name in _WEIGHTED]
+    options = {name: dict(values) for name, values in config.options.items()}
+    if config.class_weights != "none":
+        names = [term.rpartition("*")[2].strip() for term in config.loss.split("+")]
+        weighted = [name for name in names if name in _WEIGHTED]
         if not weighted:
-            raise OptionError(f"loss.class_weights are for {' and '.join(_WEIGHTED)}, and the loss is {part.terms!r}.")
+            raise OptionError(
+                f"loss.class_weights applies to {' and '.join(_WEIGHTED)} only, but the loss is {config.loss!r}. "
+                'Add one of them, or set loss.class_weights="none".'
+            )
         for name in weighted:
             options.setdefault(name, {})["weights"] = list(weights)
-    return create_loss(part.terms, ignored, options)
+    return create_loss(config.loss, ignore_index, options)

@@ -1,4 +1,4 @@
-"""The resume file of a run: all that the next step depends on, whole or not at all."""
+"""The resume file of a run: everything that the next step depends on, written atomically."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from segzoo._io import written_aside
+from segzoo._io import atomic_write
 from segzoo.errors import TrainingError
 from segzoo.training.recipe import Recipe, changes_between
 from segzoo.training.run_folder import RESUME
@@ -15,14 +15,15 @@ from segzoo.training.run_folder import RESUME
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """How far a run has progressed.
 
     Attributes:
-        epoch: epochs that are done.
-        step: steps of the optimiser that are done.
-        seconds: that they took, evaluation included, over all of its sittings.
-        best: the best mean IU on the held-out images, 0-1, and the epoch that it was reached in.
-        history: one row an epoch, as in log.csv.
+        epoch: the number of completed epochs.
+        step: the number of completed optimizer steps.
+        seconds: the time they took, evaluation included, over all sessions of the run.
+        best: the best mean IoU on the held-out images, 0-1.
+        best_epoch: the epoch in which it was reached.
+        history: one row per epoch, as in log.csv.
     """
 
     epoch: int = 0
@@ -34,34 +35,34 @@ class Progress:
 
 
 def write(folder: Path, progress: Progress, recipe: dict[str, Any], states: dict[str, Any]) -> None:
-    """Writes the resume file aside, then renames it.
+    """Writes the resume file under a temporary name, then renames it.
 
     Args:
-        states: the state_dict of each thing that has one.
+        states: the state_dict of each stateful object.
     """
     content = {"progress": vars(progress), "recipe": recipe, "states": states}
-    with written_aside(folder / RESUME) as draft:
+    with atomic_write(folder / RESUME) as draft:
         torch.save(content, draft)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
 
 
 def read(folder: Path, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
-    """How far the run in a folder is, and the states that it goes on with, on the CPU.
+    """The progress of the run in a folder, and the states to resume from, on the CPU.
 
     Raises:
-        TrainingError: the file is damaged, or the run had another recipe; other hardware is no other recipe.
+        TrainingError: the file is damaged, or the run had another recipe. Note and hardware may differ.
     """
     path = folder / RESUME
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         progress, before, states = Progress(**content["progress"]), content["recipe"], content["states"]
-    except Exception as error:  # pickle's own errors share no base
-        raise TrainingError(f"{path} cannot be read ({error}). Start anew in another folder.") from error
-    changed = changes_between(Recipe.from_dict(before), recipe)
-    if changed:
+    except Exception as error:  # The exceptions of pickle have no common base class.
+        raise TrainingError(f"{path} cannot be read ({error}). Start a new run in another folder.") from error
+    changes = changes_between(Recipe.from_dict(before), recipe)
+    if changes:
         raise TrainingError(
-            f"The run in {folder} began with another recipe: {'; '.join(changed[:3])}. A run goes on as it began; "
-            "begin another one in another folder."
+            f"The run in {folder} started with another recipe: {'; '.join(changes[:3])}. A run can be resumed only "
+            "with its own recipe; start a new run in another folder."
         )
     return progress, states

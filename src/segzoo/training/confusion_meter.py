@@ -1,4 +1,4 @@
-"""Counting pixels where they are: a confusion matrix on the device, which becomes a numpy one once an epoch."""
+"""Counts pixels on the device: a confusion matrix that becomes a numpy one once per epoch."""
 
 import torch
 from torch import Tensor
@@ -6,29 +6,29 @@ from torch import Tensor
 from segzoo.metrics import ConfusionMatrix
 
 
-class Counts:
-    """Pixels by their true and their given class, counted on a device without waiting for it.
+class ConfusionMeter:
+    """A confusion matrix that is updated on the device, without synchronization.
 
     Args:
-        ignored: the id of the target that counts nowhere.
+        ignore_index: the id of target pixels that are not counted.
     """
 
-    table: Tensor
+    counts: Tensor
     """int64 (num_classes, num_classes), as `ConfusionMatrix.counts`."""
 
-    def __init__(self, num_classes: int, ignored: int, device: torch.device) -> None:
-        self._ignored = ignored
-        self.table = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+    def __init__(self, num_classes: int, ignore_index: int, device: torch.device) -> None:
+        self._ignore_index = ignore_index
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Counts a batch: logits (N, num_classes, H, W), and ids (N, H, W) that are classes or ignored."""
-        classes, target = len(self.table), target.long()
-        # Ignored pixels go to a cell of their own: picking out the others would wait for the device.
-        cell = torch.where(target == self._ignored, classes**2, target * classes + logits.argmax(1))
-        self.table += torch.bincount(cell.flatten(), minlength=classes**2 + 1)[:-1].view_as(self.table)
+        """Adds a batch: logits (N, num_classes, H, W), and ids (N, H, W) that are classes or `ignore_index`."""
+        num_classes, target = len(self.counts), target.long()
+        # Ignored pixels go to an additional cell, because selecting the others would wait for the device.
+        cells = torch.where(target == self._ignore_index, num_classes**2, target * num_classes + logits.argmax(1))
+        self.counts += torch.bincount(cells.flatten(), minlength=num_classes**2 + 1)[:-1].view_as(self.counts)
 
     def matrix(self) -> ConfusionMatrix:
-        """What was counted so far."""
-        matrix = ConfusionMatrix(len(self.table), self._ignored)
-        matrix.counts += self.table.cpu().numpy()
+        """The counts so far, as a numpy confusion matrix."""
+        matrix = ConfusionMatrix(len(self.counts), self._ignore_index)
+        matrix.counts += self.counts.cpu().numpy()
         return matrix

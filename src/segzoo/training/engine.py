@@ -1,4 +1,4 @@
-"""From a recipe's [hardware] to Lightning Fabric: one flag from the CPU to GPUs and to machines."""
+"""Starts Lightning Fabric from a recipe's [hardware]: CPU, GPUs and several machines."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -7,7 +7,7 @@ import torch
 
 from segzoo.errors import DeviceError
 from segzoo.training.extra import extra
-from segzoo.training.recipe import HardwarePart
+from segzoo.training.recipe import HardwareConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 _PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def launch(hardware: HardwarePart) -> "Fabric":
-    """The engine, with its other processes started: what follows runs in each of them.
+def launch(hardware: HardwareConfig) -> "Fabric":
+    """Starts the other processes, each of which runs the code after this call.
 
     Raises:
         TrainingError: the extra "train" is not installed.
-        DeviceError: a device that was asked for and cannot be had.
+        DeviceError: the requested device is unavailable.
     """
     with extra("Training"):
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
-    # Its advertisements of its own options; what went wrong is raised.
+    # Below this level it advertises its own options; failures are raised.
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
@@ -40,8 +40,8 @@ def launch(hardware: HardwarePart) -> "Fabric":
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise DeviceError(
-            f"The hardware that the recipe asks for cannot be had: {error} "
-            'hardware.accelerator = "auto" and hardware.devices = 1 take what is here.'
+            f"The hardware that the recipe requests is unavailable: {error} "
+            'Use hardware.accelerator = "auto" and hardware.devices = 1 for what this machine has.'
         ) from error
     fabric.launch()
     return fabric

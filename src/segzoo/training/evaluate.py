@@ -1,10 +1,9 @@
-"""How good a model is on data: one confusion matrix over all images, and figures of each.
+"""Evaluates a model on a data set: one confusion matrix over all images, and metrics per image.
 
-    found = evaluate(segzoo.load("street.safetensors"), open_data("camvid", "data/camvid", "val"))
-    print(found.matrix.mean_iu, found.worst(5))
+    evaluation = evaluate(segzoo.load("street.safetensors"), open_data("camvid", "data/camvid", "val"))
+    print(evaluation.matrix.mean_iou, evaluation.worst(5))
 
-A model is anything that predicts: one of `segzoo.load`, or a `segzoo.inference.Session`; the same weights give the same
-figures.
+The model comes from `segzoo.load` or is a `segzoo.inference.Session`; the same weights give the same metrics.
 """
 
 import math
@@ -13,10 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from segzoo.classes import LabelSet
+from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.images import Pixels
 from segzoo.errors import DataError
@@ -24,68 +22,68 @@ from segzoo.metrics import ConfusionMatrix
 
 
 class Predicts(Protocol):
-    """What is evaluated."""
+    """The interface that `evaluate` needs of a model."""
 
     @property
-    def labels(self) -> LabelSet:
-        """The classes that it gives."""
+    def classes(self) -> ClassSet:
+        """The classes of the predicted ids."""
 
     def predict(self, image: Pixels, /) -> NDArray[Any]:
-        """Class ids (H, W) of an image, uint8 RGB (H, W, 3)."""
+        """The mask, class ids (H, W), of an image, uint8 RGB (H, W, 3)."""
 
 
 @dataclass(frozen=True)
-class ImageFigures:
-    """Figures of one image, 0-1; nan where nothing of it is labelled."""
+class ImageMetrics:
+    """The metrics of one image, 0-1; nan if no pixel is labeled."""
 
     name: str
-    mean_iu: float
+    mean_iou: float
     pixel_accuracy: float
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a model on data.
+    """The metrics of a model on a data set.
 
     Attributes:
-        title: what the data is called.
-        labels: its classes.
-        matrix: over all images.
-        images: of each image, in the order of the data.
-        seconds: for predictions alone, together.
+        title: the name of the data.
+        classes: the classes of the data.
+        matrix: the confusion matrix over all images.
+        images: the metrics of each image, in the order of the data.
+        seconds: the total time of the predictions, without reading images.
     """
 
     title: str
-    labels: LabelSet
+    classes: ClassSet
     matrix: ConfusionMatrix
-    images: tuple[ImageFigures, ...]
+    images: tuple[ImageMetrics, ...]
     seconds: float
 
-    def worst(self, count: int) -> list[ImageFigures]:
-        """The images of the lowest mean IU, the lowest first; those without labels are none of them."""
-        known = [image for image in self.images if not math.isnan(image.mean_iu)]
-        return sorted(known, key=lambda image: image.mean_iu)[:count]
+    def worst(self, count: int) -> list[ImageMetrics]:
+        """The images with the lowest mean IoU, the lowest first, without those that have no labeled pixels."""
+        labeled = [image for image in self.images if not math.isnan(image.mean_iou)]
+        return sorted(labeled, key=lambda image: image.mean_iou)[:count]
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values; figures that are not defined are null."""
+        """This evaluation as JSON values; undefined metrics are null."""
         matrix = self.matrix
-        columns = (matrix.iu, matrix.accuracy, matrix.dice, matrix.counts.sum(1))
+        columns = (matrix.iou, matrix.accuracy, matrix.dice, matrix.counts.sum(1))
         return {
             "data": self.title,
-            **{name: _defined(value) for name, value in matrix.summary().items()},
+            **{name: _nan_to_none(value) for name, value in matrix.summary().items()},
             "classes": [
                 {
                     "name": name,
-                    "iu": _defined(iu),
-                    "accuracy": _defined(accuracy),
-                    "dice": _defined(dice),
+                    "iou": _nan_to_none(iou),
+                    "accuracy": _nan_to_none(accuracy),
+                    "dice": _nan_to_none(dice),
                     "pixels": int(n),
                 }
-                for name, iu, accuracy, dice, n in zip(self.labels.names, *columns, strict=True)
+                for name, iou, accuracy, dice, n in zip(self.classes.names, *columns, strict=True)
             ],
             "confusion": matrix.to_dict(),
             "images": [
-                {name: _defined(value) if name != "name" else value for name, value in vars(image).items()}
+                {name: _nan_to_none(value) if name != "name" else value for name, value in vars(image).items()}
                 for image in self.images
             ],
             "seconds": round(self.seconds, 3),
@@ -93,16 +91,16 @@ class Evaluation:
 
 
 def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, int], None] | None = None) -> Evaluation:
-    """Predicts every image of the data at its own size, one at a time, and counts.
+    """Predicts every image of the data at its original size, one at a time, and compares it with the mask.
 
     Args:
-        progress: called with how many images are done, and of how many.
+        progress: called with the number of images done so far and the total number.
 
     Raises:
-        DataError: the model's classes are not those of the data; a sample cannot be read.
+        DataError: the classes of the model and the data differ; a sample cannot be read.
     """
-    check_classes(model.labels, data)
-    matrix = ConfusionMatrix(len(data.labels), data.ignored)
+    check_classes(model.classes, data)
+    matrix = ConfusionMatrix(len(data.classes), data.ignore_index)
     images = []
     seconds = 0.0
     for index in range(len(data)):
@@ -110,31 +108,32 @@ def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, i
         start = time.perf_counter()
         predicted = model.predict(image)
         seconds += time.perf_counter() - start
-        one = ConfusionMatrix(len(data.labels), data.ignored)
-        one.update(predicted, mask)
-        matrix += one
-        images.append(ImageFigures(name, one.mean_iu, one.pixel_accuracy))
+        image_matrix = ConfusionMatrix(len(data.classes), data.ignore_index)
+        image_matrix.update(predicted, mask)
+        matrix += image_matrix
+        images.append(ImageMetrics(name, image_matrix.mean_iou, image_matrix.pixel_accuracy))
         if progress is not None:
             progress(index + 1, len(data))
-    return Evaluation(data.title, data.labels, matrix, tuple(images), seconds)
+    return Evaluation(data.title, data.classes, matrix, tuple(images), seconds)
 
 
-def check_classes(labels: LabelSet, data: SegmentationData) -> None:
-    """Makes sure that the ids of a model mean what those of the data mean.
+def check_classes(classes: ClassSet, data: SegmentationData) -> None:
+    """Checks that the class ids of a model and of the data have the same meaning.
 
     Raises:
-        DataError: other names, or another number; a model whose classes have no names ("class 0") may have any.
+        DataError: the names or the number of classes differ. Names are not compared if the model's are generic
+            ("class 0").
     """
-    found, wanted = labels.names, data.labels.names
-    if found == wanted or (len(found) == len(wanted) and found == LabelSet.generic(len(found)).names):
+    names, expected = classes.names, data.classes.names
+    if names == expected or (len(names) == len(expected) and names == ClassSet.generic(len(names)).names):
         return
-    if len(found) != len(wanted):
-        how = f"has {len(found)} classes, and {data.title} {len(wanted)}"
+    if len(names) != len(expected):
+        difference = f"has {len(names)} classes, and {data.title} has {len(expected)}"
     else:
-        place = int(np.argmax([one != other for one, other in zip(found, wanted, strict=True)]))
-        how = f"calls the id {place} {found[place]!r}, and {data.title} {wanted[place]!r}"
-    raise DataError(f"The model {how}. Evaluate it on data that has the classes that it was trained for.")
+        index = next(index for index, name in enumerate(names) if name != expected[index])
+        difference = f"has the class {names[index]!r} at id {index}, and {data.title} has {expected[index]!r}"
+    raise DataError(f"The model {difference}. Evaluate it on data with the classes it was trained on.")
 
 
-def _defined(value: float) -> float | None:
+def _nan_to_none(value: float) -> float | None:
     return None if math.isnan(value) else float(value)

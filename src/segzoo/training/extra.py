@@ -1,4 +1,4 @@
-"""What the extra "train" brings, and what to say where it is missing."""
+"""Imports of the packages in the extra "train"."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,18 +7,18 @@ from segzoo.errors import TrainingError
 
 
 @contextmanager
-def extra(what: str) -> Iterator[None]:
-    """Around imports of what the extra "train" installs.
+def extra(feature: str) -> Iterator[None]:
+    """Wraps imports of packages that the extra "train" installs.
 
     Args:
-        what: what it is needed for, as the subject of a sentence.
+        feature: what needs them, as the subject of a sentence.
 
     Raises:
-        TrainingError: a module is missing; the message names it and the extra.
+        TrainingError: a package is missing; the message names it and the extra.
     """
     try:
         yield
     except ModuleNotFoundError as error:
         raise TrainingError(
-            f"{what} needs {error.name}, which is not installed: `pip install 'segmentation-zoo[train]'`."
+            f"{feature} needs {error.name}, which is not installed. Run: pip install 'segmentation-zoo[train]'"
         ) from None

@@ -1,9 +1,9 @@
-"""Recipes: all that decides how a model is trained, as frozen records, read from TOML and kept in each checkpoint.
+"""Recipes: everything that determines how a model is trained, as frozen dataclasses read from TOML.
 
     recipe = read_recipe("unet_mobilenetv4_conv_small_camvid.toml", {"run.epochs": 3})
 
-A recipe is also read from a checkpoint that was trained by it. Nothing in a record is a default that code elsewhere
-changes: what a recipe says is what is done.
+Every checkpoint stores its recipe, and `read_recipe` also reads it from there. A recipe is complete: no code elsewhere
+changes its defaults.
 """
 
 import dataclasses
@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from segzoo.errors import OptionError, unknown
-from segzoo.training.schema import override, record_of
+from segzoo.training.schema import build_config, override
 
 
 @dataclass(frozen=True)
-class ModelPart:
-    """The network: the arguments of `segzoo.create`; its classes are those of the data.
+class ModelConfig:
+    """The network: the arguments of `segzoo.create`, with the classes of the data.
 
     Attributes:
-        decoder: a name of `segzoo list`.
-        encoder: a name of `segzoo list --encoders`; None takes the decoder's own.
-        encoder_weights: what `segzoo.create` takes: "imagenet", a file, ...; None starts from random weights.
-        output_stride: of the encoder, 8, 16 or 32; None takes the decoder's own.
-        options: the decoder's own.
-        start: a checkpoint of segzoo to go on from instead of random weights; a head for other classes is exchanged.
+        decoder: a name from `segzoo list`.
+        encoder: a name from `segzoo list --encoders`; None selects the decoder's default.
+        encoder_weights: as for `segzoo.create`: "imagenet", a file, ...; None starts from random weights.
+        output_stride: of the encoder, 8, 16 or 32; None selects the decoder's default.
+        options: options of the decoder.
+        init_from: a checkpoint of segzoo to start from instead of random weights; a head for other classes is replaced.
     """
 
     decoder: str = "unet"
@@ -37,19 +37,19 @@ class ModelPart:
     encoder_weights: str | None = None
     output_stride: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
-    start: str | None = None
+    init_from: str | None = None
 
 
 @dataclass(frozen=True)
-class DataPart:
-    """What is trained on: the arguments of `segzoo.data.datasets.open_data`.
+class DataConfig:
+    """The training data: the arguments of `segzoo.data.datasets.open_data`.
 
     Attributes:
         name: "folder" for your own, or a known data set.
-        root: the folder that it lies in.
-        split: such as "train"; None is the one to train on.
-        select: patterns of names to take, such as "0001TP*"; none takes all.
-        exclude: patterns of names to leave out.
+        root: the folder of the data set.
+        split: such as "train"; None selects the split to train on.
+        select: patterns of the names to include, such as "0001TP*"; empty includes all.
+        exclude: patterns of the names to leave out.
     """
 
     name: str
@@ -60,13 +60,13 @@ class DataPart:
 
 
 @dataclass(frozen=True)
-class ValidationPart:
-    """What is held out, of the same data set: a split of its own, or a selection.
+class ValidationConfig:
+    """The held-out part of the same data set: a split or a selection. No image may be trained on and held out.
 
     Attributes:
-        split: such as "val"; None is the one that is trained on, of which an image may not be in both.
-        select: patterns of names to hold out; none holds out all.
-        exclude: patterns of names that are not.
+        split: such as "val"; None selects the split to train on.
+        select: patterns of the names to hold out; empty holds out all.
+        exclude: patterns of the names to leave out.
     """
 
     split: str | None = None
@@ -75,7 +75,7 @@ class ValidationPart:
 
 
 @dataclass(frozen=True)
-class BordersPart:
+class BordersConfig:
     """U-Net's weight map: the arguments of `segzoo.data.border_weights.BorderWeights`."""
 
     w0: float = 10.0
@@ -84,59 +84,60 @@ class BordersPart:
 
 
 @dataclass(frozen=True)
-class LossPart:
-    """What is minimised; see `segzoo.training.losses.create_loss`.
+class LossConfig:
+    """The loss; see `segzoo.training.losses.create_loss`.
 
     Attributes:
-        terms: the sum of losses, such as "ce + 0.5*dice".
-        options: of each of them, by its name, such as {"ce": {"smoothing": 0.1}}.
-        class_weights: "none", or "median_frequency" or "enet" of the data; see `balance.ClassStatistics`.
-        greatest_weight: what class weights are cut off at; 0 does not cut.
-        unweigh: the part of the class weights, 0-1, that is taken back from the scores of the model that is evaluated
-            and kept; see `balance.unweigh`. Where runs go on from each other it belongs into the last one.
-        borders: w0, sigma and background of U-Net's weights for pixels between objects; None has none.
-        auxiliary: the weight of the loss of the auxiliary head, where the decoder has one.
+        loss: a sum of losses, such as "ce + 0.5*dice".
+        options: the options of each loss by its name, such as {"ce": {"smoothing": 0.1}}.
+        class_weights: "none", or "median_frequency" or "enet", computed from the data; see
+            `segzoo.data.statistics.ClassStatistics`.
+        max_class_weight: the value that class weights are clipped at; 0 disables clipping.
+        logit_adjustment: the strength, 0-1, with which the class weights are removed from the logits of the model that
+            is evaluated and saved; see `segzoo.training.logit_adjustment`. In a chain of runs, set it in the last one.
+        borders: w0, sigma and background of U-Net's weight map for pixels between objects; None disables it.
+        auxiliary: the loss weight of the auxiliary head, if the decoder has one.
     """
 
-    terms: str = "ce"
+    loss: str = "ce"
     options: dict[str, Any] = field(default_factory=dict)
     class_weights: str = "none"
-    greatest_weight: float = 0.0
-    unweigh: float = 0.0
-    borders: BordersPart | None = None
+    max_class_weight: float = 0.0
+    logit_adjustment: float = 0.0
+    borders: BordersConfig | None = None
     auxiliary: float = 0.4
 
 
 @dataclass(frozen=True)
-class OptimiserPart:
-    """How weights follow gradients.
+class OptimizerConfig:
+    """The optimizer.
 
     Attributes:
-        name: "adamw", "sgd" (Nesterov's) or "momentum" (plain SGD with momentum, as Caffe has it).
-        lr: the greatest learning rate, which the schedule multiplies.
-        weight_decay: of convolutions; biases and what belongs to normalisation have none.
-        momentum: of both kinds of SGD; AdamW's first beta.
-        clip: the greatest norm of all gradients together; 0 does not clip.
+        name: "adamw", "sgd" (with Nesterov momentum) or "momentum" (SGD with classical momentum, as in Caffe).
+        lr: the maximum learning rate, which the schedule multiplies.
+        weight_decay: applies to convolutions, not to biases and normalization layers.
+        momentum: of "sgd" and "momentum"; the first beta of AdamW.
+        clip_grad_norm: the maximum norm of all gradients together; 0 disables clipping.
     """
 
     name: str = "adamw"
     lr: float = 1e-3
     weight_decay: float = 0.01
     momentum: float = 0.9
-    clip: float = 0.0
+    clip_grad_norm: float = 0.0
 
 
 @dataclass(frozen=True)
-class SchedulePart:
-    """How the learning rate goes; see `segzoo.training.schedule`.
+class ScheduleConfig:
+    """The learning rate schedule; see `segzoo.training.schedule`.
 
     Attributes:
         name: "constant", "poly", "cosine" or "step".
-        warmup: epochs in which it rises from 0.
-        power: of "poly".
-        milestones: epochs after which "step" multiplies by `gamma`.
-        gamma: of "step".
-        least: the part of the rate below which it never falls, 0-1.
+        warmup: the number of epochs in which the rate rises from 0.
+        power: the exponent of "poly".
+        milestones: the epochs after which "step" multiplies the rate by `gamma`.
+        gamma: the factor of "step".
+        min_lr_ratio: the minimum of the schedule, as a fraction of `lr`, 0-1.
     """
 
     name: str = "cosine"
@@ -144,28 +145,29 @@ class SchedulePart:
     power: float = 0.9
     milestones: tuple[float, ...] = ()
     gamma: float = 0.1
-    least: float = 0.0
+    min_lr_ratio: float = 0.0
 
 
 @dataclass(frozen=True)
-class RunPart:
-    """How long, in which steps, and what is kept.
+class RunConfig:
+    """Length, batches, evaluation and stopping of a run.
 
     Attributes:
-        epochs: passes over the data.
-        batch: images a step of the optimiser, over all devices and accumulated parts; so results do not depend on how
-            many devices there are, but for batch normalisation.
-        accumulate: parts that a batch is taken in, where memory is short.
+        epochs: the number of passes over the data.
+        batch_size: images per optimizer step, over all devices and accumulation steps, so that results do not depend on
+            the number of devices (except through batch normalization).
+        grad_accum_steps: the number of parts in which a batch is processed, to save memory.
         seed: of weights, order and augmentation.
-        ema: decay of the moving average of the weights, such as 0.999, which is what is evaluated and kept; 0 has none.
-        evaluate_every: epochs from one validation to the next.
-        patience: epochs without a better mean IU after which the run stops; 0 never does.
-        freeze_batchnorm: keep the statistics of batch normalisation, for small batches on trained weights.
+        ema: the decay of the moving average of the weights, such as 0.999; the average is evaluated and saved. 0
+            disables it.
+        evaluate_every: the number of epochs between validations.
+        patience: the number of epochs without a better mean IoU after which the run stops; 0 disables early stopping.
+        freeze_batchnorm: keeps the batch normalization statistics fixed, for small batches on trained weights.
     """
 
     epochs: int = 100
-    batch: int = 8
-    accumulate: int = 1
+    batch_size: int = 8
+    grad_accum_steps: int = 1
     seed: int = 0
     ema: float = 0.0
     evaluate_every: int = 1
@@ -174,18 +176,18 @@ class RunPart:
 
 
 @dataclass(frozen=True)
-class HardwarePart:
-    """What it runs on; a run can be gone on with on other hardware.
+class HardwareConfig:
+    """The hardware. A run can be resumed on other hardware.
 
     Attributes:
         accelerator: "auto", "cpu", "cuda" or "mps".
-        devices: GPUs, or processes on the CPU, a node.
-        nodes: machines; each is started with the environment of torchrun, Slurm, or MASTER_ADDR and NODE_RANK.
-        precision: "fp32", or the mixed "bf16" and "fp16".
-        workers: processes that read and augment, for each device.
-        threads: of torch on the CPU; 0 leaves that to torch.
-        channels_last: lay maps out as (N, H, W, C) in memory, which is faster but for a few networks.
-        sync_batchnorm: statistics over all GPUs.
+        devices: the number of GPUs per node, or of processes on a CPU.
+        nodes: the number of machines; start each with the environment of torchrun, Slurm, or MASTER_ADDR and NODE_RANK.
+        precision: "fp32", or mixed precision with "bf16" or "fp16".
+        workers: the number of processes per device that read and augment images.
+        threads: the number of torch's CPU threads; 0 leaves it to torch.
+        channels_last: uses the memory format (N, H, W, C), which is faster for most networks.
+        sync_batchnorm: computes batch normalization statistics over all GPUs.
     """
 
     accelerator: str = "auto"
@@ -200,82 +202,90 @@ class HardwarePart:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run.
+    """Everything that determines a training run.
 
     Attributes:
-        note: what this recipe is for, in a sentence or two.
-        augmentation: steps, as `segzoo.data.augment.Augmentation` takes them.
-        validation: what is held out; None evaluates nothing.
+        note: the purpose of this recipe, in a sentence or two.
+        augmentation: the steps, as for `segzoo.data.augment.Augmentation`.
+        validation: the held-out data; None disables validation.
     """
 
-    data: DataPart
+    data: DataConfig
     note: str = ""
-    model: ModelPart = field(default_factory=ModelPart)
-    validation: ValidationPart | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
+    validation: ValidationConfig | None = None
     augmentation: tuple[dict[str, Any], ...] = ()
-    loss: LossPart = field(default_factory=LossPart)
-    optimiser: OptimiserPart = field(default_factory=OptimiserPart)
-    schedule: SchedulePart = field(default_factory=SchedulePart)
-    run: RunPart = field(default_factory=RunPart)
-    hardware: HardwarePart = field(default_factory=HardwarePart)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
 
     def __post_init__(self) -> None:
         run, schedule, loss, hardware = self.run, self.schedule, self.loss, self.hardware
         for name, value in [
             ("run.epochs", run.epochs),
-            ("run.batch", run.batch),
-            ("run.accumulate", run.accumulate),
+            ("run.batch_size", run.batch_size),
+            ("run.grad_accum_steps", run.grad_accum_steps),
             ("run.evaluate_every", run.evaluate_every),
-            ("optimiser.lr", self.optimiser.lr),
+            ("optimizer.lr", self.optimizer.lr),
             ("hardware.devices", hardware.devices),
             ("hardware.nodes", hardware.nodes),
         ]:
-            _require(value > 0, f"{name} is above 0, not {value}.")
-        _require(0 <= run.ema < 1, f"run.ema is a decay such as 0.999, or 0 for none, not {run.ema}.")
-        _require(0 <= schedule.least <= 1, f"schedule.least is a part of the rate, 0-1, not {schedule.least}.")
+            _require(value > 0, f"{name} must be above 0, not {value}.")
+        _require(0 <= run.ema < 1, f"run.ema must be a decay such as 0.999, or 0 for none, not {run.ema}.")
+        _require(
+            0 <= schedule.min_lr_ratio <= 1,
+            f"schedule.min_lr_ratio must be a fraction of the learning rate, 0-1, not {schedule.min_lr_ratio}.",
+        )
         _require(
             0 <= schedule.warmup < run.epochs,
-            f"schedule.warmup is shorter than the run's {run.epochs} epochs, not {schedule.warmup}.",
+            f"schedule.warmup must be shorter than the run's {run.epochs} epochs, not {schedule.warmup}.",
         )
         _require(
             run.patience == 0 or (self.validation is not None and run.patience >= run.evaluate_every),
-            f"run.patience={run.patience} needs a [validation], and at least run.evaluate_every={run.evaluate_every}.",
+            f"run.patience={run.patience} needs a [validation], and must be at least "
+            f"run.evaluate_every={run.evaluate_every}.",
         )
-        _one_of("optimiser", self.optimiser.name, OPTIMISERS)
-        _one_of("kind of class weights", loss.class_weights, CLASS_WEIGHTS)
-        _one_of("schedule", schedule.name, SCHEDULES)
-        _one_of("precision", hardware.precision, PRECISIONS)
-        _require(0 <= loss.unweigh <= 1, f"loss.unweigh is a part of the class weights, 0-1, not {loss.unweigh}.")
+        _check_name("optimizer", self.optimizer.name, OPTIMIZERS)
+        _check_name("class_weights value", loss.class_weights, CLASS_WEIGHTS)
+        _check_name("schedule", schedule.name, SCHEDULES)
+        _check_name("precision", hardware.precision, PRECISIONS)
         _require(
-            loss.unweigh == 0 or loss.class_weights != "none",
-            'loss.unweigh takes class weights back, and loss.class_weights is "none". Set both, or loss.unweigh=0.',
+            0 <= loss.logit_adjustment <= 1,
+            f"loss.logit_adjustment must be a strength, 0-1, not {loss.logit_adjustment}.",
         )
-        parts = hardware.devices * hardware.nodes * run.accumulate
         _require(
-            run.batch % parts == 0,
-            f"run.batch={run.batch} cannot be shared out among {hardware.devices * hardware.nodes} devices times "
-            f"{run.accumulate} parts. Make it a multiple of {parts}.",
+            loss.logit_adjustment == 0 or loss.class_weights != "none",
+            'loss.logit_adjustment removes class weights, but loss.class_weights is "none". Set both, or '
+            "loss.logit_adjustment=0.",
+        )
+        parts = hardware.devices * hardware.nodes * run.grad_accum_steps
+        _require(
+            run.batch_size % parts == 0,
+            f"run.batch_size={run.batch_size} cannot be split evenly over {hardware.devices * hardware.nodes} devices "
+            f"and {run.grad_accum_steps} accumulation steps. Make it a multiple of {parts}.",
         )
 
-    def leaving_out(self, *patterns: str) -> "Recipe":
-        """This recipe without a part of what it trains on, which is validated on instead.
+    def with_holdout(self, *patterns: str) -> "Recipe":
+        """This recipe with part of the training data excluded and used for validation.
 
-        Neighbouring images of one drive, patient or place are nearly the same, so that figures on a random part
-        flatter. Leave out one whole, train, and do so for each in turn.
+        Neighboring images of a drive, a patient or a location are almost identical, so metrics on a random part are
+        optimistic. Hold out a whole drive, train, and repeat this for each drive.
 
         Args:
             patterns: of names, such as "0001TP*"; at least one.
 
         Raises:
-            OptionError: there is none, or the recipe selects its data itself.
+            OptionError: there is no pattern, or the recipe sets data.select.
         """
         _require(
             bool(patterns) and not self.data.select,
-            f"Leaving out takes patterns and a recipe without data.select, not {list(patterns)} and "
+            f"A holdout needs patterns and a recipe without data.select, not {list(patterns)} and "
             f"data.select={list(self.data.select)}. Set data.exclude and validation instead.",
         )
         data = dataclasses.replace(self.data, exclude=(*self.data.exclude, *patterns))
-        held_out = ValidationPart(self.data.split, patterns, self.data.exclude)
+        held_out = ValidationConfig(self.data.split, patterns, self.data.exclude)
         return dataclasses.replace(self, data=data, validation=held_out)
 
     def to_dict(self) -> dict[str, Any]:
@@ -285,41 +295,41 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Recipe":
-        """The inverse of `to_dict`, also of a part of it: what is not said has its default.
+        """The inverse of `to_dict`; missing keys have their defaults.
 
         Raises:
-            UnknownNameError: a key that there is not; near ones are suggested.
-            OptionError: a value that a key cannot have, or one that is missing.
+            UnknownNameError: an unknown key; the message suggests similar ones.
+            OptionError: an invalid value, or a required key is missing.
         """
-        recipe: Recipe = record_of(cls, record)
+        recipe: Recipe = build_config(cls, record)
         return recipe
 
 
 CLASS_WEIGHTS = ("none", "median_frequency", "enet")
-OPTIMISERS = ("adamw", "sgd", "momentum")
+OPTIMIZERS = ("adamw", "sgd", "momentum")
 SCHEDULES = ("constant", "poly", "cosine", "step")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Reads a recipe from a .toml file, or from a checkpoint that was trained by one.
+    """Reads a recipe from a .toml file, or from a checkpoint that was trained with one.
 
     Args:
-        overrides: values by dotted keys, such as {"run.epochs": 3}; they count instead of the file's.
+        overrides: values by dotted key, such as {"run.epochs": 3}; they replace those of the file.
 
     Raises:
         UnknownNameError, OptionError: as `Recipe.from_dict`.
-        OptionError, CheckpointError: the file is missing, or holds no recipe.
+        OptionError, CheckpointError: the file is missing, or contains no recipe.
     """
     file = Path(path)
     if file.suffix == ".safetensors":
-        from segzoo.weights import checkpoint  # imports torch, which a mistake in a .toml file need not wait for
+        from segzoo.weights import checkpoint  # imports torch, which reading a .toml file does not need
 
-        record = checkpoint.read_record(file).get("info", {}).get("recipe")
+        record = checkpoint.read_spec(file).info.get("recipe")
         if not isinstance(record, dict):
-            raise OptionError(f"{file} was trained without a recipe, or its recipe was not kept. Write one in TOML.")
+            raise OptionError(f"{file} contains no recipe. Write one in TOML.")
     elif not file.is_file():
-        raise OptionError(f"There is no recipe {file}. Pass a .toml file, or a checkpoint that a recipe has made.")
+        raise OptionError(f"There is no recipe {file}. Pass a .toml file, or a checkpoint that was trained with one.")
     else:
         try:
             record = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -330,37 +340,36 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
     return Recipe.from_dict(record)
 
 
-def changes_between(before: Recipe, after: Recipe, besides: tuple[str, ...] = ()) -> list[str]:
-    """What decides other steps in two recipes, in words.
+def changes_between(before: Recipe, after: Recipe, ignore: tuple[str, ...] = ()) -> list[str]:
+    """The differences between two recipes that lead to different training steps, as text.
 
     Args:
-        besides: keys, or whole parts, that may differ besides the note and the hardware.
+        ignore: keys or tables to ignore in addition to the note and the hardware.
     """
-    free = ("note", "hardware", *besides)
+    ignored = ("note", "hardware", *ignore)
     return [
-        f"{name} = {new!r} instead of {old!r}"
-        for name, old, new in _differences(before.to_dict(), after.to_dict())
-        if not any(name == one or name.partition(".")[0] == one for one in free)
+        f"{key} = {new!r} instead of {old!r}"
+        for key, old, new in _differences(before.to_dict(), after.to_dict())
+        if key not in ignored and key.partition(".")[0] not in ignored
     ]
 
 
-def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Where two records differ: dotted key, value before, value after."""
+def _differences(before: Any, after: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """The differing values of two nested dicts: dotted key, value before, value after."""
     if isinstance(before, dict) and isinstance(after, dict):
-        keys = list(dict.fromkeys([*before, *after]))
         return [
-            found
-            for key in keys
-            for found in _differences(before.get(key), after.get(key), f"{name}.{key}" if name else key)
+            difference
+            for key in dict.fromkeys([*before, *after])
+            for difference in _differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else key)
         ]
-    return [] if before == after else [(name, before, after)]
+    return [] if before == after else [(prefix, before, after)]
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
+def _require(condition: bool, message: str) -> None:
+    if not condition:
         raise OptionError(message)
 
 
-def _one_of(kind: str, name: str, known: Sequence[str]) -> None:
+def _check_name(label: str, name: str, known: Sequence[str]) -> None:
     if name not in known:
-        raise unknown(kind, name, known, f"A recipe takes {', '.join(known)}.")
+        raise unknown(label, name, known, f"A recipe takes {', '.join(known)}.")

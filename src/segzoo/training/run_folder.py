@@ -1,22 +1,22 @@
-"""Whether a run may begin in a folder; known without torch, so that a command need not load it to refuse."""
+"""Checks a run's output folder. It imports no torch, so that a command can refuse a folder without loading it."""
 
 from pathlib import Path
 
 from segzoo.errors import TrainingError
 
 RESUME = "resume.pt"
-"""What a run goes on from."""
+"""The file that a run resumes from."""
 
 
 def check_free(folder: Path, resume: bool) -> None:
-    """Makes sure that no run is overwritten.
+    """Checks that no run would be overwritten.
 
     Raises:
-        TrainingError: the folder holds a run, and this is not to go on with it; or it is a file.
+        TrainingError: the folder contains a run and `resume` is False, or it is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise TrainingError(f"{folder} is a file. Name a folder for the run.")
     if (folder / RESUME).exists() and not resume:
         raise TrainingError(
-            f"{folder} holds a run already. Go on with it (resume=True, --resume), or choose another folder."
+            f"{folder} holds a run already. Resume it (resume=True, --resume), or choose another folder."
         )

@@ -1,4 +1,4 @@
-"""Tables of TOML and JSON as frozen records: each value checked against its field, and overridden by a dotted key."""
+"""Builds frozen dataclasses from TOML or JSON tables, with type checks, and overrides values by dotted keys."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from segzoo.errors import OptionError, unknown
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """The key and the value of KEY=VALUE; values are written as in TOML, and a bare word is a text.
+    """The key and the value of KEY=VALUE. Values are TOML; a bare word is a string.
 
     Raises:
         OptionError: there is no "=".
@@ -28,80 +28,82 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def override(record: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the value of a dotted key; a number in it is a place in a list, from 0 up: augmentation.0.p."""
-    place: Any = record
-    names: list[Any] = key.split(".")
-    for name, after in itertools.zip_longest(names, names[1:]):
-        index = int(name) if isinstance(place, list) and name.isdecimal() else name
-        inside = index < len(place) if isinstance(index, int) else isinstance(place, dict)
-        if not inside:
-            raise OptionError(f"{key} cannot be set: the recipe has no place {name!r} there.")
-        if after is None:
-            place[index] = value
-        else:
-            place = place[index] if isinstance(index, int) else place.setdefault(index, {})
-
-
-def record_of(kind: type[Any], record: Any, where: str = "") -> Any:
-    """The record of a kind, frozen dataclasses in it included, that a table holds; what is not said has its default.
-
-    Args:
-        where: the table's own dotted key, for errors.
+    """Sets the value of a dotted key; a number in it is a list index from 0: augmentation.0.p.
 
     Raises:
-        UnknownNameError: a key that there is not; near ones are suggested.
-        OptionError: a value that a key cannot have, or one that is missing.
+        OptionError: the recipe has no such list element, or the key continues below a plain value.
     """
-    if not isinstance(record, Mapping):
-        raise OptionError(f"{where} of a recipe is a table of options, not {record!r}.")
-    hints = get_type_hints(kind)
+    node: Any = record
+    names: list[Any] = key.split(".")
+    for name, following in itertools.zip_longest(names, names[1:]):
+        index = int(name) if isinstance(node, list) and name.isdecimal() else name
+        exists = index < len(node) if isinstance(index, int) else isinstance(node, dict)
+        if not exists:
+            raise OptionError(f"{key} cannot be set: the recipe has no {name!r} there.")
+        if following is None:
+            node[index] = value
+        else:
+            node = node[index] if isinstance(index, int) else node.setdefault(index, {})
+
+
+def build_config(config_class: type[Any], table: Any, prefix: str = "") -> Any:
+    """An instance of a frozen dataclass, with nested ones, from a table; missing keys have their defaults.
+
+    Args:
+        prefix: the dotted key of the table itself, for error messages.
+
+    Raises:
+        UnknownNameError: an unknown key; the message suggests similar ones.
+        OptionError: an invalid value, or a required key is missing.
+    """
+    if not isinstance(table, Mapping):
+        raise OptionError(f"{prefix} of a recipe must be a table of options, not {table!r}.")
+    hints = get_type_hints(config_class)
     values = {}
-    for key, value in record.items():
-        name = f"{where}.{key}" if where else key
+    for key, value in table.items():
+        name = f"{prefix}.{key}" if prefix else key
         if key not in hints:
-            among = f"[{where}] takes" if where else "A recipe has"
-            raise unknown(
-                "key of a recipe",
-                name,
-                [f"{where}.{one}" if where else one for one in hints],
-                f"{among} {', '.join(hints)}.",
-            )
-        values[key] = _value(hints[key], value, name)
-    needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
-    missing = [name for name in needed if name not in values]
+            owner = f"[{prefix}] takes" if prefix else "A recipe has"
+            known = [f"{prefix}.{hint}" if prefix else hint for hint in hints]
+            raise unknown("key of a recipe", name, known, f"{owner} {', '.join(hints)}.")
+        values[key] = _check_value(hints[key], value, name)
+    required = [
+        field.name for field in fields(config_class) if field.default is MISSING and field.default_factory is MISSING
+    ]
+    missing = [name for name in required if name not in values]
     if missing:
-        where = f"[{where}] of a recipe" if where else "A recipe"
-        raise OptionError(f"{where} needs {' and '.join(missing)}.")
-    return kind(**values)
+        owner = f"[{prefix}] of a recipe" if prefix else "A recipe"
+        raise OptionError(f"{owner} needs {' and '.join(missing)}.")
+    return config_class(**values)
 
 
-def _value(hint: Any, value: Any, name: str) -> Any:
-    """A value as its field has it, or an OptionError."""
+def _check_value(hint: Any, value: Any, name: str) -> Any:
+    """The value with the type of its field, or an OptionError."""
     if isinstance(hint, UnionType):
         if value is None and NoneType in get_args(hint):
             return None
-        (hint,) = (one for one in get_args(hint) if one is not NoneType)
+        (hint,) = (option for option in get_args(hint) if option is not NoneType)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return record_of(hint, value, name)
+        return build_config(hint, value, name)
     if get_origin(hint) is tuple:
-        # One pattern, or one step, may stand without brackets.
-        several = value if isinstance(value, list | tuple) else [value]
-        return tuple(_value(get_args(hint)[0], one, name) for one in several)
+        # A single pattern or step may be written without brackets.
+        elements = value if isinstance(value, list | tuple) else [value]
+        return tuple(_check_value(get_args(hint)[0], element, name) for element in elements)
     if get_origin(hint) is dict:
         if isinstance(value, Mapping):
             return dict(value)
     elif hint is float:
         if type(value) in (int, float) and math.isfinite(value) and value >= 0:
             return float(value)
-    elif type(value) is hint and (hint is not int or value >= 0):  # exactly: True is an int to isinstance
+    elif type(value) is hint and (hint is not int or value >= 0):  # exact types, because isinstance(True, int) holds
         return value
-    raise OptionError(f"{name} of a recipe is {_WORDS[get_origin(hint) or hint]}, not {value!r}.")
+    raise OptionError(f"{name} of a recipe must be {_TYPE_NAMES[get_origin(hint) or hint]}, not {value!r}.")
 
 
-_WORDS = {
-    int: "a whole number from 0 up",
-    float: "a number from 0 up",
-    str: "a text",
+_TYPE_NAMES = {
+    int: "an integer of 0 or more",
+    float: "a number of 0 or more",
+    str: "a string",
     bool: "true or false",
     dict: "a table of options",
 }

@@ -1,4 +1,4 @@
-"""Weights: the catalog of trained ones, where files are, what they hold, and what other libraries' files mean.
+"""Trained weights: the catalog, downloads, segzoo's own checkpoint format, and converters for other libraries' files.
 
-Nothing here is imported with the package, so that the catalog needs no torch.
+Nothing is imported here, so that the catalog needs no torch.
 """

@@ -1,7 +1,4 @@
-"""What the catalog says of each file of trained weights, and the check that it says all of it.
-
-Floor 0: `segzoo list --weights` needs no torch.
-"""
+"""The catalog of trained weights: one `Entry` per file, read from catalog.toml and checked for completeness."""
 
 import datetime
 import functools
@@ -15,23 +12,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from segzoo.classes import LABEL_SETS
+from segzoo.classes import CLASS_SETS
 from segzoo.errors import SegzooError, unknown
 from segzoo.weights import cache
 
 FORMATS = ("segzoo", "torchvision")
-"""How a file is to be read: as `segzoo.save` wrote it, or through `segzoo.convert` from this source."""
+"""File formats: written by `segzoo.save`, or read through `segzoo.convert` with this source."""
 
 METRICS = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+"""Names of the metrics that an entry may state."""
 
-PLACES = ("web", "package", "repository")
-"""Where a file is had from: URLs, the installed package, or the folder weights/ of segzoo's repository."""
+SOURCES = ("web", "package", "repository")
+"""Where a file is hosted: at URLs, in the installed package, or in the folder weights/ of segzoo's repository."""
 
 WEIGHTS = Path(__file__).parent / "packaged"
-"""Where the files are that ship in the package."""
+"""Folder of the files that ship with the package."""
 
 CLONE = Path(__file__).parents[3] / "weights"
-"""Where the other files of segzoo's own are, where the package runs from a clone."""
+"""Folder of segzoo's other files, if the package runs from a clone of the repository."""
 
 
 @dataclass(frozen=True)
@@ -39,82 +37,82 @@ class Entry:
     """One file of trained weights."""
 
     key: str
-    """"decoder/encoder/tag", what `segzoo.load` is given."""
+    """"decoder/encoder/tag", the argument of `segzoo.load`."""
 
     format: str
-    """How the file is read: "segzoo", or "torchvision", which is converted."""
+    """Format of the file: "segzoo", or "torchvision", which is converted on loading."""
 
     file: str
-    """The file's name."""
+    """Name of the file, without a folder."""
 
-    place: str
-    """Where it is had from: "web", "package", or "repository" (a clone's folder weights/)."""
+    source: str
+    """Where the file is hosted: "web", "package", or "repository" (the folder weights/ of a clone)."""
 
     urls: tuple[str, ...]
-    """https mirrors, in the order in which they are tried; empty unless `place` is "web"."""
+    """https mirrors, in the order in which they are tried; empty unless `source` is "web"."""
 
     sha256: str
-    """Of the whole file, 64 hexadecimal digits."""
+    """sha256 of the whole file, 64 hexadecimal digits."""
 
-    sha256_by: str
-    """Who computed it."""
+    sha256_source: str
+    """Who computed the sha256."""
 
     size: int
-    """Bytes of the file."""
+    """Size of the file in bytes."""
 
     build: Mapping[str, Any]
-    """What `segzoo.create` is given besides decoder, encoder and labels to build the model of these weights."""
+    """Options of `segzoo.create` that build the model of these weights, besides decoder, encoder and classes."""
 
-    labels: str
-    """The name of a label set."""
+    classes: str
+    """Name of the class set."""
 
     mean: tuple[float, ...]
-    """Of each channel, on a scale of 0 to 1, with `std`: (x / 255 - mean) / std is what the network was trained on."""
+    """Mean of each channel on a scale of 0 to 1. The network was trained on (x / 255 - mean) / std."""
 
     std: tuple[float, ...]
-    """Standard deviation, as `mean`."""
+    """Standard deviation of each channel, on the same scale."""
 
     input_size: tuple[int, int]
-    """Height and width trained at, in pixels. Any other size goes in as well."""
+    """Height and width of the training images, in pixels. The model accepts any other size too."""
 
     data: str
-    """What it was trained on."""
+    """The training data."""
 
     split: str
-    """What the metrics were measured on; up to its first comma, in short."""
+    """The data on which the metrics were measured. The part before the first comma is its short form."""
 
     metrics: Mapping[str, float]
-    """Shares of 1: mean_iou, pixel_accuracy, mean_accuracy, frequency_weighted_iou, those that are known."""
+    """The known ones of mean_iou, pixel_accuracy, mean_accuracy and frequency_weighted_iou, each from 0 to 1."""
 
     metrics_by: str
     """Who measured them."""
 
     params: int
-    """Parameters of the model, an auxiliary head's included."""
+    """Number of parameters of the model, including an auxiliary head's."""
 
-    licence: str
-    """Of the weights."""
+    license: str
+    """License of the weights."""
 
     paper: str
-    """Of the architecture."""
+    """The paper that describes the architecture."""
 
     recipe: str
-    """How it was trained: a URL, or the name of one of segzoo's own recipes."""
+    """How the model was trained: a URL, or the name of a recipe that ships with segzoo."""
 
     date: datetime.date
-    """When the weights were published."""
+    """Date on which the weights were published."""
 
-    unseen: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
-    """By the name of a part of the training data: the metrics, measured on it, of a model that the same recipe has
-    made without it. Empty where nobody measured that."""
+    holdout_metrics: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
+    """Name of a part of the training data -> metrics on that part of a model trained by the same recipe without it.
+    Empty if this was not measured."""
 
     runtime: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-    """Of the exported file in onnxruntime: milliseconds (the median of one image), height, width, threads, cpu,
-    onnxruntime (its version); against torch, logits_difference (of the largest) and label_agreement (a share of the
-    pixels of `split`). Empty where nobody measured that."""
+    """The exported file in onnxruntime: milliseconds (median for one image), height, width, threads, cpu, onnxruntime
+    (its version). Compared with PyTorch: logits_difference (relative to the largest logit) and pixel_agreement (share
+    of the pixels of `split` with the same class). Empty if this was not measured."""
 
     storage_changes: float | None = None
-    """The share of the pixels of `split` whose label the file's float16 has changed; None where nobody measured it."""
+    """Share of the pixels of `split` whose class changed when the file was stored as float16; None if not measured."""
 
     @property
     def decoder(self) -> str:
@@ -127,14 +125,14 @@ class Entry:
         return self.key.split("/")[1]
 
     @property
-    def here(self) -> Path | None:
-        """Where the file is on this machine, whether it is the right one or not; None where it is not here."""
-        cached = cache.place(self.file, self.sha256)
-        places = {"web": [cached], "package": [WEIGHTS / self.file], "repository": [CLONE / self.file, cached]}
-        return next(filter(Path.is_file, places[self.place]), None)
+    def local_path(self) -> Path | None:
+        """Path of the file on this machine, not compared with its sha256; None if there is no such file."""
+        cached = cache.path_for(self.file, self.sha256)
+        candidates = {"web": [cached], "package": [WEIGHTS / self.file], "repository": [CLONE / self.file, cached]}
+        return next(filter(Path.is_file, candidates[self.source]), None)
 
     def info(self) -> dict[str, Any]:
-        """What a file says of its weights besides how they are run: JSON values."""
+        """Origin, training data, metrics and license as JSON values, for `ModelSpec.info`."""
         return {
             "key": self.key,
             "data": self.data,
@@ -142,7 +140,7 @@ class Entry:
             "metrics": dict(self.metrics),
             "metrics_on": self.split,
             "metrics_by": self.metrics_by,
-            "licence": self.licence,
+            "license": self.license,
             "paper": self.paper,
             "recipe": self.recipe,
             "date": self.date.isoformat(),
@@ -152,23 +150,23 @@ class Entry:
 
 
 def entries() -> Mapping[str, Entry]:
-    """Every entry by its key, in the order of catalog.toml."""
+    """All entries by key, in the order of catalog.toml."""
     return _packaged()
 
 
 def default() -> Entry | None:
-    """The model that `segzoo demo` and `segzoo predict` take where none is named: the first that ships in the package.
+    """The default model of `segzoo demo` and `segzoo predict`: the first one that ships with the package.
 
-    None where none does.
+    None if no model ships with it.
     """
-    return next((entry for entry in entries().values() if entry.place == "package"), None)
+    return next((entry for entry in entries().values() if entry.source == "package"), None)
 
 
 def find(key: str) -> Entry:
-    """The entry of a key such as "fcn/resnet101/coco-voc".
+    """The entry for a key such as "fcn/resnet101/coco-voc".
 
     Raises:
-        UnknownNameError: there is none; near ones are suggested.
+        UnknownNameError: there is no such key; similar ones are suggested.
     """
     known = entries()
     if key not in known:
@@ -177,20 +175,20 @@ def find(key: str) -> Entry:
 
 
 def list_weights() -> list[str]:
-    """Keys of the trained weights that `load` takes, such as "fcn/resnet101/coco-voc"."""
+    """The catalog keys that `load` takes, such as "fcn/resnet101/coco-voc"."""
     return list(entries())
 
 
 def read(text: str) -> dict[str, Entry]:
-    """The entries of a catalog in TOML.
+    """Parses a catalog in TOML.
 
     Raises:
-        SegzooError: no TOML, or an entry with fields missing, unknown or of the wrong kind, all of which are named.
+        SegzooError: the text is not TOML, or an entry has missing, unknown or invalid fields, all of which are named.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SegzooError(f"The catalog is no TOML: {error}.") from error
+        raise SegzooError(f"The catalog is not valid TOML: {error}.") from error
     return {key: _entry(key, table) for key, table in tables.items()}
 
 
@@ -202,22 +200,22 @@ def _packaged() -> Mapping[str, Entry]:
 
 def _entry(key: str, table: Any) -> Entry:
     if not isinstance(table, dict):
-        raise SegzooError(f"Catalog entry {key!r} is a table of fields, not {table!r}.")
-    faults = [] if _KEY.fullmatch(key) else ["its key is not decoder/encoder/tag"]
-    needed = {one.name for one in fields(Entry) if one.default is MISSING and one.default_factory is MISSING}
-    faults += [f"{name} is missing ({what})" for name, (what, _) in _FIELDS.items() if name in needed - table.keys()]
+        raise SegzooError(f"Catalog entry {key!r} must be a table of fields, not {table!r}.")
+    faults = [] if _KEY.fullmatch(key) else ["its key must have the form decoder/encoder/tag"]
+    required = {item.name for item in fields(Entry) if item.default is MISSING and item.default_factory is MISSING}
+    faults += [f"{name} is missing ({what})" for name, (what, _) in _FIELDS.items() if name in required - table.keys()]
     for name, value in table.items():
         if name not in _FIELDS:
-            near = get_close_matches(name, _FIELDS, n=1)
-            faults.append(f"{name} is no field{f' (is it {near[0]}?)' if near else ''}")
+            similar = get_close_matches(name, _FIELDS, n=1)
+            faults.append(f"{name} is an unknown field{f' (did you mean {similar[0]}?)' if similar else ''}")
             continue
-        what, holds = _FIELDS[name]
-        if not holds(value):
-            faults.append(f"{name} is {what}, not {value!r}")
+        what, is_valid = _FIELDS[name]
+        if not is_valid(value):
+            faults.append(f"{name} must be {what}, not {value!r}")
     if not faults and len(table["mean"]) != len(table["std"]):
-        faults.append("mean and std have not the same number of channels")
-    if not faults and (table["place"] == "web") != bool(table["urls"]):
-        faults.append('urls are for a place of "web", and that has some')
+        faults.append("mean and std have different numbers of channels")
+    if not faults and (table["source"] == "web") != bool(table["urls"]):
+        faults.append('urls are required if source is "web" and must be empty otherwise')
     if faults:
         raise SegzooError(f"Catalog entry {key!r}: {'; '.join(faults)}.")
     return Entry(key=key, **{name: _frozen(value) for name, value in table.items()})
@@ -227,7 +225,7 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(_frozen, value))
     if isinstance(value, dict):
-        return MappingProxyType({name: _frozen(one) for name, one in value.items()})
+        return MappingProxyType({name: _frozen(item) for name, item in value.items()})
     return value
 
 
@@ -266,8 +264,8 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"[a-z0-9_]+", value) is not None
 
 
-def _is_unseen(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_text(part) and _is_metrics(one) for part, one in value.items())
+def _is_holdout(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_text(part) and _is_metrics(metrics) for part, metrics in value.items())
 
 
 def _is_runtime(value: Any) -> bool:
@@ -282,36 +280,36 @@ _RUNTIME: dict[str, Callable[[Any], bool]] = {
     "cpu": _is_text,
     "onnxruntime": _is_text,
     "logits_difference": _is_share,
-    "label_agreement": _is_share,
+    "pixel_agreement": _is_share,
 }
 
 _FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "format": (" or ".join(FORMATS), lambda value: value in FORMATS),
     "file": ("the name of a .safetensors or .pth file, without a folder", _is_file),
-    "place": (" or ".join(PLACES), lambda value: value in PLACES),
-    "urls": ("a list of https URLs, empty unless the place is web", _is_list(_is_url, range(100))),
+    "source": (" or ".join(SOURCES), lambda value: value in SOURCES),
+    "urls": ("a list of https URLs, empty unless source is web", _is_list(_is_url, range(100))),
     "sha256": (
-        "64 hexadecimal digits in lower case",
+        "64 lowercase hexadecimal digits",
         lambda value: isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None,
     ),
-    "sha256_by": ("a text: who computed it", _is_text),
-    "size": ("a number of bytes", _is_count),
+    "sha256_source": ("a string: who computed it", _is_text),
+    "size": ("a positive number of bytes", _is_count),
     "build": ("a table of options of segzoo.create", lambda value: isinstance(value, dict)),
-    "labels": ("the name of a label set", lambda value: isinstance(value, str) and value in LABEL_SETS),
-    "mean": ("a list of shares of 1, one a channel", _is_list(_is_share, range(1, 17))),
-    "std": ("a list of shares of 1, one a channel", _is_list(lambda v: _is_share(v) and v > 0, range(1, 17))),
-    "input_size": ("a list of height and width in pixels", _is_list(_is_count, range(2, 3))),
-    "data": ("a text: what it was trained on", _is_text),
-    "split": ("a text: what it was measured on", _is_text),
-    "metrics": (f"a table of shares of 1, of {', '.join(METRICS)}", _is_metrics),
-    "metrics_by": ("a text: who measured", _is_text),
-    "params": ("a number of parameters", _is_count),
-    "licence": ("a text", _is_text),
-    "paper": ("a text", _is_text),
-    "recipe": ("a URL of how it was trained, or the name of a recipe of segzoo's", lambda v: _is_url(v) or _is_name(v)),
+    "classes": ("the name of a class set", lambda value: isinstance(value, str) and value in CLASS_SETS),
+    "mean": ("a list of numbers from 0 to 1, one per channel", _is_list(_is_share, range(1, 17))),
+    "std": ("a list of numbers, one per channel, 0 < x <= 1", _is_list(lambda v: _is_share(v) and v > 0, range(1, 17))),
+    "input_size": ("a list of height and width in pixels, both positive", _is_list(_is_count, range(2, 3))),
+    "data": ("a string: the training data", _is_text),
+    "split": ("a string: the data on which the metrics were measured", _is_text),
+    "metrics": (f"a table of numbers from 0 to 1, with keys among {', '.join(METRICS)}", _is_metrics),
+    "metrics_by": ("a string: who measured them", _is_text),
+    "params": ("a positive number of parameters", _is_count),
+    "license": ("a string", _is_text),
+    "paper": ("a string", _is_text),
+    "recipe": ("an https URL, or the name of a recipe that ships with segzoo", lambda v: _is_url(v) or _is_name(v)),
     "date": ("a date such as 2020-04-09", lambda value: type(value) is datetime.date),
-    "unseen": ("a table of such metrics by a part of the data", _is_unseen),
-    "runtime": (f"a table of {', '.join(_RUNTIME)}", _is_runtime),
-    "storage_changes": ("a share of 1", _is_share),
+    "holdout_metrics": ("a table of metrics for each part of the training data", _is_holdout),
+    "runtime": (f"a table with the keys {', '.join(_RUNTIME)}", _is_runtime),
+    "storage_changes": ("a number from 0 to 1", _is_share),
 }
-"""What each field holds, in words and as a check."""
+"""For each field: its valid values in words, and a function that checks a value."""

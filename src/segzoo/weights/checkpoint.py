@@ -1,6 +1,6 @@
-"""segzoo's own file: a .safetensors whose header holds what rebuilds the model.
+"""segzoo's checkpoint format: a .safetensors file whose header holds the `ModelSpec` that rebuilds the model.
 
-Tensors and metadata only, so that opening one never runs anybody's code.
+Such a file holds only tensors and metadata, so opening it never runs code.
 """
 
 import os
@@ -13,91 +13,97 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segzoo import spec
-from segzoo._io import written_aside
-from segzoo.errors import CheckpointError
+from segzoo._io import atomic_write
+from segzoo.errors import CheckpointError, OptionError
+from segzoo.spec import ModelSpec
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with kernels as float16; what has one axis (biases, normalisation) is small and stays as it is.
+    """The tensors with kernels as float16. One-dimensional tensors (biases, normalization) are small and stay as is.
 
     Raises:
-        CheckpointError: a value that float16 cannot hold.
+        CheckpointError: float16 cannot represent one of the values.
     """
-    found = {}
+    stored = {}
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.ndim < 2:
-            found[name] = tensor
+            stored[name] = tensor
             continue
-        found[name] = tensor.half()
-        if not found[name].isfinite().all():
+        stored[name] = tensor.half()
+        if not stored[name].isfinite().all():
             raise CheckpointError(f"{name} holds values beyond float16's 65504. Save the model without half.")
-    return found
+    return stored
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
-    """Writes aside, then renames: a good file is never replaced by a broken one.
+def write(path: Path, tensors: Mapping[str, Tensor], spec: ModelSpec) -> None:
+    """Writes the file atomically: an incomplete file never replaces an existing one.
 
     Raises:
-        CheckpointError: it cannot be written there; an existing file is then unchanged.
+        CheckpointError: the file cannot be written. An existing file is then unchanged.
     """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     if not path.parent.is_dir():
-        raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Make it first.")
+        raise CheckpointError(f"Cannot write {path}: there is no folder {path.parent}. Create it first.")
     try:
-        with written_aside(path) as aside:
-            save_file(contiguous, aside, spec.encode(record))
-            with aside.open("rb") as file:
+        with atomic_write(path) as draft:
+            save_file(contiguous, draft, spec.to_metadata())
+            with draft.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"Cannot write {path}: {error}. Nothing was changed there.") from error
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The record and the tensors (mapped from the file, on the CPU).
+def read(path: Path) -> tuple[ModelSpec, dict[str, Tensor]]:
+    """The spec and the tensors of a file, memory-mapped on the CPU.
 
     Raises:
-        CheckpointError: no file, not a whole .safetensors, or one that segzoo did not write.
+        CheckpointError: the file is missing, damaged, written by a newer segzoo or not written by segzoo.
     """
-    with _opened(path) as (file, record):
-        return record, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    with _open(path) as (file, spec):
+        return spec, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """What the file says of itself; no tensor is read.
+def read_spec(path: Path) -> ModelSpec:
+    """The spec of a file; no tensor is read.
 
     Raises:
         CheckpointError: as `read`.
     """
-    with _opened(path) as (_, record):
-        return record
+    with _open(path) as (_, spec):
+        return spec
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """The open file and its record."""
+def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
+    """Yields the open file and its spec."""
     if not path.is_file():
         raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
     if path.suffix == ".onnx":
-        raise CheckpointError(f"{path} is an exported graph: segzoo.inference.Session({str(path)!r}) runs it.")
+        raise CheckpointError(f"{path} is an exported graph. Run it with segzoo.inference.Session({str(path)!r}).")
     try:
         with safe_open(path, framework="pt") as file:
-            record = spec.decode(file.metadata() or {})
-            if record:
-                yield file, record
+            try:
+                spec = ModelSpec.from_metadata(file.metadata() or {})
+            except OptionError as error:
+                raise CheckpointError(
+                    f"The record in {path} is damaged or newer than this segzoo: {error} If it is damaged, copy or "
+                    "save the file again."
+                ) from error
+            if spec is not None:
+                yield file, spec
     except (OSError, SafetensorError, ValueError) as error:
         if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
             raise CheckpointError(
-                f"{path} is not a file of segzoo.save. If it is torchvision's FCN, segmentation-models-pytorch's Unet "
-                f"or one of the Caffe authors' networks, segzoo.convert({str(path)!r}) makes a model of it; encoder "
-                "weights go to create's encoder_weights=."
+                f"{path} was not written by segzoo.save. If it holds torchvision's FCN, segmentation-models-pytorch's "
+                f"Unet or one of the original Caffe networks, segzoo.convert({str(path)!r}) converts it. Pass encoder "
+                "weights to segzoo.create as encoder_weights=."
             ) from error
         raise CheckpointError(
-            f"{path} is not a whole .safetensors file ({error}). Copy or download it again, and compare its sha256."
+            f"{path} is not a complete .safetensors file ({error}). Copy or download it again, and compare its sha256."
         ) from error
-    if not record:
+    if spec is None:
         raise CheckpointError(
-            f"{path} holds weights but not what rebuilds the model: segzoo.save did not write it. "
-            "segzoo.convert reads those of torchvision and segmentation-models-pytorch; with any other, create the "
-            "model by name, fill it with load_state_dict, and segzoo.save that."
+            f"{path} holds weights but no description of the model: segzoo.save did not write it. segzoo.convert "
+            "reads weights of torchvision and segmentation-models-pytorch. For any others, create the model by name, "
+            "call its load_state_dict, and save it with segzoo.save."
         )

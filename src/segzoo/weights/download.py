@@ -1,6 +1,7 @@
-"""A file from the first mirror that has it into the cache: verified whole, or not there at all.
+"""Downloads a file into the cache from the first mirror that has it, resuming and retrying as needed.
 
-Floor 0. Written aside, compared with its sha256, then renamed, so that no reader ever meets half of it or another file.
+The file is written under a temporary name, compared with its sha256, and then renamed, so no reader ever sees a partial
+or wrong file.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from segzoo._io import written_aside
+from segzoo._io import atomic_write
 from segzoo._version import __version__
 from segzoo.errors import DownloadError
 from segzoo.weights import cache
@@ -20,205 +21,205 @@ if TYPE_CHECKING:
     import requests
 
 _PAUSES = (0.0, 1.0, 3.0)
-"""Seconds before each try of a mirror."""
+"""Seconds to wait before each attempt at a mirror."""
 
 _CONNECT, _READ = 10.0, 30.0
-"""Seconds after which a server that does not answer, or says nothing more, is given up for this try."""
+"""Timeouts in seconds of an attempt: for the connection, and between two reads."""
 
-_WINDOW, _LEAST = 30.0, 30_000
-"""A server that sends fewer bytes than this in so many seconds is given up: at 1 kB/s a file would take days."""
+_WINDOW, _MIN_BYTES = 30.0, 30_000
+"""An attempt ends if the server sends fewer bytes than this in so many seconds: at 1 kB/s, a file would take days."""
 
 _REDIRECTS = 10
 _BLOCK = 1 << 20
 
-_PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""HTTP answers that another try may change."""
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP status codes that are worth a retry."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class _Fault(Exception):
-    """What went wrong with a mirror; `again` says that another try may help."""
+    """A failed attempt at a mirror; `retry` says whether another one may succeed."""
 
-    def __init__(self, reason: str, again: bool = False) -> None:
+    def __init__(self, reason: str, retry: bool = False) -> None:
         super().__init__(reason)
-        self.again = again
+        self.retry = retry
 
 
 def fetch(urls: Sequence[str], sha256: str, *, name: str, size: int | None = None) -> Path:
-    """The path of a file in the cache, which is fetched unless it is there; never one that is not as told.
+    """Downloads a file unless it is cached, and returns its path in the cache; its sha256 is verified every time.
 
-    Two processes that want the same file fetch it once.
+    If several processes request the same file, only one downloads it.
 
     Args:
         urls: https mirrors (or http on this machine), in the order in which they are tried.
-        sha256: of the whole file, 64 hexadecimal digits; what is in the cache is compared with it too.
-        name: what the file is called.
-        size: bytes of the whole file, where known.
+        sha256: of the whole file, 64 lowercase hexadecimal digits.
+        name: name of the file.
+        size: size of the whole file in bytes, if known.
 
     Raises:
-        DownloadError: no mirror gave this file, the network may not be used, or the cache cannot be written to; nothing
+        DownloadError: no mirror provides this file, the network is forbidden, or the cache cannot be written. Nothing
             is left behind.
     """
     for url in urls:
-        _check(url)
-    target = cache.place(name, sha256)
+        _check_url(url)
+    target = cache.path_for(name, sha256)
     try:
-        if _holds(target, sha256):
+        if _is_cached(target, sha256):
             return target
         setting = cache.offline()
         if setting is not None:
             raise DownloadError(
                 f"{name} is not in the cache and {setting} forbids the network. Put the file at {target}, or load it "
-                "once with the network."
+                "once with network access."
             )
-        # Not at the top: `segzoo list --weights` needs no network.
+        # Imported only if a download is needed.
         from filelock import FileLock
 
         locks = cache.folder() / "locks"
         for folder in (target.parent, locks):
             folder.mkdir(parents=True, exist_ok=True)
         with FileLock(locks / f"{target.name}.lock"):
-            if not _holds(target, sha256):  # another process may have fetched it meanwhile
-                _sweep(target)
-                _fetch(urls, target, name, sha256, size)
+            if not _is_cached(target, sha256):  # another process may have downloaded it in the meantime
+                _delete_drafts(target)
+                _download(urls, target, name, sha256, size)
     except OSError as error:
         raise DownloadError(
-            f"Cannot keep {name} at {target}: {error}. SEGZOO_CACHE=folder names another place."
+            f"Cannot store {name} at {target}: {error}. SEGZOO_CACHE=folder sets another cache folder."
         ) from error
     return target
 
 
-def _check(url: str) -> None:
+def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname
     except ValueError:
         host = None
     if host is None or parts.scheme not in ("https", "http"):
-        raise DownloadError(f"{url} is no https URL.")
+        raise DownloadError(f"{url} is not an https URL.")
     if parts.scheme == "http" and host not in _LOOPBACK:
-        raise DownloadError(f"{url} is not fetched: http can be changed on the way. Use https.")
+        raise DownloadError(f"{url} is refused: http can be tampered with in transit. Use https.")
 
 
-def _holds(path: Path, sha256: str) -> bool:
-    """Whether the file is there, and is the right one still: a cache is a folder that anybody may write to."""
+def _is_cached(path: Path, sha256: str) -> bool:
+    """Whether the file exists and still has its sha256: other programs may write to the cache folder."""
     return path.is_file() and cache.sha256_of(path) == sha256
 
 
-def _sweep(target: Path) -> None:
-    """Takes away what processes that were killed left: under the lock nobody else writes it."""
+def _delete_drafts(target: Path) -> None:
+    """Deletes the drafts of killed processes; the caller holds the lock, so no other process is writing one."""
     for draft in target.parent.glob(f".{target.stem}.*{target.suffix}"):
         draft.unlink(missing_ok=True)
 
 
-def _fetch(urls: Sequence[str], target: Path, name: str, sha256: str, size: int | None) -> None:
+def _download(urls: Sequence[str], target: Path, name: str, sha256: str, size: int | None) -> None:
     faults = []
-    with _session() as session, written_aside(target) as draft, progress(name) as report:
+    with _session() as session, atomic_write(target) as draft, progress(name) as report:
         for url in urls:
             try:
-                _mirror(session, url, draft, sha256, size, report)
+                _fill(session, url, draft, sha256, size, report)
                 return
             except _Fault as fault:
                 faults.append(f"{url}: {fault}")
-        raise DownloadError(f"Could not fetch {name}. {' '.join(faults)} It can also be put by hand at {target}.")
+        raise DownloadError(f"Could not fetch {name}. {' '.join(faults)} Or put the file at {target} yourself.")
 
 
-def _mirror(session: "requests.Session", url: str, draft: Path, sha256: str, size: int | None, report: Report) -> None:
-    """Fills the draft from one mirror, going on where an earlier try broke off."""
+def _fill(session: "requests.Session", url: str, draft: Path, sha256: str, size: int | None, report: Report) -> None:
+    """Fills the draft from one mirror; each attempt resumes where the one before it stopped."""
     draft.write_bytes(b"")
-    for number, pause in enumerate(_PAUSES, 1):
+    for attempt, pause in enumerate(_PAUSES, 1):
         time.sleep(pause)
         try:
             resumed = _receive(session, url, draft, size, report)
-            found = cache.sha256_of(draft)
-            if found == sha256:
+            actual = cache.sha256_of(draft)
+            if actual == sha256:
                 return
             draft.write_bytes(b"")
-            raise _Fault(f"it is another file, of sha256 {found} and not {sha256}.", again=resumed)
+            raise _Fault(f"it is another file, with sha256 {actual} instead of {sha256}.", retry=resumed)
         except _Fault as fault:
-            if not fault.again:
+            if not fault.retry:
                 raise
-            if number == len(_PAUSES):
-                raise _Fault(f"{fault} Tried {number} times.") from None
+            if attempt == len(_PAUSES):
+                raise _Fault(f"{fault} Tried {attempt} times.") from None
 
 
 def _receive(session: "requests.Session", url: str, draft: Path, size: int | None, report: Report) -> bool:
-    """Adds to the draft what it lacks of the file; whether it had a part already."""
+    """Appends the rest of the file to the draft; returns whether the draft already had a part of it."""
     import requests
     from urllib3.exceptions import HTTPError
 
-    have = draft.stat().st_size
+    offset = draft.stat().st_size
     try:
-        # Compressed on the way, a file could not be gone on with, and its length would not be known.
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with session.get(url, headers=headers, stream=True, timeout=(_CONNECT, _READ)) as answer:
-            have = _accept(answer, draft, have)
-            total = _total(answer, have, size)
+        # A compressed transfer could not be resumed, and its length would not be known.
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
+        with session.get(url, headers=headers, stream=True, timeout=(_CONNECT, _READ)) as response:
+            offset = _accept(response, draft, offset)
+            total = _total(response, offset, size)
             with draft.open("ab") as file:
-                _copy(answer, file, have, total, report)
+                _copy(response, file, offset, total, report)
                 file.flush()
                 os.fsync(file.fileno())
     except (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects) as error:
         raise _Fault(f"{_reason(error)}.") from error
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise _Fault(f"{_reason(error)}.", again=True) from error
+        raise _Fault(f"{_reason(error)}.", retry=True) from error
     except requests.RequestException as error:
         raise _Fault(f"{_reason(error)}.") from error
-    except HTTPError as error:  # while the file comes, which is read past requests
-        raise _Fault(f"it broke off: {_reason(error)}.", again=True) from error
-    return have > 0
+    except HTTPError as error:  # the body is read from urllib3 directly, so requests does not wrap its errors
+        raise _Fault(f"it broke off: {_reason(error)}.", retry=True) from error
+    return offset > 0
 
 
-def _accept(answer: "requests.Response", draft: Path, have: int) -> int:
-    """How many bytes of the draft the answer goes on from; 0, and an empty draft, where it is the whole file."""
-    status = answer.status_code
-    if status in (206, 416) and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-        draft.write_bytes(b"")  # the next try asks for the whole
-        raise _Fault("it does not send the part that was asked for.", again=True)
+def _accept(response: "requests.Response", draft: Path, offset: int) -> int:
+    """The offset at which the response continues the draft; 0, with the draft emptied, if it is the whole file."""
+    status = response.status_code
+    if status in (206, 416) and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+        draft.write_bytes(b"")  # the next attempt requests the whole file
+        raise _Fault("it does not send the requested range.", retry=True)
     if status not in (200, 206):
-        raise _Fault(f"it answers {status} {answer.reason}.", again=status in _PASSING)
+        raise _Fault(f"it answers {status} {response.reason}.", retry=status in _TRANSIENT)
     if status == 200:
         draft.write_bytes(b"")
         return 0
-    return have
+    return offset
 
 
-def _total(answer: "requests.Response", have: int, size: int | None) -> int | None:
-    """Bytes of the whole file, None where nobody says so."""
-    length = answer.headers.get("Content-Length", "")
-    total = have + int(length) if length.isdecimal() else None
+def _total(response: "requests.Response", offset: int, size: int | None) -> int | None:
+    """Size of the whole file in bytes; None if unknown."""
+    length = response.headers.get("Content-Length", "")
+    total = offset + int(length) if length.isdecimal() else None
     if size is not None and total not in (None, size):
-        raise _Fault(f"it is another file, of {total:,} bytes and not {size:,}.")
+        raise _Fault(f"it is another file, with {total:,} bytes instead of {size:,}.")
     return total if size is None else size
 
 
-def _copy(answer: "requests.Response", file: Any, done: int, total: int | None, report: Report) -> None:
+def _copy(response: "requests.Response", file: Any, done: int, total: int | None, report: Report) -> None:
     report(done, total)
-    since, before = time.monotonic(), done
-    # read1 returns what is there, where requests waits for a whole block: a server that drips would never time out.
-    while block := answer.raw.read1(_BLOCK):
+    window_start, window_done = time.monotonic(), done
+    # read1 returns the bytes available. requests would wait for a whole block, so a slow drip would never time out.
+    while block := response.raw.read1(_BLOCK):
         file.write(block)
         done += len(block)
         report(done, total)
         if total is not None and done > total:
             raise _Fault(f"it sends more than the {total:,} bytes of the file.")
         now = time.monotonic()
-        if now - since > _WINDOW:
-            if done - before < _LEAST:
-                raise _Fault(f"it sent {done - before:,} bytes in {now - since:.0f} seconds.", again=True)
-            since, before = now, done
+        if now - window_start > _WINDOW:
+            if done - window_done < _MIN_BYTES:
+                raise _Fault(f"it sent {done - window_done:,} bytes in {now - window_start:.0f} seconds.", retry=True)
+            window_start, window_done = now, done
     if total is not None and done < total:
-        raise _Fault(f"it broke off after {done:,} of {total:,} bytes.", again=True)
+        raise _Fault(f"it broke off after {done:,} of {total:,} bytes.", retry=True)
 
 
 def _reason(error: Exception) -> str:
-    """The innermost message: requests wraps urllib3's error, which wraps the system's."""
+    """The innermost error's message: requests wraps urllib3's error, which wraps the operating system's."""
     inner: object = error
     while isinstance(inner, Exception):
         error = inner
         wrapped = (getattr(error, "reason", None), *error.args, error.__cause__)
-        inner = next((one for one in wrapped if isinstance(one, Exception)), None)
+        inner = next((cause for cause in wrapped if isinstance(cause, Exception)), None)
     return str(error).rstrip(".") or type(error).__name__
 
 
@@ -227,7 +228,7 @@ def _session() -> "requests.Session":
     from requests.adapters import HTTPAdapter
 
     class Loopback(HTTPAdapter):
-        """http to this machine; a redirect to http elsewhere comes here too, and is refused."""
+        """Plain http, to this machine only; a redirect to http on another host is refused."""
 
         def send(
             self,
@@ -240,7 +241,7 @@ def _session() -> "requests.Session":
         ) -> requests.Response:
             if urlsplit(request.url or "").hostname not in _LOOPBACK:
                 raise requests.exceptions.InvalidURL(
-                    f"it redirects to {request.url}, where http can be changed on the way"
+                    f"it redirects to {request.url}, and http can be tampered with in transit"
                 )
             return super().send(request, stream, timeout, verify, cert, proxies=None)
 

@@ -1,7 +1,6 @@
-"""hf://owner/repo: a file of a repository on the Hugging Face hub.
+"""hf://owner/repo: a file in a repository on the Hugging Face hub.
 
-Floor 0. huggingface_hub does the fetching, into the same cache folder; what is said here is which file, and what went
-wrong.
+huggingface_hub downloads it, into segzoo's cache folder. This module parses the address and explains errors.
 """
 
 import re
@@ -14,11 +13,11 @@ from segzoo.errors import DownloadError, OptionError
 from segzoo.weights import cache
 
 FILE = "model.safetensors"
-"""What a repository holds unless something else is named."""
+"""The file that an address without a file name refers to."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PART = r"[^/\\:\x00-\x1f]+"
-_PLACE = re.compile(rf"hf://(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^/@]+))?(?:/(?P<file>{_PART}(?:/{_PART})*))?")
+_ADDRESS = re.compile(rf"hf://(?P<repo>{_NAME}/{_NAME})(?:@(?P<revision>[^/@]+))?(?:/(?P<file>{_PART}(?:/{_PART})*))?")
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class HubFile:
     """Its path in the repository."""
 
     revision: str | None = None
-    """A branch, a tag or a commit; None is the main branch."""
+    """A branch, tag or commit; None is the main branch."""
 
     def __str__(self) -> str:
         revision = "" if self.revision is None else f"@{self.revision}"
@@ -40,42 +39,43 @@ class HubFile:
 
 
 def parse(source: str) -> HubFile:
-    """Reads "hf://owner/repo[@revision][/file]"; a slash in a revision is written %2F.
+    """Parses "hf://owner/repo[@revision][/file]"; a slash in a revision is written as %2F.
 
     Raises:
-        OptionError: it is not of that form, or the path leaves the repository.
+        OptionError: the address has another form, or its path leaves the repository.
     """
-    found = _PLACE.fullmatch(source)
-    if found is None:
+    match = _ADDRESS.fullmatch(source)
+    if match is None:
         raise OptionError(f"{source!r} is not of the form hf://owner/repo[@revision][/file].")
-    check_repo(found["repo"])
-    file = found["file"] or FILE
-    revision = None if found["revision"] is None else unquote(found["revision"])
+    check_repo(match["repo"])
+    file = match["file"] or FILE
+    revision = None if match["revision"] is None else unquote(match["revision"])
     parts = [*file.split("/"), *(revision or "").split("/")]
     if any(part in (".", "..") for part in parts) or re.search(r"[\\\x00-\x1f]", revision or ""):
         raise OptionError(f"{source!r} leaves its repository. Name a file in it.")
-    return HubFile(found["repo"], file, revision)
+    return HubFile(match["repo"], file, revision)
 
 
 def check_repo(repo: str) -> None:
-    """Refuses what cannot be the name of a repository.
+    """Checks the name of a repository.
 
     Raises:
-        OptionError: not owner/name, of letters, digits, dots, dashes and underscores, as the hub wants them.
+        OptionError: it is not owner/name, of letters, digits, dots, dashes and underscores as the hub allows them.
     """
     owner, _, name = repo.partition("/")
     for part in (owner, name):
         if not re.fullmatch(_NAME, part) or ".." in part or "--" in part or part[-1] in ".-" or len(part) > 96:
-            raise OptionError(f"{repo!r} is no repository of the hub. One is such as jane/unet-camvid.")
+            raise OptionError(f"{repo!r} is not a valid repository name. A valid one looks like jane/unet-camvid.")
 
 
 def fetch(wanted: HubFile) -> Path:
-    """The path of the file in the cache, which is fetched unless it is there.
+    """Downloads the file unless it is cached, and returns its path in the cache.
 
-    A large file's name in the hub's cache is its sha256, and the file is compared with it.
+    In the hub's cache, a large file is named after its sha256; its content is compared with that.
 
     Raises:
-        DownloadError: no such repository, revision or file; private and no access; no network, or none allowed.
+        DownloadError: the repository, revision or file does not exist, access is denied, the network is unavailable
+            or forbidden, or the file is damaged.
     """
     setting = cache.offline()
     try:
@@ -91,16 +91,16 @@ def fetch(wanted: HubFile) -> Path:
                 library_name="segzoo",
             )
         )
-        # Without links (on Windows, often) the name says nothing, and huggingface_hub's check of the size has to do.
+        # Without symbolic links (common on Windows) the name is no sha256; huggingface_hub's size check must suffice.
         blob = path.resolve()
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and cache.sha256_of(blob) != blob.name:
             path.unlink()
             blob.unlink(missing_ok=True)
-            raise DownloadError(f"{wanted}: the file is not the one that the hub names. Load it again.")
+            raise DownloadError(f"{wanted}: the file did not have the hub's sha256 and was deleted. Load it again.")
         return path
     except DownloadError:
         raise
-    except Exception as error:  # huggingface_hub hands on those of whatever HTTP library it uses in this version
+    except Exception as error:  # huggingface_hub passes on the errors of its HTTP library, which varies by version
         _explain(wanted, error, setting)
 
 
@@ -108,25 +108,25 @@ def _explain(wanted: HubFile, error: Exception, setting: str | None) -> NoReturn
     from huggingface_hub import errors
 
     if setting is not None:
-        why = f"it is not in the cache and {setting} forbids the network. Load it once with the network."
+        why = f"it is not in the cache and {setting} forbids the network. Load it once with network access."
     elif isinstance(error, errors.GatedRepoError):
-        why = f"its owner gives it to those who ask: do so at {_page(wanted)}, and log in with `hf auth login`."
+        why = f"access is gated. Request it at {_page(wanted)}, then log in with `hf auth login`."
     elif isinstance(error, errors.RepositoryNotFoundError):
-        why = f"the hub has no repository {wanted.repo!r}, or it is private: `hf auth login` shows what is yours."
+        why = f"the hub has no repository {wanted.repo!r}, or it is private. `hf auth login` gives access to your own."
     elif isinstance(error, errors.RevisionNotFoundError):
-        why = f"the repository has no branch, tag or commit {wanted.revision!r}: see {_page(wanted)}."
+        why = f"the repository has no branch, tag or commit {wanted.revision!r}. See {_page(wanted)}."
     elif isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        why = f"the repository has no file {wanted.file!r}: see {_page(wanted)}. hf://owner/repo/FILE names another."
+        why = f"the repository has no file {wanted.file!r}. See {_page(wanted)}. hf://owner/repo/FILE names another."
     else:
         why = reason(error)
     raise DownloadError(f"Could not fetch {wanted}: {why}") from error
 
 
 def reason(error: BaseException) -> str:
-    """The hub's own words where it said some, else the first line of the innermost error."""
-    while not (said := getattr(error, "server_message", None)) and error.__cause__ is not None:
+    """The hub's own message if it sent one, else the first line of the innermost error."""
+    while not (message := getattr(error, "server_message", None)) and error.__cause__ is not None:
         error = error.__cause__
-    return str(said or error).strip().partition("\n")[0] or type(error).__name__
+    return str(message or error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _page(wanted: HubFile) -> str:

@@ -1,15 +1,15 @@
-"""How far a download is, on stderr: a bar with size, speed and the time left, in a terminal; else nothing."""
+"""A progress bar for downloads on stderr, with size, speed and time left. Nothing is drawn outside a terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Report = Callable[[int, int | None], None]
-"""Takes the bytes that are there, and the bytes of the whole, None where that is not known."""
+"""Takes the bytes received so far and the file's total bytes; None if the total is unknown."""
 
 
 @contextmanager
 def progress(name: str) -> Iterator[Report]:
-    """Gives what a download reports to; the bar is gone at the end."""
+    """Yields the function to which a download reports; the bar is removed at the end."""
     from rich.console import Console
     from rich.errors import LiveError
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -19,7 +19,7 @@ def progress(name: str) -> Iterator[Report]:
     bar = Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
     try:
         bar.start()
-    except LiveError:  # the program that loads the model draws a bar of its own
+    except LiveError:  # the calling program already draws a live display
         bar.disable = True
     task = bar.add_task(name, total=None)
     try:

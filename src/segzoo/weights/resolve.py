@@ -1,7 +1,4 @@
-"""Where the file is that a user names: a catalog key, a path, an https URL, or hf://owner/repo.
-
-Floor 0. Each becomes the path of a file on this machine, and how that file is to be read.
-"""
+"""Resolves what a user names (a catalog key, a path, an https URL, or hf://owner/repo) to a file on this machine."""
 
 import os
 import re
@@ -16,51 +13,51 @@ from segzoo.weights.catalog import Entry, entries
 
 @dataclass(frozen=True)
 class Located:
-    """A file of weights on this machine."""
+    """A weights file on this machine."""
 
     path: Path
     format: str = "segzoo"
-    """How it is read: one of `segzoo.weights.catalog.FORMATS`."""
+    """Format of the file: one of `segzoo.weights.catalog.FORMATS`."""
 
     entry: Entry | None = None
-    """What the catalog says of it."""
+    """Its catalog entry; None if it was not named by a key."""
 
     @property
     def name(self) -> str:
-        """What commands take for it: its key, or its path."""
+        """The name under which commands accept it: its key or its path."""
         return str(self.path) if self.entry is None else self.entry.key
 
 
 def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located:
-    """The file that `source` names, fetched into the cache where it is not on this machine.
+    """The file that `source` names, downloaded into the cache if it is not on this machine.
 
     Args:
         source: a catalog key, the path of a file or of a folder that `segzoo.save` wrote, an https URL, or
-            "hf://owner/repo[@revision][/file]". A path object is always a path, also where a key has the same letters.
-        sha256: of the whole file, 64 hexadecimal digits; a URL needs it, here or as "URL#sha256=...", and anything else
+            "hf://owner/repo[@revision][/file]". A `Path` is always a path, even if it spells a key.
+        sha256: of the whole file, 64 hexadecimal digits. A URL requires it, here or as "URL#sha256=..."; any other file
             is compared with it.
 
     Raises:
-        OptionError: no sha256 for a URL, or one that cannot be; an unknown scheme.
-        DownloadError: it cannot be fetched.
+        OptionError: a URL without sha256, an invalid sha256, or an unknown scheme.
+        DownloadError: the file cannot be downloaded.
         CheckpointError: there is no such file, or it has another sha256.
-        UnknownNameError: neither a file nor a key of the catalog; near keys are suggested.
+        UnknownNameError: `source` is neither a file nor a catalog key; similar keys are suggested.
     """
     if not isinstance(source, str | os.PathLike):
-        raise OptionError(f"segzoo.load takes a key of the catalog, a path or a URL, not {source!r}.")
+        raise OptionError(f"segzoo.load takes a catalog key, a path or a URL, not {source!r}.")
     if sha256 is not None:
         if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-            raise OptionError(f"sha256 is 64 hexadecimal digits, not {sha256!r}.")
+            raise OptionError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}.")
         sha256 = sha256.lower()
-    # A path of Windows begins with a letter and a colon.
+    # Only "://" marks a scheme: a Windows path has a colon after its drive letter.
     scheme = source.partition("://")[0] if isinstance(source, str) and "://" in source else None
     if scheme in ("https", "http"):
         source, sha256 = _split(str(source), sha256)
-        return Located(_fetched(str(source), sha256))
-    found = _find(source, scheme)
-    if sha256 is not None and _sha256_of(found.path) != sha256:
-        raise CheckpointError(f"{found.path} has not the sha256 {sha256}: it is another file. Nothing was loaded.")
-    return found
+        return Located(_download(str(source), sha256))
+    located = _find(source, scheme)
+    if sha256 is not None and _sha256_of(located.path) != sha256:
+        raise CheckpointError(f"{located.path} does not have the sha256 {sha256}. Nothing was loaded.")
+    return located
 
 
 def _find(source: str | os.PathLike[str], scheme: str | None) -> Located:
@@ -69,62 +66,62 @@ def _find(source: str | os.PathLike[str], scheme: str | None) -> Located:
     if scheme == "hf":
         return Located(hub.fetch(hub.parse(source)))
     if scheme is not None:
-        raise OptionError(f"segzoo.load reads https:// and hf://, not {scheme}://. Fetch {source} and pass its path.")
+        raise OptionError(f"segzoo.load reads https:// and hf://, not {scheme}://. Download it and pass its path.")
     if source in entries():
-        return _of_entry(entries()[source])
+        return _from_entry(entries()[source])
     path = Path(source)
     if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".bin", ".onnx"):
-        raise _neither(source)
+        raise _unknown_source(source)
     return Located(_path(path))
 
 
 def _path(path: Path) -> Path:
-    """A folder stands for the file that `segzoo.save` put into it."""
+    """The path itself; for a folder, the file that `segzoo.save` wrote into it."""
     inside = path / hub.FILE
     return inside if inside.is_file() else path
 
 
 def _split(url: str, sha256: str | None) -> tuple[str, str | None]:
-    """A URL without its fragment, and the sha256 that the fragment says, as pip and package indexes write it."""
+    """A URL without its fragment, and the sha256 in the fragment, in the syntax of pip and package indexes."""
     bare, _, fragment = url.partition("#")
     if not fragment:
         return bare, sha256
-    found = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
-    if found is None:
-        raise OptionError(f"What follows # in {url} is sha256= and 64 hexadecimal digits, and nothing else.")
-    if sha256 not in (None, found[1].lower()):
-        raise OptionError(f"{url} says another sha256 than sha256={sha256}.")
-    return bare, found[1].lower()
+    match = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
+    if match is None:
+        raise OptionError(f"After #, {url} must have sha256= and 64 hexadecimal digits, and nothing else.")
+    if sha256 not in (None, match[1].lower()):
+        raise OptionError(f"{url} states another sha256 than sha256={sha256}. Pass only one of the two.")
+    return bare, match[1].lower()
 
 
-def _fetched(url: str, sha256: str | None) -> Path:
+def _download(url: str, sha256: str | None) -> Path:
     if sha256 is None:
         raise OptionError(
-            f"{url} needs sha256=, the file's 64 digits (or {url}#sha256=...), so that it can be told from another. "
-            "Whoever publishes it states them; for a file that you trust, `sha256sum FILE` prints them."
+            f"{url} needs sha256=, the file's 64 digits (or {url}#sha256=...), so that the file can be verified. Its "
+            "publisher states the digits; for a file that you trust, `sha256sum FILE` prints them."
         )
     return download.fetch([url], sha256, name=unquote(urlsplit(url).path))
 
 
-def _of_entry(entry: Entry) -> Located:
-    if entry.place == "web":
+def _from_entry(entry: Entry) -> Located:
+    if entry.source == "web":
         path = download.fetch(entry.urls, entry.sha256, name=entry.file, size=entry.size)
         return Located(path, entry.format, entry)
-    here = entry.here
-    if here is None:
+    local_path = entry.local_path
+    if local_path is None:
         raise DownloadError(_missing(entry))
-    if cache.sha256_of(here) != entry.sha256:
-        how = "Install segzoo again." if entry.place == "package" else "Check it out, or copy it, again."
-        raise DownloadError(f"{here} is not the file that the catalog names: it is damaged, or another. {how}")
-    return Located(here, entry.format, entry)
+    if cache.sha256_of(local_path) != entry.sha256:
+        remedy = "Reinstall segzoo." if entry.source == "package" else "Check it out or copy it again."
+        raise DownloadError(f"{local_path} does not have the catalog's sha256: damaged, or another file. {remedy}")
+    return Located(local_path, entry.format, entry)
 
 
 def _missing(entry: Entry) -> str:
-    if entry.place == "package":
-        return f"{entry.file}, which ships with segzoo, is missing. Install segzoo again."
+    if entry.source == "package":
+        return f"{entry.file}, which ships with segzoo, is missing. Reinstall segzoo."
     return (
-        f"{entry.file} is in the folder weights/ of segzoo's repository, and not in what is installed; it has no URL "
-        f"yet. Copy it from a clone to {cache.place(entry.file, entry.sha256)}, or load it by its path there."
+        f"{entry.file} is in the folder weights/ of segzoo's repository. It does not ship with the package and has no "
+        f"URL yet. Copy it from a clone to {cache.path_for(entry.file, entry.sha256)}, or load it from there by path."
     )
 
 
@@ -135,10 +132,10 @@ def _sha256_of(path: Path) -> str:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def _neither(source: str) -> Exception:
+def _unknown_source(source: str) -> Exception:
     saved = Path(f"{source}.safetensors")
     if saved.is_file():
-        return CheckpointError(f"No file {source}, but there is {saved}. Pass that.")
+        return CheckpointError(f"No file {source}, but there is {saved}. Pass that path.")
     return unknown(
         "weights", source, entries(), "`segzoo list --weights` shows the catalog; a file's path ends in .safetensors."
     )

@@ -1,4 +1,4 @@
-"""Readers of known data sets, on small trees of their layouts."""
+"""The readers of known data sets, on small folders with their layouts."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from PIL import Image
 from small_data import random_ids, write_image, write_mask
 from torchvision import datasets as torchvision
 
-from segzoo.classes import LABEL_SETS, label_set, voc_colour
+from segzoo.classes import CLASS_SETS, class_set, voc_color
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets import READERS, open_data
 from segzoo.errors import DataError, UnknownNameError
@@ -23,14 +23,14 @@ SIZE = (12, 16)
 def folder(root: Path) -> None:
     for index, name in enumerate(NAMES):
         write_image(root / "train" / "images" / f"{name}.jpg", index)
-        write_mask(root / "train" / "masks" / f"{name}.png", random_ids(3, index, ignored=9))
-    (root / "labels.json").write_text(json.dumps({"names": ["a", "b", "c"], "ignored": 9}))
+        write_mask(root / "train" / "masks" / f"{name}.png", random_ids(3, index, ignore_index=9))
+    (root / "classes.json").write_text(json.dumps({"names": ["a", "b", "c"], "ignore_index": 9}))
 
 
 def camvid(root: Path) -> None:
     for index, name in enumerate(NAMES):
         write_image(root / "train" / "images" / f"{name}.jpg", index)
-        write_mask(root / "train" / "masks" / f"{name}.png", random_ids(11, index, ignored=11))
+        write_mask(root / "train" / "masks" / f"{name}.png", random_ids(11, index, ignore_index=11))
 
 
 def camvid_tutorial(root: Path) -> None:
@@ -47,8 +47,8 @@ def voc(root: Path) -> None:
     (base / "ImageSets" / "Segmentation" / "train.txt").write_text("".join(f"{name}\n" for name in NAMES))
     for index, name in enumerate(NAMES):
         write_image(base / "JPEGImages" / f"{name}.jpg", index)
-        mask = Image.fromarray(random_ids(21, index, ignored=255).astype(np.uint8))
-        mask.putpalette([part for i in range(256) for part in voc_colour(i)])
+        mask = Image.fromarray(random_ids(21, index, ignore_index=255).astype(np.uint8))
+        mask.putpalette([part for i in range(256) for part in voc_color(i)])
         (base / "SegmentationClass").mkdir(exist_ok=True)
         mask.save(base / "SegmentationClass" / f"{name}.png")
     write_image(base / "JPEGImages" / "not listed.jpg")
@@ -77,17 +77,17 @@ def _lfw_faces(root: Path) -> None:
 
 def lfw(root: Path) -> None:
     _lfw_faces(root)
-    colours = np.array([(0, 0, 255), (0, 255, 0), (255, 0, 0)])
+    colors = np.array([(0, 0, 255), (0, 255, 0), (255, 0, 0)])
     for index, name in enumerate(NAMES):
-        write_mask(root / "parts_lfw_funneled_gt_images" / f"{name}_0007.ppm", colours[random_ids(3, index)])
+        write_mask(root / "parts_lfw_funneled_gt_images" / f"{name}_0007.ppm", colors[random_ids(3, index)])
 
 
 def lfw_superpixels(root: Path) -> None:
     _lfw_faces(root)
     for index, name in enumerate(NAMES):
-        # Each pixel is a superpixel of its own.
-        for kind in ("parts_lfw_funneled_gt", "parts_lfw_funneled_superpixels_mat"):
-            (root / kind / name).mkdir(parents=True)
+        # Each pixel is one superpixel.
+        for directory in ("parts_lfw_funneled_gt", "parts_lfw_funneled_superpixels_mat"):
+            (root / directory / name).mkdir(parents=True)
         ids = random_ids(3, index).ravel()
         numbers = np.arange(ids.size).reshape(SIZE)
         np.savetxt(root / "parts_lfw_funneled_gt" / name / f"{name}_0007.dat", [ids.size, *ids], "%d")
@@ -95,13 +95,13 @@ def lfw_superpixels(root: Path) -> None:
 
 
 def drone(root: Path) -> None:
-    labels = label_set("drone")
+    classes = class_set("drone")
     base = root / "training_set"
     for index, name in enumerate(NAMES):
         write_image(base / "images" / f"{name}.jpg", index)
-        colours = np.array(labels.colours)[random_ids(24, index)]
-        write_mask(base / "gt" / "semantic" / "label_images" / f"{name}.png", colours)
-    rows = [f"{name}, {r}, {g}, {b}" for name, (r, g, b) in zip(labels.names, labels.colours, strict=True)]
+        colors = np.array(classes.palette)[random_ids(24, index)]
+        write_mask(base / "gt" / "semantic" / "label_images" / f"{name}.png", colors)
+    rows = [f"{name}, {r}, {g}, {b}" for name, (r, g, b) in zip(classes.names, classes.palette, strict=True)]
     (base / "gt" / "semantic" / "class_dict.csv").write_text("\n".join(["name, r, g, b", *rows]))
 
 
@@ -112,16 +112,16 @@ def drone_ids(root: Path) -> None:
 
 
 def cityscapes_ids(index: int) -> np.ndarray:
-    by_id = {one.id: one.train_id for one in torchvision.Cityscapes.classes}
-    return np.vectorize(lambda one: by_id[one] if by_id[one] in range(19) else 255)(random_ids(34, index))
+    train_ids = {entry.id: entry.train_id for entry in torchvision.Cityscapes.classes}
+    return np.vectorize(lambda id_: train_ids[id_] if train_ids[id_] in range(19) else 255)(random_ids(34, index))
 
 
-# The tree, its reader, and what ids it should give for the mask of each of the two names.
-TREES: list[tuple[Callable[[Path], None], str, Callable[[int], np.ndarray]]] = [
-    (folder, "folder", lambda index: random_ids(3, index, ignored=9)),
-    (camvid, "camvid", lambda index: random_ids(11, index, ignored=11)),
-    (camvid_tutorial, "camvid", lambda index: random_ids(11, index, ignored=11)),
-    (voc, "voc", lambda index: random_ids(21, index, ignored=255)),
+# A function that creates the layout, the reader's name, and the expected ids of the masks of the two names.
+LAYOUTS: list[tuple[Callable[[Path], None], str, Callable[[int], np.ndarray]]] = [
+    (folder, "folder", lambda index: random_ids(3, index, ignore_index=9)),
+    (camvid, "camvid", lambda index: random_ids(11, index, ignore_index=11)),
+    (camvid_tutorial, "camvid", lambda index: random_ids(11, index, ignore_index=11)),
+    (voc, "voc", lambda index: random_ids(21, index, ignore_index=255)),
     (cityscapes, "cityscapes", cityscapes_ids),
     (pet, "pet", lambda index: np.array([1, 0, 255])[random_ids(3, index)]),
     (lfw, "lfw", lambda index: random_ids(3, index)),
@@ -129,25 +129,25 @@ TREES: list[tuple[Callable[[Path], None], str, Callable[[int], np.ndarray]]] = [
     (drone, "drone", lambda index: random_ids(24, index)),
     (drone_ids, "drone", lambda index: random_ids(24, index)),
 ]
-EVERY = pytest.mark.parametrize(("make", "name", "expected"), TREES, ids=[make.__name__ for make, _, _ in TREES])
+EVERY = pytest.mark.parametrize(("make", "name", "expected"), LAYOUTS, ids=[make.__name__ for make, _, _ in LAYOUTS])
 
 
 def test_every_reader_is_tested() -> None:
-    assert {name for _, name, _ in TREES} == set(READERS)
+    assert {name for _, name, _ in LAYOUTS} == set(READERS)
 
 
 @EVERY
-def test_a_tree_gives_its_images_and_ids(
+def test_a_reader_returns_images_and_ids(
     make: Callable[[Path], None], name: str, expected: Callable[[int], np.ndarray], tmp_path: Path
 ) -> None:
     make(tmp_path)
     data = open_data(name, tmp_path)
     suffix = "_0007" if name == "lfw" else ""
-    assert data.names == tuple(f"{one}{suffix}" for one in NAMES)
+    assert data.names == tuple(f"{stem}{suffix}" for stem in NAMES)
     for index, sample in enumerate(data):
         np.testing.assert_array_equal(sample.mask, expected(index))
         np.testing.assert_array_equal(sample.image, np.asarray(Image.open(data.items[index].image)))
-    assert data.labels == LABEL_SETS.get(name, data.labels)
+    assert data.classes == CLASS_SETS.get(name, data.classes)
     assert open_data(name, tmp_path, exclude="one*").names == data.names[1:]
 
 
@@ -163,7 +163,7 @@ def test_a_missing_mask_is_named(
 
 
 @EVERY
-def test_a_wrong_id_names_its_file(
+def test_an_invalid_id_names_its_file(
     make: Callable[[Path], None], name: str, expected: Callable[[int], np.ndarray], tmp_path: Path
 ) -> None:
     make(tmp_path)
@@ -177,12 +177,12 @@ def test_a_wrong_id_names_its_file(
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_data_that_is_not_there_says_where_to_get_it(name: str, tmp_path: Path) -> None:
+def test_missing_data_names_its_source(name: str, tmp_path: Path) -> None:
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError) as caught:
             open_data(name, root)
         assert str(tmp_path) in str(caught.value)
-        assert f"{name} takes {READERS[name].layout}. Source: {READERS[name].source}." in str(caught.value)
+        assert f"{name} expects {READERS[name].layout}. Source: {READERS[name].source}." in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_data_that_is_not_there_says_where_to_get_it(name: str, tmp_path: Path) 
         ("folder", "val", r"Unknown split of this folder 'val'\. Its splits are train"),
     ],
 )
-def test_names_that_there_are_not_are_refused(name: str, split: str | None, message: str, tmp_path: Path) -> None:
+def test_unknown_names_are_errors(name: str, split: str | None, message: str, tmp_path: Path) -> None:
     folder(tmp_path)
     with pytest.raises(UnknownNameError, match=message):
         open_data(name, tmp_path, split)
 
 
-def test_a_folder_without_splits_is_all(tmp_path: Path) -> None:
+def test_a_folder_without_splits_has_the_split_all(tmp_path: Path) -> None:
     folder(tmp_path)
     for kind in ("images", "masks"):
         shutil.move(tmp_path / "train" / kind, tmp_path / kind)
@@ -208,7 +208,7 @@ def test_a_folder_without_splits_is_all(tmp_path: Path) -> None:
     assert open_data("folder", tmp_path).names == open_data("folder", tmp_path, "all").names == NAMES
 
 
-def test_a_folder_may_have_folders_in_it(tmp_path: Path) -> None:
+def test_a_folder_may_have_subfolders(tmp_path: Path) -> None:
     folder(tmp_path)
     for kind in ("images", "masks"):
         base = tmp_path / "train" / kind
@@ -217,37 +217,41 @@ def test_a_folder_may_have_folders_in_it(tmp_path: Path) -> None:
     assert open_data("folder", tmp_path).names == ("below/one", "below/two", *NAMES)
 
 
-def test_an_image_without_a_mask_and_a_mask_without_an_image_are_told(tmp_path: Path) -> None:
+def test_an_unpaired_image_and_a_duplicate_name_are_errors(tmp_path: Path) -> None:
     folder(tmp_path)
     write_image(tmp_path / "train" / "images" / "three.png")
-    with pytest.raises(DataError, match=r"'three' is in .*images, and nothing of that name in .*masks"):
+    with pytest.raises(DataError, match=r"'three' is in .*images, but .*masks contains no file of that name"):
         open_data("folder", tmp_path)
     (tmp_path / "train" / "images" / "three.png").unlink()
     write_image(tmp_path / "train" / "images" / "one.png")
-    with pytest.raises(DataError, match=r"one\.png have one name"):
+    with pytest.raises(DataError, match=r"one\.png have the same name"):
         open_data("folder", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "describes no label set"), ("[]", "describes no label set"), ('{"names": ["a", "a"]}', "given twice: a")],
+    [
+        ("{", "does not describe a class set"),
+        ("[]", "does not describe a class set"),
+        ('{"names": ["a", "a"]}', "given twice: a"),
+    ],
 )
-def test_a_wrong_labels_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+def test_an_invalid_class_file_is_named(text: str, message: str, tmp_path: Path) -> None:
     folder(tmp_path)
-    (tmp_path / "labels.json").write_text(text)
-    with pytest.raises(DataError, match=rf"labels\.json .*{message}"):
+    (tmp_path / "classes.json").write_text(text)
+    with pytest.raises(DataError, match=rf"classes\.json .*{message}"):
         open_data("folder", tmp_path)
 
 
-def test_the_labels_of_a_folder_have_the_colours_that_are_given(tmp_path: Path) -> None:
+def test_the_masks_of_a_folder_have_the_colors_of_its_palette(tmp_path: Path) -> None:
     folder(tmp_path)
-    colours = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
-    (tmp_path / "labels.json").write_text(json.dumps({"names": ["a", "b", "c"], "colours": colours, "ignored": 9}))
-    ids = random_ids(3, 0, ignored=3)
-    write_mask(tmp_path / "train" / "masks" / "one.png", np.array([*colours, (0, 0, 0)])[ids])
+    colors = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+    (tmp_path / "classes.json").write_text(json.dumps({"names": ["a", "b", "c"], "palette": colors, "ignore_index": 9}))
+    ids = random_ids(3, 0, ignore_index=3)
+    write_mask(tmp_path / "train" / "masks" / "one.png", np.array([*colors, (0, 0, 0)])[ids])
     np.testing.assert_array_equal(open_data("folder", tmp_path)[0].mask, np.where(ids == 3, 9, ids))
     write_mask(tmp_path / "train" / "masks" / "one.png", np.full((*SIZE, 3), 8))
-    with pytest.raises(DataError, match=r"one\.png has the colour \(8, 8, 8\) in row 0, column 0"):
+    with pytest.raises(DataError, match=r"one\.png has the color \(8, 8, 8\) in row 0, column 0"):
         open_data("folder", tmp_path)[0]
 
 
@@ -264,9 +268,9 @@ def test_a_damaged_list_of_faces_is_named(line: str, message: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("5\n1\n", "says 5 superpixels and has 1"),
-        ("1\n1\n", "has labels for 0-0"),
-        ("x\n", "no table of whole numbers"),
+        ("5\n1\n", "declares 5 superpixels but has 1"),
+        ("1\n1\n", "has classes for 0-0"),
+        ("x\n", "not a table of integers"),
     ],
 )
 def test_damaged_superpixels_are_named(text: str, message: str, tmp_path: Path) -> None:
@@ -282,19 +286,19 @@ def test_a_damaged_table_of_classes_is_named(tmp_path: Path) -> None:
     table = tmp_path / "training_set" / "gt" / "semantic" / "class_dict.csv"
     for text in ("", "name,r,g,b\nroof,1,2\n", "name,r,g,b\nroof,1,2,red\n"):
         table.write_text(text)
-        with pytest.raises(DataError, match=r"class_dict\.csv is no table of classes"):
+        with pytest.raises(DataError, match=r"class_dict\.csv is not a table of classes"):
             open_data("drone", tmp_path)
 
 
-def test_cityscapes_classes_are_torchvisions() -> None:
-    evaluated = (one for one in torchvision.Cityscapes.classes if one.train_id in range(19))
-    theirs = sorted(evaluated, key=lambda one: one.train_id)
-    labels = label_set("cityscapes")
-    assert labels.names == tuple(one.name for one in theirs)
-    assert labels.colours == tuple(one.color for one in theirs)
+def test_cityscapes_classes_match_torchvision() -> None:
+    evaluated = (entry for entry in torchvision.Cityscapes.classes if entry.train_id in range(19))
+    expected = sorted(evaluated, key=lambda entry: entry.train_id)
+    classes = class_set("cityscapes")
+    assert classes.names == tuple(entry.name for entry in expected)
+    assert classes.palette == tuple(entry.color for entry in expected)
 
 
-def test_camvid_itself(camvid: Path) -> None:
+def test_the_real_camvid(camvid: Path) -> None:
     train = open_data("camvid", camvid)
     assert len(train) == 367
     drives = [train.select(drive) for drive in ("0001TP*", "0006R0*", "0016E5*")]

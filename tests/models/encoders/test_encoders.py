@@ -1,4 +1,4 @@
-"""Every encoder keeps the contract, or says in a PairingError why it cannot."""
+"""Every encoder follows the contract, or raises a PairingError that gives the reason."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from segzoo.models.encoders import create_encoder, list_encoders
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
-KEPT = [
+PYRAMIDS = [
     # name, levels, channels
     ("unet", (0, 1, 2, 3, 4), (64, 128, 256, 512, 1024)),
     ("vgg16", (0, 1, 2, 3, 4, 5), (64, 128, 256, 512, 512, 512)),
@@ -41,12 +41,12 @@ KEPT = [
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("name", "levels", "channels"), KEPT, ids=[row[0] for row in KEPT])
-def test_maps_are_what_features_says(name: str, levels: tuple[int, ...], channels: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("name", "levels", "channels"), PYRAMIDS, ids=[row[0] for row in PYRAMIDS])
+def test_maps_match_features(name: str, levels: tuple[int, ...], channels: tuple[int, ...]) -> None:
     encoder = create_encoder(name).eval()
     features = encoder.features
     assert (features.levels, features.channels, features.strides) == (levels, channels, tuple(2**n for n in levels))
-    k = encoder.multiple
+    k = encoder.size_divisibility
     size = max(128, k)
     maps = encoder(torch.randn(1, 3, size, size))
     assert len(maps) == len(levels)
@@ -56,7 +56,7 @@ def test_maps_are_what_features_says(name: str, levels: tuple[int, ...], channel
 
 
 @torch.inference_mode()
-def test_channels_last_families_are_turned() -> None:
+def test_channels_last_maps_are_permuted() -> None:
     encoder = create_encoder("swin_tiny_patch4_window7_224").eval()
     image = torch.randn(1, 3, 224, 224)
     for ours, theirs in zip(encoder(image), encoder.net(image), strict=True):
@@ -83,10 +83,10 @@ def test_image_channels_out_of_range(channels: int) -> None:
         ("mobilenet", IMAGENET),
         ("xception", HALF),
         ("mobilenetv3_large_100.ra_in1k", IMAGENET),
-        ("mobilenetv3_large_100.ra4_e3600_r224_in1k", HALF),  # the same network: it belongs to the weights
+        ("mobilenetv3_large_100.ra4_e3600_r224_in1k", HALF),  # the same network: normalization depends on the weights
     ],
 )
-def test_normalisation_is_that_of_the_weights(name: str, expected: tuple[tuple[float, ...], ...]) -> None:
+def test_normalization_depends_on_the_weights(name: str, expected: tuple[tuple[float, ...], ...]) -> None:
     encoder = create_encoder(name)
     assert (encoder.mean, encoder.std) == expected
 
@@ -96,27 +96,27 @@ def test_normalisation_is_that_of_the_weights(name: str, expected: tuple[tuple[f
     [
         ("vit_tiny_patch16_224", 32, r"no pyramid: its strides are \[16, 16, 16\]"),
         ("pit_ti_224", 32, "no pyramid|sizes other than its own 224x224"),
-        ("coat_tiny", 32, "gives no feature maps|sizes other than its own 224x224"),
+        ("coat_tiny", 32, "returns no feature maps|sizes other than its own 224x224"),
         ("hiera_tiny_224", 32, "sizes other than its own 224x224"),
         ("coatnet_nano_rw_224", 32, "sizes other than its own 224x224"),
-        ("swin_tiny_patch4_window7_224", 8, r"cannot have strides \[4, 8, 8, 8\]"),
+        ("swin_tiny_patch4_window7_224", 8, r"does not support strides \[4, 8, 8, 8\]"),
         ("pvt_v2_b0", 8, "output_stride=8"),
     ],
 )
-def test_what_cannot_be_an_encoder_says_why_and_what_can(name: str, stride: int, reason: str) -> None:
+def test_networks_that_cannot_be_encoders_give_the_reason_and_alternatives(name: str, stride: int, reason: str) -> None:
     with pytest.raises(PairingError, match=reason) as caught:
         create_encoder(name, output_stride=stride)
     assert "'resnet50'" in str(caught.value)
 
 
-def test_the_way_out_works_for_every_stride() -> None:
+def test_the_alternatives_work_at_every_stride() -> None:
     for name in ("resnet50", "mobilenet", "convnext_tiny"):
         for stride in (8, 16, 32):
             with torch.device("meta"):
                 assert create_encoder(name, output_stride=stride).features.strides[-1] == stride
 
 
-def test_unknown_names_suggest_near_ones() -> None:
+def test_unknown_names_suggest_similar_ones() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'resnet101'"):
         create_encoder("resnet1O1")
     with pytest.raises(UnknownNameError, match="a1_in1k") as caught:
@@ -125,20 +125,20 @@ def test_unknown_names_suggest_near_ones() -> None:
 
 
 def test_listing() -> None:
-    everything = list_encoders()
-    assert len(everything) > 800
-    assert everything[:3] == ["unet", "xception", "mobilenet"]
+    names = list_encoders()
+    assert len(names) > 800
+    assert names[:3] == ["unet", "xception", "mobilenet"]
     assert list_encoders("resnet101") == ["resnet101"]
-    assert not {"vit_tiny_patch16_224", "coatnet_nano_rw_224", "hiera_tiny_224"} & set(everything)
+    assert not {"vit_tiny_patch16_224", "coatnet_nano_rw_224", "hiera_tiny_224"} & set(names)
 
 
-def test_listed_ones_can_be_created() -> None:
+def test_listed_encoders_can_be_created() -> None:
     for name in list_encoders("test_*"):
         with torch.device("meta"):
             create_encoder(name)
 
 
-# Pretrained weights.
+# Pretrained weights
 
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
@@ -163,15 +163,15 @@ def test_timms_own_file_with_one_image_channel(tmp_path: Path) -> None:
     torch.testing.assert_close(stem, full.state_dict()[name].sum(1, keepdim=True))
 
 
-def test_a_file_of_another_network_is_refused_and_named(tmp_path: Path) -> None:
+def test_a_file_of_another_network_is_rejected(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match=r"w\.pth .*Missing: .*layer"):
         create_encoder("resnet18", weights=str(tmp_path / "w.pth"))
     with pytest.raises(CheckpointError, match="No file"):
-        create_encoder("resnet18", weights=str(tmp_path / "absent.pth"))
+        create_encoder("resnet18", weights=str(tmp_path / "missing.pth"))
 
 
-def test_a_file_is_never_run(tmp_path: Path) -> None:
+def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return print, ("run",)
@@ -183,7 +183,7 @@ def test_a_file_is_never_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
-def test_rubbish_is_refused(content: bytes, ending: str, tmp_path: Path) -> None:
+def test_damaged_files_are_rejected(content: bytes, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"w{ending}"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="Cannot read"):
@@ -197,16 +197,16 @@ def test_imagenet_without_a_network_says_how_to_pass_a_file() -> None:
 
 @pytest.mark.parametrize("tag", ["a1_in1k", "resnet18.a1_in1k"])
 def test_a_tag_names_the_weights(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    created = []
 
     def create(name: str, **options: object) -> torch.nn.Module:
-        asked.append((name, options["pretrained"]))
+        created.append((name, options["pretrained"]))
         return timm_create(name, **{**options, "pretrained": False})
 
     timm_create = timm.create_model
     monkeypatch.setattr(timm, "create_model", create)
     create_encoder("resnet18", weights=tag)
-    assert asked == [("resnet18.a1_in1k", True)]
+    assert created == [("resnet18.a1_in1k", True)]
 
 
 def test_an_unknown_tag() -> None:
@@ -214,45 +214,50 @@ def test_an_unknown_tag() -> None:
         create_encoder("resnet18", weights="a1_in2k")
 
 
-def test_offline_holds_for_encoder_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_applies_to_encoder_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
     with pytest.raises(DownloadError, match="SEGZOO_OFFLINE=1 forbids the network"):
         create_encoder("resnet18", weights="imagenet")
 
 
-def test_unets_own_path_has_no_pretrained_weights() -> None:
+def test_the_unet_encoder_has_no_pretrained_weights() -> None:
     with pytest.raises(UnknownNameError, match="no pretrained weights"):
         create_encoder("unet", weights="imagenet")
 
 
-def test_the_encoder_of_a_segzoo_model_starts_another_decoder(tmp_path: Path) -> None:
+def test_the_encoder_of_a_segzoo_model_initializes_another_model(tmp_path: Path) -> None:
     trained = segzoo.create("unet", "test_resnet", num_classes=3)
-    trained.mean, trained.std = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
+    trained.set_normalization((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     path = segzoo.save(trained, tmp_path / "trained")
     model = segzoo.create("fcn", "test_resnet", num_classes=5, encoder_weights=path)
     for name, tensor in trained.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor), name
-    assert (model.mean, model.std) == (trained.mean, trained.std)
+    assert (
+        (model.spec.mean, model.spec.std) == (trained.spec.mean, trained.spec.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    )
+    assert torch.equal(model.mean, trained.mean) and torch.equal(model.std, trained.std)
 
 
-def test_the_encoder_of_a_model_in_the_catalog_starts_another_decoder() -> None:
+def test_the_encoder_of_a_model_in_the_catalog_initializes_another_model() -> None:
     model = segzoo.create("fcn32s", "mobilenetv4_conv_small", encoder_weights="unet/mobilenetv4_conv_small/camvid")
     trained = segzoo.load("unet/mobilenetv4_conv_small/camvid")
     for name, tensor in trained.encoder.state_dict().items():
         assert torch.equal(model.encoder.state_dict()[name], tensor), name
 
 
-def test_another_encoder_than_the_models_says_what_is_missing(tmp_path: Path) -> None:
+def test_a_model_with_another_encoder_is_rejected(tmp_path: Path) -> None:
     path = segzoo.save(segzoo.create("unet", "test_resnet", num_classes=3), tmp_path / "trained.safetensors")
-    with pytest.raises(CheckpointError, match=r"(?s)It is a model on 'test_resnet'\..*a segzoo model with"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)It holds a model with encoder 'test_resnet'\..*a segzoo model with"
+    ):
         create_encoder("test_efficientnet", weights=str(path))
 
 
-def test_an_encoder_for_one_size_is_refused_where_that_is_the_size_of_the_dry_run_too() -> None:
+def test_a_network_for_one_size_is_rejected_even_if_it_is_the_size_of_the_dry_run() -> None:
     with torch.device("meta"), pytest.raises(PairingError, match="does not run at sizes other than its own 256x256"):
         create_encoder("hiera_base_abswin_256")
 
 
-def test_a_key_that_is_nearly_right_is_named() -> None:
+def test_similar_catalog_keys_are_suggested() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'unet/mobilenetv4_conv_small/camvid'"):
         segzoo.create("fcn8s", "mobilenetv4_conv_small", encoder_weights="unet/mobilenetv4_conv_smal/camvid")

@@ -7,11 +7,11 @@ from torch.nn import functional as F
 from segzoo.models.layers.tied import SameConvolution, Transpose
 
 SHAPES = [(5, 2), (5, 1), (7, 2), (3, 3), (2, 4), (4, 1)]
-"""Kernel and stride."""
+"""Kernel size and stride."""
 
 
 @pytest.mark.parametrize(("kernel", "stride"), SHAPES)
-def test_sizes_are_divided_and_come_back(kernel: int, stride: int) -> None:
+def test_the_transpose_restores_the_size(kernel: int, stride: int) -> None:
     convolution = SameConvolution(3, 8, kernel, stride)
     image = torch.rand(1, 3, 6 * stride, 5 * stride)
     small = convolution(image)
@@ -31,11 +31,11 @@ def test_it_is_the_transpose_of_the_convolution(kernel: int, stride: int) -> Non
         torch.testing.assert_close((convolution(x) * y).sum(), (x * transpose(y)).sum())
 
 
-@pytest.mark.parametrize(("kernel", "less", "more"), [(5, 1, 2), (7, 2, 3), (3, 0, 1)])
-def test_a_border_at_stride_2_is_wider_on_the_right(kernel: int, less: int, more: int) -> None:
+@pytest.mark.parametrize(("kernel", "before", "after"), [(5, 1, 2), (7, 2, 3), (3, 0, 1)])
+def test_odd_padding_has_the_extra_pixel_on_the_right_and_at_the_bottom(kernel: int, before: int, after: int) -> None:
     convolution = SameConvolution(1, 1, kernel, 2)
     image = torch.rand(1, 1, 8, 8)
-    expected = F.conv2d(F.pad(image, (less, more, less, more)), convolution.weight, convolution.bias, stride=2)
+    expected = F.conv2d(F.pad(image, (before, after, before, after)), convolution.weight, convolution.bias, stride=2)
     torch.testing.assert_close(convolution(image), expected, rtol=0, atol=0)
 
 

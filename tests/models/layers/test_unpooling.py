@@ -1,4 +1,4 @@
-"""The three spellings of unpooling are one operation."""
+"""The three implementations of unpooling are equal."""
 
 import math
 
@@ -20,69 +20,71 @@ FILLS = {
 }
 
 
-def reference(x: Tensor, like: Tensor) -> Tensor:
-    """Pooling by hand: the first maximum of each window, row by row."""
-    out = torch.zeros_like(like)
+def reference(x: Tensor, ref: Tensor) -> Tensor:
+    """Unpooling in plain loops: the first maximum of each window, row by row."""
+    out = torch.zeros_like(ref)
     for n, c, i, j in torch.cartesian_prod(*map(torch.arange, x.shape)).tolist():
-        window = like[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
+        window = ref[n, c, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2]
         if window.numel():
             row, column = divmod(int(window.flatten().argmax()), window.shape[1])
             out[n, c, 2 * i + row, 2 * j + column] = x[n, c, i, j]
     return out
 
 
-def exported(x: Tensor, like: Tensor, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+def exported(x: Tensor, ref: Tensor, monkeypatch: pytest.MonkeyPatch) -> Tensor:
     with monkeypatch.context() as m:
         m.setattr(torch.compiler, "is_exporting", lambda: True)
-        return unpool(x, like)
+        return unpool(x, ref)
 
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("size", SIZES)
-def test_three_spellings_agree_bit_for_bit(size: tuple[int, int], fill: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    like = FILLS[fill](2, 3, *size)
+def test_the_three_implementations_are_bit_identical(
+    size: tuple[int, int], fill: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = FILLS[fill](2, 3, *size)
     x = torch.randn(2, 3, math.ceil(size[0] / 2), math.ceil(size[1] / 2))
-    native = unpool(x, like)
-    assert native.shape == like.shape
-    assert torch.equal(native, exported(x, like, monkeypatch))
+    native = unpool(x, ref)
+    assert native.shape == ref.shape
+    assert torch.equal(native, exported(x, ref, monkeypatch))
     torch.use_deterministic_algorithms(True)
     try:
-        assert torch.equal(native, unpool(x, like))
+        assert torch.equal(native, unpool(x, ref))
     finally:
         torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.parametrize("size", [(5, 7), (4, 6)])
-def test_it_is_the_operation_it_claims_to_be(size: tuple[int, int]) -> None:
-    like = torch.randn(2, 3, *size)
+def test_it_equals_the_reference(size: tuple[int, int]) -> None:
+    ref = torch.randn(2, 3, *size)
     x = torch.randn(2, 3, math.ceil(size[0] / 2), math.ceil(size[1] / 2))
-    assert torch.equal(unpool(x, like), reference(x, like))
+    assert torch.equal(unpool(x, ref), reference(x, ref))
 
 
-def test_what_an_encoder_that_rounds_down_lacks_becomes_zero() -> None:
-    like, x = torch.randn(1, 2, 5, 7), torch.randn(1, 2, 2, 3)
-    _, switches = F.max_pool2d(like, 2, return_indices=True)  # floors
-    assert torch.equal(unpool(x, like), F.max_unpool2d(x, switches, 2, output_size=[5, 7]))
+def test_the_last_odd_row_and_column_are_zero_if_the_encoder_rounds_down() -> None:
+    ref, x = torch.randn(1, 2, 5, 7), torch.randn(1, 2, 2, 3)
+    _, indices = F.max_pool2d(ref, 2, return_indices=True)  # rounds down
+    assert torch.equal(unpool(x, ref), F.max_unpool2d(x, indices, 2, output_size=[5, 7]))
 
 
-def test_gradients_agree_and_none_goes_into_the_switches(monkeypatch: pytest.MonkeyPatch) -> None:
-    like = torch.randint(0, 3, (1, 2, 6, 8)).float().requires_grad_()
+def test_gradients_agree_and_the_reference_map_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = torch.randint(0, 3, (1, 2, 6, 8)).float().requires_grad_()
     weight = torch.randn(1, 2, 6, 8)
     gradients = []
-    for run in (unpool, lambda x, like: exported(x, like, monkeypatch)):
+    for run in (unpool, lambda x, ref: exported(x, ref, monkeypatch)):
         x = torch.ones(1, 2, 3, 4, requires_grad=True)
-        (run(x, like) * weight).sum().backward()
+        (run(x, ref) * weight).sum().backward()
         gradients.append(x.grad)
     assert torch.equal(*gradients)
-    assert like.grad is None
+    assert ref.grad is None
 
 
-def test_it_undoes_the_pool_that_made_the_map() -> None:
-    like = torch.rand(2, 3, 9, 12)
-    pooled = F.max_pool2d(like, 2, ceil_mode=True)
-    assert torch.equal(F.max_pool2d(Unpool()(pooled, like), 2, ceil_mode=True), pooled)
+def test_it_inverts_the_pooling() -> None:
+    ref = torch.rand(2, 3, 9, 12)
+    pooled = F.max_pool2d(ref, 2, ceil_mode=True)
+    assert torch.equal(F.max_pool2d(Unpool()(pooled, ref), 2, ceil_mode=True), pooled)
 
 
 def test_bfloat16() -> None:
-    like, x = torch.randn(1, 2, 5, 7).bfloat16(), torch.randn(1, 2, 3, 4).bfloat16()
-    assert torch.equal(unpool(x, like).float(), unpool(x.float(), like.float()))
+    ref, x = torch.randn(1, 2, 5, 7).bfloat16(), torch.randn(1, 2, 3, 4).bfloat16()
+    assert torch.equal(unpool(x, ref).float(), unpool(x.float(), ref.float()))

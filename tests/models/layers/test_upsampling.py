@@ -3,14 +3,14 @@ import torch
 import torch.nn.functional as F
 
 from segzoo.errors import UnknownNameError
-from segzoo.models.layers.upsampling import WAYS, Transposed, bilinear_kernel, upsampling
+from segzoo.models.layers.upsampling import UPSAMPLE_MODES, Transposed, bilinear_kernel, upsampling
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("mode", UPSAMPLE_MODES)
 @pytest.mark.parametrize("channels_in", [4, 6])
 @pytest.mark.parametrize("size", [(8, 10), (7, 9), (9, 11), (8, 11), (13, 14)])  # twice, less, and more
-def test_every_way_goes_to_the_size_that_is_wanted(way: str, channels_in: int, size: tuple[int, int]) -> None:
-    up = upsampling(way, channels_in, 4)
+def test_every_mode_reaches_the_size_of_the_reference(mode: str, channels_in: int, size: tuple[int, int]) -> None:
+    up = upsampling(mode, channels_in, 4)
     assert up(torch.randn(2, channels_in, 4, 5), torch.randn(2, 4, *size)).shape == (2, 4, *size)
 
 
@@ -24,19 +24,19 @@ def test_transposed_starts_as_bilinear_interpolation() -> None:
     x = torch.randn(1, 3, 6, 7)
     up = Transposed(3)(x, torch.empty(1, 3, 12, 14))
     expected = F.interpolate(x, (12, 14), mode="bilinear", align_corners=False)
-    # Only the border differs: zeros beyond it here, its own values repeated there.
+    # Only the border differs: the convolution pads with zeros, the interpolation repeats the border.
     torch.testing.assert_close(up[..., 1:-1, 1:-1], expected[..., 1:-1, 1:-1], atol=1e-6, rtol=0)
     assert not torch.allclose(up, expected)
 
 
-@pytest.mark.parametrize("way", ["transposed", "upconv"])
-def test_what_a_learned_way_lacks_comes_from_zeros_on_the_right_and_below(way: str) -> None:
-    up, x = upsampling(way, 2, 2), torch.randn(1, 2, 4, 5)
+@pytest.mark.parametrize("mode", ["transposed", "upconv"])
+def test_learned_modes_pad_with_zeros_if_twice_the_size_is_too_small(mode: str) -> None:
+    up, x = upsampling(mode, 2, 2), torch.randn(1, 2, 4, 5)
     padded = F.pad(x, (0, 1, 0, 1))
     assert torch.equal(up(x, torch.empty(1, 2, 9, 11)), up.convolution(padded)[..., :9, :11])
 
 
-def test_upconv_paints_each_value_as_a_square_of_its_own() -> None:
+def test_upconv_maps_each_value_to_a_separate_square() -> None:
     up, x = upsampling("upconv", 3, 2), torch.randn(1, 3, 4, 5)
     weight, bias = up.convolution.weight, up.convolution.bias
     expected = torch.einsum("nchw,cdij->ndhiwj", x, weight).reshape(1, 2, 8, 10) + bias[:, None, None]
@@ -49,21 +49,20 @@ def test_nearest_repeats() -> None:
     assert up[0, 0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
 
 
-def test_only_what_must_learn_has_weights() -> None:
-    count = {way: sum(p.numel() for p in upsampling(way, 4, 4).parameters()) for way in WAYS}
+def test_only_learned_modes_have_weights() -> None:
+    count = {mode: sum(p.numel() for p in upsampling(mode, 4, 4).parameters()) for mode in UPSAMPLE_MODES}
     assert count == {"bilinear": 0, "nearest": 0, "unpool": 0, "transposed": 4 * 4 * 16, "upconv": 4 * 4 * 4 + 4}
 
 
 @pytest.mark.parametrize(
-    ("way", "said"),
+    ("mode", "message"),
     [
         ("nearset", "'nearset'. Did you mean 'nearest'"),
-        ("", "Unknown upsample ''. The ways up are bilinear"),
-        (None, "Unknown upsample 'None'"),
+        ("", "Unknown upsampling mode ''. The .* are bilinear"),
+        (None, "Unknown upsampling mode 'None'"),
     ],
 )
 @pytest.mark.parametrize("channels_out", [32, 16])
-def test_a_way_that_is_not_there_is_refused(way: str, said: str, channels_out: int) -> None:
-    with pytest.raises(UnknownNameError) as raised:
-        upsampling(way, 32, channels_out)
-    assert said in str(raised.value)
+def test_unknown_modes(mode: str, message: str, channels_out: int) -> None:
+    with pytest.raises(UnknownNameError, match=message):
+        upsampling(mode, 32, channels_out)

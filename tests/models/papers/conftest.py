@@ -1,4 +1,4 @@
-"""Papers' networks with few channels."""
+"""Paper networks with few channels."""
 
 import pytest
 from caffe_networks import HIDDEN, NARROW
@@ -9,7 +9,7 @@ from segzoo.models.papers.vgg16 import VGG16, VGG16Classifier
 
 @pytest.fixture
 def narrow_vgg16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VGG16's papers with as few channels as the helpers' narrow Caffe networks: they run in a moment."""
-    monkeypatch.setattr(VGG16, "widths", NARROW)
-    for kind in (VGG16Classifier, DeepLabLargeFOV):
-        monkeypatch.setattr(kind, "hidden", HIDDEN)
+    """Gives paper networks on VGG16 as few channels as the helpers' narrow Caffe networks, so that they run fast."""
+    monkeypatch.setattr(VGG16, "stage_channels", NARROW)
+    for network in (VGG16Classifier, DeepLabLargeFOV):
+        monkeypatch.setattr(network, "fc_channels", HIDDEN)

@@ -1,17 +1,17 @@
-"""DeconvNet: counts, the sizes of figure 2, and other sizes than the paper's."""
+"""DeconvNet: parameter counts, the sizes of figure 2, and other sizes than the paper's."""
 
 import pytest
 import torch
 
 import segzoo
-from segzoo.models.create import count
 from segzoo.models.layers.unpooling import Unpool
+from segzoo.models.parameters import count_parameters
 
 
 @pytest.mark.parametrize("k", [2, 21, 60])
-def test_parameters_of_any_number_of_classes(k: int) -> None:
+def test_the_number_of_parameters(k: int) -> None:
     with torch.device("meta"):
-        assert count(segzoo.create("paper/deconvnet", num_classes=k)) == 251_804_288 + 65 * k
+        assert count_parameters(segzoo.create("paper/deconvnet", num_classes=k)) == 251_804_288 + 65 * k
 
 
 @pytest.mark.parametrize(
@@ -22,19 +22,21 @@ def test_parameters_of_any_number_of_classes(k: int) -> None:
         ((1, 1), (1, 1), [(14, 14), (28, 28), (56, 56), (112, 112), (224, 224)]),
     ],
 )
-def test_sizes_on_the_way(image: tuple[int, int], deepest: tuple[int, int], unpooled: list[tuple[int, int]]) -> None:
+def test_sizes_of_intermediate_maps(
+    image: tuple[int, int], deepest: tuple[int, int], unpooled: list[tuple[int, int]]
+) -> None:
     sizes: list[torch.Size] = []
     with torch.device("meta"):
         model = segzoo.create("paper/deconvnet").eval()
         for module in (model.get_submodule("fc7"), *(m for m in model.modules() if isinstance(m, Unpool))):
-            module.register_forward_hook(lambda _, given, out: sizes.append(out.shape[2:]))
+            module.register_forward_hook(lambda _, inputs, out: sizes.append(out.shape[2:]))
         assert model(torch.zeros(1, 3, *image)).shape == (1, 21, *image)
     assert sizes == [deepest, *unpooled]
 
 
 @pytest.mark.usefixtures("narrow_vgg16")
-def test_one_image_can_be_trained_on() -> None:
-    """fc6 leaves one position of 224 x 224, on which batch normalisation would refuse to train."""
+def test_training_on_one_image() -> None:
+    """fc6 reduces 224 x 224 to a single position, on which batch normalization cannot train."""
     model = segzoo.create("paper/deconvnet", num_classes=3)
     model(torch.randn(1, 3, 224, 224) * 100).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,4 +1,4 @@
-"""FCN: counts, the sizes on the way, the fixed kernels, and the scales of the network that is trained at once."""
+"""FCN: parameter counts, sizes of intermediate maps, the fixed kernels, and the scales of FCN-8s at-once."""
 
 import pytest
 import torch
@@ -6,14 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import segzoo
-from segzoo.models.create import count
+from segzoo.models.parameters import count_parameters
 
 NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
 
 
 @pytest.mark.parametrize("k", [2, 21, 60])
 @pytest.mark.parametrize(
-    ("name", "scores", "kernels"),
+    ("name", "heads", "kernels"),
     [
         ("fcn32s", 4097, 64**2),
         ("fcn16s", 4097 + 513, 4**2 + 32**2),
@@ -21,27 +21,27 @@ NAMES = ("fcn32s", "fcn16s", "fcn8s", "fcn8s_atonce")
         ("fcn8s_atonce", 4097 + 513 + 257, 2 * 4**2 + 16**2),
     ],
 )
-def test_parameters_of_any_number_of_classes(name: str, scores: int, kernels: int, k: int) -> None:
+def test_the_number_of_parameters(name: str, heads: int, kernels: int, k: int) -> None:
     with torch.device("meta"):
         model = segzoo.create(f"paper/{name}", num_classes=k)
-    assert count(model) == 134_260_544 + scores * k + kernels * k**2
+    assert count_parameters(model) == 134_260_544 + heads * k + kernels * k**2
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    assert trained == 134_260_544 + scores * k
+    assert trained == 134_260_544 + heads * k
 
 
-def test_sizes_on_the_way() -> None:
-    """Of an image of 500 x 375, as the authors' prototxt gives them."""
+def test_sizes_of_intermediate_maps() -> None:
+    """For an image of 500 x 375, as in the authors' prototxt."""
     with torch.device("meta"):
         model = segzoo.create("paper/fcn8s").eval()
         sizes: dict[str, tuple[int, ...]] = {}
 
-        def note(name: str, module: nn.Module) -> None:
+        def record(name: str, module: nn.Module) -> None:
             module.register_forward_hook(
-                lambda _, given, out: sizes.update({name: (given[0].shape[2:], out.shape[2:])})
+                lambda _, inputs, out: sizes.update({name: (inputs[0].shape[2:], out.shape[2:])})
             )
 
         for name in ("score_pool3", "score_pool4", "fc6", "upscore2", "upscore_pool4", "upscore8"):
-            note(name, model.get_submodule(name))
+            record(name, model.get_submodule(name))
         assert model(torch.zeros(1, 3, 375, 500)).shape == (1, 21, 375, 500)
     assert sizes == {
         "score_pool3": ((72, 88), (72, 88)),
@@ -61,7 +61,8 @@ def test_sizes_on_the_way() -> None:
 def test_upscores_interpolate_bilinearly(name: str, layer: str, size: int) -> None:
     up = segzoo.create(f"paper/{name}", num_classes=3).get_submodule(layer)
     x = torch.randn(1, 3, 6, 7)
-    edge = size // 2  # a crop of a quarter of the kernel, and one map pixel at the border, where zeros come in
+    edge = size // 2  # one pixel of the input map, which border zeros affect
+    # FCN crops a quarter of the kernel.
     cropped = up(x)[..., size // 4 : -size // 4, size // 4 : -size // 4]
     expected = F.interpolate(x, scale_factor=edge, mode="bilinear", align_corners=False)
     inner = (..., slice(edge, -edge), slice(edge, -edge))
@@ -70,15 +71,15 @@ def test_upscores_interpolate_bilinearly(name: str, layer: str, size: int) -> No
 
 
 @pytest.mark.usefixtures("narrow_vgg16")
-def test_the_kernel_of_four() -> None:
+def test_the_kernel_of_size_four() -> None:
     weight = segzoo.create("paper/fcn8s", num_classes=3).get_parameter("upscore2.weight")
-    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    assert torch.equal(weight[1, 1], line[:, None] * line)
+    profile = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    assert torch.equal(weight[1, 1], profile[:, None] * profile)
     assert weight[0, 1].count_nonzero() == 0
 
 
 @pytest.mark.usefixtures("narrow_vgg16")
-def test_at_once_is_an_fcn8s_whose_scores_are_scaled() -> None:
+def test_at_once_is_an_fcn8s_with_scaled_pools() -> None:
     at_once, plain = (segzoo.create(f"paper/{name}", num_classes=3).eval() for name in ("fcn8s_atonce", "fcn8s"))
     state = at_once.state_dict()
     scales: dict[str, Tensor] = {pool: state.pop(f"scale_{pool}.weight") for pool in ("pool4", "pool3")}
@@ -96,7 +97,7 @@ def test_at_once_is_an_fcn8s_whose_scores_are_scaled() -> None:
 
 @pytest.mark.usefixtures("narrow_vgg16")
 @pytest.mark.parametrize("name", NAMES)
-def test_all_but_the_kernels_is_trained(name: str) -> None:
+def test_everything_except_the_kernels_is_trained(name: str) -> None:
     model = segzoo.create(f"paper/{name}", num_classes=3)
     model(torch.randn(1, 3, 20, 30) * 100).square().sum().backward()
     for key, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""Bayesian SegNet: what samples of its dropout come to."""
+"""Bayesian SegNet: mean and variance of samples with dropout."""
 
 import numpy as np
 import pytest
@@ -28,31 +28,35 @@ def dropout_on(model: nn.Module) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("together", [1, 3, 100])
-def test_mean_and_variance_are_those_of_the_stacked_samples(together: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_mean_and_variance_are_those_of_the_stacked_samples(batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = basic()
-    monkeypatch.setattr(sampling, "PIXELS_AT_ONCE", together * 24 * 35)
+    monkeypatch.setattr(sampling, "MAX_BATCH_PIXELS", batch_size * 24 * 35)
     torch.manual_seed(5)
-    found = model.predict(IMAGE, samples=7)
-    image = model.normalise(torch.from_numpy(IMAGE)[None])
+    sampled = model.predict(IMAGE, samples=7)
+    image = model.normalize(torch.from_numpy(IMAGE)[None])
     dropout_on(model)
     torch.manual_seed(5)
-    batches = [min(together, 7 - start) for start in range(0, 7, together)]
+    batches = [min(batch_size, 7 - start) for start in range(0, 7, batch_size)]
     stacked = torch.cat([model(image.repeat(count, 1, 1, 1)).softmax(1) for count in batches]).double().numpy()
     assert stacked.shape == (7, 4, 24, 35)
-    np.testing.assert_allclose(found.probabilities, stacked.mean(0), atol=1e-6)
-    np.testing.assert_allclose(found.variance, stacked.var(0), atol=1e-6)
-    assert found.variance.max() > 1e-3
-    np.testing.assert_array_equal(found.labels, found.probabilities.argmax(0))
-    assert (found.labels.dtype, found.probabilities.dtype, found.variance.dtype) == (np.uint8, np.float32, np.float32)
+    np.testing.assert_allclose(sampled.probabilities, stacked.mean(0), atol=1e-6)
+    np.testing.assert_allclose(sampled.variance, stacked.var(0), atol=1e-6)
+    assert sampled.variance.max() > 1e-3
+    np.testing.assert_array_equal(sampled.mask, sampled.probabilities.argmax(0))
+    assert (sampled.mask.dtype, sampled.probabilities.dtype, sampled.variance.dtype) == (
+        np.uint8,
+        np.float32,
+        np.float32,
+    )
 
 
-def test_torchs_seed_repeats_a_result() -> None:
+def test_the_same_seed_gives_the_same_result() -> None:
     model = basic()
-    first, again, other = [
+    first, repeated, other = [
         torch.manual_seed(seed) and model.predict(IMAGE, samples=3).probabilities for seed in (1, 1, 2)
     ]
-    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(first, repeated)
     assert not np.array_equal(first, other)
 
 
@@ -68,12 +72,12 @@ def test_without_dropout_there_is_no_variance() -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    found = model.predict(IMAGE, samples=5)
-    assert not found.variance.any()
-    np.testing.assert_array_equal(found.labels, model.predict(IMAGE))
+    sampled = model.predict(IMAGE, samples=5)
+    assert not sampled.variance.any()
+    np.testing.assert_array_equal(sampled.mask, model.predict(IMAGE))
 
 
-def test_modes_are_left_as_they_were() -> None:
+def test_training_modes_are_restored() -> None:
     model = basic().train()
     model.get_submodule("conv1_bn").eval()
     before = [module.training for module in model.modules()]
@@ -81,14 +85,14 @@ def test_modes_are_left_as_they_were() -> None:
     assert [module.training for module in model.modules()] == before
 
 
-def test_a_list_gives_a_list() -> None:
-    found = basic().predict([IMAGE, IMAGE[:5, :9]], samples=2)
-    assert [one.variance.shape for one in found] == [(4, 24, 35), (4, 5, 9)]
+def test_a_list_of_images_gives_a_list() -> None:
+    sampled = basic().predict([IMAGE, IMAGE[:5, :9]], samples=2)
+    assert [item.variance.shape for item in sampled] == [(4, 24, 35), (4, 5, 9)]
 
 
 @pytest.mark.parametrize("samples", [0, -1, 2.0, True])
-def test_samples_are_a_number(samples: object) -> None:
-    with pytest.raises(OptionError, match="from 1 up"):
+def test_invalid_numbers_of_samples_are_rejected(samples: object) -> None:
+    with pytest.raises(OptionError, match="samples must be a whole number, 1 or more"):
         basic().predict(IMAGE, samples=samples)
 
 
@@ -100,11 +104,11 @@ def test_samples_are_a_number(samples: object) -> None:
         ("paper/segnet", []),
     ],
 )
-def test_where_the_dropout_is(name: str, layers: list[str]) -> None:
+def test_positions_of_dropout(name: str, layers: list[str]) -> None:
     with torch.device("meta"):
         model = segzoo.create(name)
-    found = {layer: module.p for layer, module in model.named_modules() if isinstance(module, nn.Dropout)}
-    assert found == dict.fromkeys(layers, 0.5)
+    rates = {layer: module.p for layer, module in model.named_modules() if isinstance(module, nn.Dropout)}
+    assert rates == dict.fromkeys(layers, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -114,20 +118,20 @@ def test_where_the_dropout_is(name: str, layers: list[str]) -> None:
         ("paper/bayesian_segnet_basic", [(64, 4), (64, 2), (64, 4), (64, 8)]),
     ],
 )
-def test_what_is_dropped(name: str, sizes: list[tuple[int, int]]) -> None:
-    seen: list[tuple[int, int]] = []
+def test_maps_that_dropout_applies_to(name: str, sizes: list[tuple[int, int]]) -> None:
+    shapes: list[tuple[int, int]] = []
     with torch.device("meta"):
         model = segzoo.create(name).eval()
         for module in model.modules():
             if isinstance(module, nn.Dropout):
-                module.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[1:3])))
+                module.register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape[1:3])))
         model(torch.zeros(1, 3, 32, 32))
-    assert seen == sizes
+    assert shapes == sizes
 
 
 @torch.inference_mode()
-def test_without_dropout_it_is_segnet() -> None:
-    """The same tensors in the same places: one strict load from one to the other."""
+def test_without_dropout_it_equals_segnet() -> None:
+    """Both have the same tensors under the same names, so a strict load works."""
     torch.manual_seed(0)
     plain = segzoo.create("paper/segnet", num_classes=3).eval()
     bayesian = segzoo.create("paper/bayesian_segnet", num_classes=3).eval()

@@ -1,4 +1,4 @@
-"""SegNet: the names of its tensors, the sizes of its maps, and its arithmetic written out."""
+"""SegNet: names of tensors, sizes of maps, and the network compared with a plain reimplementation."""
 
 import pytest
 import torch
@@ -11,29 +11,29 @@ from segzoo.weights.convert.caffe import NETWORKS
 DEPTHS = (2, 2, 3, 3, 3)
 
 
-def named_as_in_the_files(network: str) -> dict[str, set[str]]:
-    """What the converter makes of each layer of the authors' file."""
+def tensors_in_caffe_file(network: str) -> dict[str, set[str]]:
+    """The tensors that the converter creates for each layer of the authors' file."""
     keys = {"conv": {"weight", "bias"}, "affine": {"weight", "bias", "running_mean", "running_var"}}
     return {layer.name: keys[layer.kind] for layer in NETWORKS[network].layers}
 
 
 @pytest.mark.parametrize("name", ["paper/segnet", "paper/bayesian_segnet"])
-def test_tensors_have_the_names_of_the_authors_layers(name: str) -> None:
+def test_tensors_are_named_after_the_authors_layers(name: str) -> None:
     with torch.device("meta"):
         own = segzoo.create(name).state_dict()
-    layers = named_as_in_the_files("segnet")
+    layers = tensors_in_caffe_file("segnet")
     expected = {f"{layer}.{key}" for layer, keys in layers.items() for key in keys}
     assert {key for key in own if not key.endswith("num_batches_tracked")} == expected
 
 
-@pytest.mark.parametrize("classes", [2, 11, 21, 37])
-def test_parameters_of_any_number_of_classes(classes: int) -> None:
+@pytest.mark.parametrize("num_classes", [2, 11, 21, 37])
+def test_the_number_of_parameters(num_classes: int) -> None:
     with torch.device("meta"):
-        model = segzoo.create("paper/segnet", num_classes=classes)
-    assert sum(p.numel() for p in model.parameters()) == 29_443_008 + 577 * classes
+        model = segzoo.create("paper/segnet", num_classes=num_classes)
+    assert sum(p.numel() for p in model.parameters()) == 29_443_008 + 577 * num_classes
 
 
-def test_pools_of_360_x_480_are_the_prototxts() -> None:
+def test_sizes_for_360_x_480_are_those_of_the_prototxt() -> None:
     sizes = []
     with torch.device("meta"):
         model = segzoo.create("paper/segnet").eval()
@@ -43,16 +43,16 @@ def test_pools_of_360_x_480_are_the_prototxts() -> None:
         model.get_submodule("conv5_3_D").register_forward_pre_hook(
             lambda _, inputs: sizes.append(tuple(inputs[0].shape[-2:]))
         )
-        bottom = []
-        model.unpool.register_forward_pre_hook(lambda _, inputs: bottom.append(tuple(inputs[0].shape[-2:])))
+        unpooled = []
+        model.unpool.register_forward_pre_hook(lambda _, inputs: unpooled.append(tuple(inputs[0].shape[-2:])))
         model(torch.zeros(1, 3, 360, 480))
     assert sizes == [(360, 480), (180, 240), (90, 120), (45, 60), (23, 30), (23, 30)]
-    assert bottom == [(12, 15), (23, 30), (45, 60), (90, 120), (180, 240)]
+    assert unpooled == [(12, 15), (23, 30), (45, 60), (90, 120), (180, 240)]
 
 
 @torch.inference_mode()
-def test_it_is_the_prototxt() -> None:
-    """Torch's own pools with indices, and unpools to the sizes before."""
+def test_it_equals_the_prototxt() -> None:
+    """Compares with torch's pooling with indices and unpooling to the sizes before pooling."""
     torch.manual_seed(0)
     model = segzoo.create("paper/segnet").eval()
     for module in model.modules():

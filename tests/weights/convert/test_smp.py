@@ -1,4 +1,4 @@
-"""segmentation-models-pytorch's Unet beside ours, and which of it we refuse."""
+"""segmentation-models-pytorch's Unet compared with its conversion, and the models that are rejected."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def original(encoder: str = SMALL, **options: Any) -> torch.nn.Module:
     return shaken(smp.Unet(encoder, **{"encoder_weights": None, "classes": 4, **options}))
 
 
-OWN = [
+SMP_ENCODERS = [
     ("resnet18", "resnet18"),
     ("resnet50", "resnet50"),
     ("resnext50_32x4d", "resnext50_32x4d"),
@@ -30,11 +30,11 @@ OWN = [
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("encoder", "timms"), OWN, ids=[row[0] for row in OWN])
-def test_a_bare_state_dict_on_its_own_encoders(encoder: str, timms: str) -> None:
+@pytest.mark.parametrize(("encoder", "timm_name"), SMP_ENCODERS, ids=[row[0] for row in SMP_ENCODERS])
+def test_a_state_dict_with_smps_own_encoders(encoder: str, timm_name: str) -> None:
     theirs = original(encoder)
     ours = segzoo.convert(theirs.state_dict())
-    assert (ours.config.decoder, ours.config.encoder, ours.config.num_classes) == ("unet", timms, 4)
+    assert (ours.spec.decoder, ours.spec.encoder, ours.spec.num_classes) == ("unet", timm_name, 4)
     assert not ours.training
     image = torch.randn(2, 3, 64, 96)
     close(ours(image), theirs(image))
@@ -44,11 +44,11 @@ def test_a_bare_state_dict_on_its_own_encoders(encoder: str, timms: str) -> None
 @pytest.mark.parametrize(
     "encoder", [SMALL, "tu-vgg11_bn", "tu-test_convnext", "tu-test_efficientnet", "tu-legacy_xception"]
 )
-def test_a_folder_on_timms_encoders(encoder: str, tmp_path: Path) -> None:
+def test_a_folder_with_timms_encoders(encoder: str, tmp_path: Path) -> None:
     theirs = original(encoder)
     theirs.save_pretrained(tmp_path)
     ours = segzoo.convert(tmp_path)
-    assert ours.config.encoder == encoder.removeprefix("tu-")
+    assert ours.spec.encoder == encoder.removeprefix("tu-")
     image = torch.randn(1, 3, 96, 64)
     close(ours(image), theirs(image))
 
@@ -66,12 +66,12 @@ def test_a_folder_on_timms_encoders(encoder: str, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_settings_that_the_unet_expresses(options: dict[str, Any], tmp_path: Path) -> None:
+def test_settings_that_the_unet_can_express(options: dict[str, Any], tmp_path: Path) -> None:
     theirs = original(**options)
     theirs.save_pretrained(tmp_path)
     ours = segzoo.convert(tmp_path)
     image = torch.randn(1, options.get("in_channels", 3), 64, 64)
-    theirs.segmentation_head[2] = torch.nn.Identity()  # the activation: ours gives logits
+    theirs.segmentation_head[2] = torch.nn.Identity()  # drops the activation, since segzoo's model returns logits
     close(ours(image), theirs(image))
 
 
@@ -87,7 +87,7 @@ def test_one_class_becomes_two() -> None:
 
 
 @torch.inference_mode()
-def test_bilinear_is_asked_for_where_a_state_dict_does_not_tell() -> None:
+def test_bilinear_interpolation_can_be_requested_for_a_state_dict() -> None:
     theirs = original(decoder_interpolation="bilinear")
     image = torch.randn(1, 3, 64, 64)
     ours = segzoo.convert(theirs.state_dict(), encoder=SMALL, upsample="bilinear")
@@ -99,23 +99,23 @@ def test_bilinear_is_asked_for_where_a_state_dict_does_not_tell() -> None:
 
 
 @torch.inference_mode()
-def test_any_size_trains_and_saves(tmp_path: Path) -> None:
+def test_a_converted_model_takes_any_size_and_saves(tmp_path: Path) -> None:
     ours = segzoo.convert(original().state_dict(), encoder=SMALL)
-    again = segzoo.load(segzoo.save(ours, tmp_path / "unet"))
+    loaded = segzoo.load(segzoo.save(ours, tmp_path / "unet"))
     image = torch.randn(1, 3, 33, 47)
-    assert again(image).shape == (1, 4, 33, 47)
-    assert torch.equal(again(image), ours(image))
-    assert again.config.info == {"converted_from": f"segmentation-models-pytorch Unet on {SMALL}"}
+    assert loaded(image).shape == (1, 4, 33, 47)
+    assert torch.equal(loaded(image), ours(image))
+    assert loaded.spec.info == {"converted_from": f"segmentation-models-pytorch Unet on {SMALL}"}
 
 
-def test_an_older_weights_file_in_the_folder(tmp_path: Path) -> None:
+def test_a_folder_with_the_older_pytorch_model_bin(tmp_path: Path) -> None:
     theirs = original()
     theirs.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"No file .*model\.safetensors"):
         segzoo.convert(tmp_path)
     torch.save(theirs.state_dict(), tmp_path / "pytorch_model.bin")
-    assert segzoo.convert(tmp_path).config.encoder == "test_resnet"
+    assert segzoo.convert(tmp_path).spec.encoder == "test_resnet"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_older_weights_file_in_the_folder(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_the_unet_cannot_express_is_named(options: dict[str, Any], message: str) -> None:
+def test_a_model_that_the_unet_cannot_express_is_explained(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         segzoo.convert(original(**options).state_dict(), encoder=SMALL)
 
@@ -143,13 +143,15 @@ def test_what_the_unet_cannot_express_is_named(options: dict[str, Any], message:
         ({"decoder_interpolation": "bicubic"}, "decoder_interpolation"),
         ({"encoder_depth": 3}, "encoder_depth other than 5"),
         ({"activation": "clamp"}, "activation"),
-        ({"drop_path_rate": 0.1, "more": 1}, r"settings that it does not know \(drop_path_rate, more\)"),
-        ({"_model_class": "FPN"}, "is of a FPN"),
-        ({"encoder_name": None}, "not what segmentation-models-pytorch"),
+        ({"drop_path_rate": 0.1, "more": 1}, r"unknown settings \(drop_path_rate, more\)"),
+        ({"_model_class": "FPN"}, "describes a FPN"),
+        ({"encoder_name": None}, "not written by segmentation-models-pytorch's save_pretrained"),
     ],
     ids=str,
 )
-def test_a_config_that_the_unet_cannot_express_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_config_that_the_unet_cannot_express_is_explained(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
     original().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | changes))
@@ -158,7 +160,7 @@ def test_a_config_that_the_unet_cannot_express_is_named(changes: dict[str, Any],
 
 
 @pytest.mark.parametrize("content", [None, "", "[]", "{", "[" * 100_000, "\udcff"], ids=ascii)
-def test_a_config_that_cannot_be_read(content: str | None, tmp_path: Path) -> None:
+def test_an_unreadable_config(content: str | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(CheckpointError, match=r"config\.json"):
@@ -168,15 +170,15 @@ def test_a_config_that_cannot_be_read(content: str | None, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "name", ["../secret", "/etc/passwd", "tu-../../secret", "tu-local-dir:/etc", "tu-hf-hub:somebody/something", ""]
 )
-def test_a_path_in_a_config_goes_nowhere(name: str, tmp_path: Path) -> None:
+def test_a_path_in_a_config_is_never_followed(name: str, tmp_path: Path) -> None:
     original().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"encoder_name": name, "encoder_weights": name}))
-    with pytest.raises((UnknownNameError, CheckpointError), match=r"Unknown encoder|name it"):
+    with pytest.raises((UnknownNameError, CheckpointError), match=r"Unknown encoder|Pass its name"):
         segzoo.convert(tmp_path)
 
 
-def test_timms_encoders_have_to_be_named() -> None:
+def test_timms_encoders_must_be_named() -> None:
     with pytest.raises(CheckpointError, match="encoder='tu-resnet34'"):
         segzoo.convert(original().state_dict())
     with pytest.raises(UnknownNameError, match="Did you mean"):
@@ -188,25 +190,25 @@ def test_timms_encoders_have_to_be_named() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "message"),
     [
-        (smp.Unet, {"encoder_name": "timm-efficientnet-b0"}, "Its encoder is none that segzoo reads"),
-        (smp.Unet, {"encoder_name": "densenet121"}, "Its encoder is none that segzoo reads"),
-        (smp.FPN, {"encoder_name": "resnet18"}, "recognises the weights of"),
-        (smp.UnetPlusPlus, {"encoder_name": "resnet18"}, "recognises the weights of"),
+        (smp.Unet, {"encoder_name": "timm-efficientnet-b0"}, "The encoder is not one that segzoo reads"),
+        (smp.Unet, {"encoder_name": "densenet121"}, "The encoder is not one that segzoo reads"),
+        (smp.FPN, {"encoder_name": "resnet18"}, "recognizes the weights of"),
+        (smp.UnetPlusPlus, {"encoder_name": "resnet18"}, "recognizes the weights of"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:`timm-` encoders are deprecated")
-def test_what_is_another_network_is_refused(model: Any, options: dict[str, Any], message: str) -> None:
+def test_another_network_is_rejected(model: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         segzoo.convert(model(encoder_weights=None, **options).state_dict())
 
 
-def test_the_encoder_that_is_named_has_to_be_the_one_in_it() -> None:
+def test_the_named_encoder_must_be_the_checkpoints() -> None:
     tensors = original("resnet18").state_dict()
-    with pytest.raises(CheckpointError, match="The encoder in it is resnet18, not resnet50"):
+    with pytest.raises(CheckpointError, match="encoder is resnet18, not resnet50"):
         segzoo.convert(tensors, encoder="resnet50")
-    assert segzoo.convert(tensors, encoder="resnet18").config.encoder == "resnet18"
+    assert segzoo.convert(tensors, encoder="resnet18").spec.encoder == "resnet18"
 
 
-def test_an_encoder_that_loses_rows_is_refused() -> None:
+def test_an_encoder_that_drops_rows_is_rejected() -> None:
     with pytest.raises(PairingError, match="does not keep exactly 1/32"):
         segzoo.convert(original("tu-inception_v4").state_dict(), encoder="tu-inception_v4")

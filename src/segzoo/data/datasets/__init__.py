@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segzoo.data.dataset import SegmentationData
-from segzoo.data.datasets.base import Reader, split_of
+from segzoo.data.datasets.base import Reader, check_split
 from segzoo.data.datasets.camvid import CAMVID
 from segzoo.data.datasets.drone import DRONE
 from segzoo.data.datasets.folder import FOLDER
@@ -32,18 +32,18 @@ def open_data(
     select: str | Sequence[str] = (),
     exclude: str | Sequence[str] = (),
 ) -> SegmentationData:
-    """Opens a data set; nothing is read but names.
+    """Opens a data set. It reads only file names.
 
     Args:
         name: "camvid", "voc", "cityscapes", "pet", "lfw", "drone", or "folder" for your own.
-        root: the folder that it lies in.
-        split: such as "train" or "val"; None is the one to train on.
-        select: patterns of names to take, such as "0001TP*"; none takes all.
-        exclude: patterns of names to leave out.
+        root: the folder of the data set.
+        split: such as "train" or "val"; None selects the split to train on.
+        select: patterns of the names to include, such as "0001TP*"; empty includes all.
+        exclude: patterns of the names to leave out.
 
     Raises:
-        UnknownNameError: no such data set or split; near names are suggested.
-        DataError: it is not there; the message says what belongs where, and where to get it.
+        UnknownNameError: an unknown data set or split; the message suggests similar names.
+        DataError: the data is missing; the message describes the expected files and where to download them.
     """
     if name not in READERS:
         raise unknown("data set", name, READERS, f"Data sets are {', '.join(READERS)}.")
@@ -51,11 +51,11 @@ def open_data(
     if split is None:
         split = reader.splits[0] if reader.splits else "train" if (folder / "train").is_dir() else "all"
     if reader.splits:
-        split_of(name, split, reader.splits)
+        check_split(name, split, reader.splits)
     try:
         if not folder.is_dir():
             raise DataError(f"There is no folder {folder}.")
         data = reader.read(folder, split)
     except (DataError, ImageError) as error:
-        raise DataError(f"{error} {name} takes {reader.layout}. Source: {reader.source}.") from None
+        raise DataError(f"{error} {name} expects {reader.layout}. Source: {reader.source}.") from None
     return data.select(select, exclude) if select or exclude else data

@@ -1,4 +1,4 @@
-"""What readers of data sets have in common: what they say of themselves, and pairing images with masks."""
+"""What the readers of data sets share: their description, and matching images with masks."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Reader:
 
     Attributes:
         read: a function of the root folder and the split.
-        splits: the splits that there are, the one to train on first; none where the folders decide.
-        layout: what has to be where below the root.
-        source: where to get it.
+        splits: the available splits, the one to train on first; empty if the folders define them.
+        layout: the files expected below the root.
+        source: where to download it.
     """
 
     read: Callable[[Path, str], SegmentationData]
@@ -26,55 +26,55 @@ class Reader:
     source: str
 
 
-def require(root: Path, *places: str) -> None:
-    """Makes sure that files or folders are there.
+def require_paths(root: Path, *paths: str) -> None:
+    """Checks that files or folders exist below `root`.
 
     Raises:
-        DataError: the first that is missing.
+        DataError: names the first that is missing.
     """
-    for place in places:
-        if not (root / place).exists():
-            raise DataError(f"There is no {root / place}.")
+    for path in paths:
+        if not (root / path).exists():
+            raise DataError(f"There is no {root / path}.")
 
 
-def paired(images: Path, masks: Path) -> list[Item]:
-    """An item for each image of a folder and the mask of the same name in another; endings may differ.
+def pair_files(images: Path, masks: Path) -> list[Item]:
+    """One item per image in a folder, with the mask of the same name in another folder; suffixes may differ.
 
-    Names are paths below the folder without the ending, with forward slashes.
+    Names are paths relative to the folder, without the suffix and with forward slashes.
 
     Raises:
-        DataError: an image without a mask, a mask without an image, or two of one name.
+        DataError: an image has no mask, a mask has no image, or two files have the same name.
         ImageError: a folder is missing or empty.
     """
-    found, labelled = by_name(images, list_images(images)), by_name(masks, list_images(masks))
-    lonely = sorted(found.keys() ^ labelled.keys())
-    if lonely:
-        here, there = (images, masks) if lonely[0] in found else (masks, images)
-        more = f" The same goes for {len(lonely) - 1} more." if len(lonely) > 1 else ""
-        raise DataError(f"{lonely[0]!r} is in {here}, and nothing of that name in {there}.{more}")
-    return [Item(name, path, labelled[name]) for name, path in found.items()]
+    image_files, mask_files = files_by_name(images, list_images(images)), files_by_name(masks, list_images(masks))
+    unpaired = sorted(image_files.keys() ^ mask_files.keys())
+    if unpaired:
+        folder, other = (images, masks) if unpaired[0] in image_files else (masks, images)
+        more = f" {len(unpaired) - 1} more have no partner." if len(unpaired) > 1 else ""
+        raise DataError(f"{unpaired[0]!r} is in {folder}, but {other} contains no file of that name.{more}")
+    return [Item(name, path, mask_files[name]) for name, path in image_files.items()]
 
 
-def by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Files by their path below `folder` without the ending.
+def files_by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Files by their path relative to `folder`, without the suffix.
 
     Raises:
-        DataError: two of one name.
+        DataError: two files have the same name.
     """
     named: dict[str, Path] = {}
     for path in files:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in named:
-            raise DataError(f"{named[name]} and {path} have one name. Rename one.")
+            raise DataError(f"{named[name]} and {path} have the same name. Rename one.")
         named[name] = path
     return named
 
 
-def split_of(name: str, split: str, splits: Iterable[str]) -> str:
-    """The split, if it is one of `splits`.
+def check_split(name: str, split: str, splits: Iterable[str]) -> str:
+    """Returns the split if it is one of `splits`.
 
     Raises:
-        UnknownNameError: it is none.
+        UnknownNameError: it is not.
     """
     known = tuple(splits)
     if split not in known:

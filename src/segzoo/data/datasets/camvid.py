@@ -3,29 +3,29 @@
 Brostow, Fauqueur, Cipolla: Semantic object classes in video, Pattern Recognition Letters 2009; classes and split of
 Badrinarayanan, Kendall, Cipolla: SegNet, arXiv 1511.00561.
 
-The training images are three drives, which names tell apart: "0001TP*" (dusk), "0006R0*" and "0016E5*". The validation
-images are 0016E5 again, so that figures on them flatter; `select` leaves a whole drive out instead.
+The training images come from three drives, identified by their names: "0001TP*" (dusk), "0006R0*" and "0016E5*". The
+validation images are from 0016E5 too, so metrics on them are optimistic; use `select` to hold out a whole drive.
 """
 
 from pathlib import Path
 
-from segzoo.classes import label_set
+from segzoo.classes import class_set
 from segzoo.data.dataset import SegmentationData
-from segzoo.data.datasets.base import Reader, paired, require
+from segzoo.data.datasets.base import Reader, pair_files, require_paths
 
 
 def read_camvid(root: Path, split: str) -> SegmentationData:
-    """Images and masks from SPLIT/images and SPLIT/masks, or from SPLIT and SPLITannot as the tutorial has them.
+    """Images and masks from SPLIT/images and SPLIT/masks, or from SPLIT and SPLITannot as in the tutorial.
 
     Raises:
-        DataError: neither is there, or images and masks do not belong together.
+        DataError: neither pair of folders exists, or images and masks do not match.
     """
     if (root / f"{split}annot").is_dir():
         images, masks = root / split, root / f"{split}annot"
     else:
-        require(root, f"{split}/images", f"{split}/masks")
+        require_paths(root, f"{split}/images", f"{split}/masks")
         images, masks = root / split / "images", root / split / "masks"
-    return SegmentationData(paired(images, masks), label_set("camvid"), f"camvid {split}")
+    return SegmentationData(pair_files(images, masks), class_set("camvid"), f"camvid {split}")
 
 
 CAMVID = Reader(

@@ -1,4 +1,4 @@
-"""Decoders by name: one architecture a file, one dict of classes."""
+"""Decoders by name. Each architecture has a file."""
 
 from segzoo.models.decoders.base import Decoder
 from segzoo.models.decoders.deconvnet import DeconvNet

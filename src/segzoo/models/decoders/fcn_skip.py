@@ -1,11 +1,11 @@
-"""FCN-32s, FCN-16s, FCN-8s: score the deepest map, add the scores of shallower ones on the way up.
+"""FCN-32s, FCN-16s, FCN-8s: class scores of the deepest map, upsampled and added to those of shallower maps.
 
 Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, arXiv 1411.4038, figure 3.
 
-What differs from the paper: fc6 keeps the size (pad 3) where the paper pads the image by 100 and crops; upsampling is
-bilinear interpolation unless `upsample="transposed"` asks for the paper's learned kernels (the last step is always
-fixed, as in the paper); scores start at N(0, 0.01). With an encoder that has no hidden classifier layers there is no
-fc6 or fc7 to make convolutional, and the deepest map is scored directly, as the paper does with GoogLeNet.
+Differences from the paper: fc6 keeps the size (padding 3), whereas the paper pads the image by 100 and crops;
+upsampling is bilinear interpolation unless `upsample="transposed"` selects the paper's learned kernels (the last
+upsampling is always fixed, as in the paper); the classifiers' weights start as N(0, 0.01). If the encoder's network has
+no fc6 and fc7, the classifier is applied to the deepest map directly, as in the paper's GoogLeNet.
 """
 
 from itertools import pairwise
@@ -15,28 +15,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segzoo.models.decoders.base import Decoder
-from segzoo.models.features import Features, HiddenWeights
-from segzoo.models.layers.conv import HiddenLayers, score_layer
+from segzoo.models.features import FC6FC7, Features
+from segzoo.models.layers.conv import FCHead, head_conv
 from segzoo.models.layers.upsampling import Interpolate, Upsample, upsampling
 
 
 class _FCN(Decoder):
-    """Scores at the deepest level and at each of the `skips`, fused by addition. Abstract.
+    """Abstract. Class scores at the deepest level and at each of the `skips`, fused by addition.
 
     Args:
-        upsample: the way from one level to the next: "bilinear", "nearest", "transposed" (the paper's) or "upconv". Not
-            "unpool": what goes up is scores, one map a class, and the encoder's switches belong to its own channels.
-            Where dilation has brought two levels to one size there is no way up between them.
-        hidden: (kernel, channels) of fc6 and fc7, such as (7, 4096); None takes what the encoder's classifier has.
+        upsample: the upsampling mode between levels: "bilinear", "nearest", "transposed" (the paper's) or "upconv". Not
+            "unpool": class scores are upsampled, and the pooling indices belong to the encoder's channels. Nothing is
+            upsampled between two levels that dilation keeps at the same size.
+        fc_head: (kernel size, channels) of fc6 and fc7, such as (7, 4096); None takes those of the encoder's network.
     """
 
     paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks for Semantic Segmentation, arXiv 1411.4038"
-    encoder = "vgg16"
+    default_encoder = "vgg16"
     output_strides = (32, 16, 8)
-    has_hidden = True
-    upsamples: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed", "upconv")
+    has_fc6_fc7 = True
+    upsample_modes: ClassVar[tuple[str, ...]] = ("bilinear", "nearest", "transposed", "upconv")
     skips: ClassVar[tuple[int, ...]]
-    """Levels of the added scores, deep to shallow."""
+    """Levels whose scores are added, deep to shallow."""
 
     def __init__(
         self,
@@ -44,20 +44,22 @@ class _FCN(Decoder):
         num_classes: int,
         *,
         upsample: Upsample = "bilinear",
-        hidden: tuple[int, int] | None = None,
+        fc_head: tuple[int, int] | None = None,
     ) -> None:
         super().__init__(features, num_classes)
-        kernel_channels = hidden or features.classifier
-        channels = features.width(5)
-        self.hidden: nn.Module = nn.Identity()
-        if kernel_channels:
-            self.hidden = HiddenLayers(channels, *kernel_channels)
-            channels = kernel_channels[1]
-        self.score = score_layer(channels, num_classes)
+        fc_head = fc_head or features.fc_head
+        channels = features.channels_at(5)
+        self.fc_head: nn.Module = nn.Identity()
+        if fc_head:
+            self.fc_head = FCHead(channels, *fc_head)
+            channels = fc_head[1]
+        self.classifier = head_conv(channels, num_classes)
         # VGG's pool4 has the channels of the map before it, one level up.
-        shift = 1 if features.before_pool else 0
-        self.skip_scores = nn.ModuleList(score_layer(features.width(k - shift), num_classes) for k in self.skips)
-        # Levels that dilation has brought to one size need no way up from one to the next.
+        shift = 1 if features.pre_pool else 0
+        self.skip_classifiers = nn.ModuleList(
+            head_conv(features.channels_at(k - shift), num_classes) for k in self.skips
+        )
+        # Between levels that dilation keeps at the same size, interpolation is the identity.
         strides = [features.strides[features.index(k)] for k in (5, *self.skips)]
         self.ups = nn.ModuleList(
             upsampling(upsample, num_classes, num_classes) if deep > shallow else Interpolate("bilinear")
@@ -65,22 +67,22 @@ class _FCN(Decoder):
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        scores: Tensor = self.score(self.hidden(maps[self.features.index(5)]))
-        for level, score, up in zip(self.skips, self.skip_scores, self.ups, strict=True):
-            skip = score(self._pooled(maps, level))
+        scores: Tensor = self.classifier(self.fc_head(maps[self.features.index(5)]))
+        for level, classifier, up in zip(self.skips, self.skip_classifiers, self.ups, strict=True):
+            skip = classifier(self._pooled(maps, level))
             scores = up(scores, skip) + skip
         return scores
 
     @property
-    def last(self) -> nn.Conv2d:
-        return cast(nn.Conv2d, self.skip_scores[-1]) if self.skips else self.score
+    def head(self) -> nn.Conv2d:  # type: ignore[override]
+        return cast(nn.Conv2d, self.skip_classifiers[-1]) if self.skips else self.classifier
 
-    def load_hidden(self, weights: HiddenWeights) -> bool:
-        return isinstance(self.hidden, HiddenLayers) and self.hidden.load(weights)
+    def load_fc6_fc7(self, weights: FC6FC7) -> bool:
+        return isinstance(self.fc_head, FCHead) and self.fc_head.load(weights)
 
     def _pooled(self, maps: list[Tensor], level: int) -> Tensor:
-        """The paper's pool3 and pool4: for VGG the pooled map of the level before, else the level's own map."""
-        if not self.features.before_pool:
+        """The paper's pool3 or pool4: for VGG the pooled map of the next shallower level, else the level's own map."""
+        if not self.features.pre_pool:
             return maps[self.features.index(level)]
         position = self.features.index(level)
         dilated = self.features.strides[position] == self.features.strides[position - 1]
@@ -88,13 +90,13 @@ class _FCN(Decoder):
 
 
 class FCN32s(_FCN):
-    """One score, on the deepest map.
+    """Scores of level 5 only.
 
-    There is no step from level to level, so `upsample` has one value: the bilinear resizing to the image's size.
+    Nothing is upsampled between levels, so `upsample` has one value: the bilinear resizing to the image's size.
     """
 
     levels = (5,)
-    upsamples = ("bilinear",)
+    upsample_modes = ("bilinear",)
     skips = ()
 
 

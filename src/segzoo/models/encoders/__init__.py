@@ -1,6 +1,6 @@
-"""Encoders by name: any timm model that forms a feature pyramid, and U-Net's own contracting path.
+"""Encoders by name: any timm model that forms a feature pyramid, and U-Net's contracting path.
 
-Names are timm's, with a tag or without. Two short ones, and "unet", are the zoo's own.
+Names are timm's, with or without a tag. Two short names, and "unet", are segzoo's.
 """
 
 from fnmatch import fnmatch
@@ -10,14 +10,14 @@ from timm.models import is_model_in_modules
 
 from segzoo.errors import OptionError, UnknownNameError, unknown
 from segzoo.models.encoders.base import Encoder
+from segzoo.models.encoders.pretrained import is_path
 from segzoo.models.encoders.timm_encoder import TimmEncoder
 from segzoo.models.encoders.unet import UNetEncoder
-from segzoo.models.encoders.weights import is_path
 
 SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
-"""What timm calls the networks that everybody calls so; vgg16 and resnet101 are timm's own names already."""
+"""timm's names for networks with a common short name; vgg16 and resnet101 are timm's names already."""
 
-# Found by creating each of the 1,371 networks of timm 1.0.31. `create_encoder` does not ask these lists, it measures.
+# From creating each of the 1,371 networks of timm 1.0.31. `create_encoder` does not use these lists: it measures.
 _NO_PYRAMID = (
     "beit cait coat convit convmixer crossvit deepseek_vit deit efficientformer efficientformer_v2 eva gcvit "
     "gemma4_vit levit mlp_mixer naflexvit nest pit qwen3_vit sequencer tnt visformer vision_transformer "
@@ -36,23 +36,23 @@ def create_encoder(
     Args:
         name: "vgg16", "resnet101", "xception", "mobilenet", "unet", or any timm name that forms a pyramid.
         in_channels: channels of the image, 1 to 16.
-        output_stride: the stride of the deepest map: 32 is the plain network, 8 and 16 are had by dilation.
+        output_stride: stride of the deepest map: 32 is the plain network, 8 and 16 need dilation.
         weights: None, "imagenet", a timm tag ("a1_in1k" or "resnet101.a1_in1k"), or the path of a file.
-        measure: False leaves out the dry run that proves the pyramid, for a network that had it when it was made.
+        measure: False skips the dry run that checks the pyramid, for a network that passed it before.
 
     Raises:
-        UnknownNameError: no such encoder.
-        OptionError: in_channels or output_stride out of range.
-        PairingError: it forms no pyramid, or cannot have this output stride.
-        DownloadError, CheckpointError: the weights cannot be had or do not fit.
+        UnknownNameError: there is no such encoder.
+        OptionError: in_channels or output_stride is out of range.
+        PairingError: the network forms no pyramid, or does not support this output stride.
+        DownloadError, CheckpointError: the weights cannot be loaded, or do not fit.
     """
     if not 1 <= in_channels <= 16:
-        raise OptionError(f"in_channels is 1 to 16, not {in_channels}.")
+        raise OptionError(f"in_channels must be 1 to 16, not {in_channels}.")
     if output_stride not in (8, 16, 32):
         raise OptionError(f"output_stride is 8, 16 or 32, not {output_stride}.")
     if name == "unet":
         if weights is not None:
-            raise UnknownNameError("There are no pretrained weights for encoder 'unet'; leave encoder_weights=None.")
+            raise UnknownNameError("There are no pretrained weights for encoder 'unet'. Use encoder_weights=None.")
         return UNetEncoder(in_channels, output_stride)
     full = SHORT_NAMES.get(name, name)
     architecture, _, tag = full.partition(".")
@@ -63,9 +63,9 @@ def create_encoder(
     if tag:
         _check_tag(architecture, tag)
     if weights is not None and weights != "imagenet" and not is_path(weights):
-        asked = weights.removeprefix(f"{architecture}.")
-        _check_tag(architecture, asked)
-        full, weights = f"{architecture}.{asked}", "imagenet"
+        weights_tag = weights.removeprefix(f"{architecture}.")
+        _check_tag(architecture, weights_tag)
+        full, weights = f"{architecture}.{weights_tag}", "imagenet"
     return TimmEncoder(full, in_channels, None if output_stride == 32 else output_stride, weights, measure)
 
 
@@ -76,18 +76,18 @@ def _check_tag(architecture: str, tag: str) -> None:
             f"weights tag of {architecture!r}",
             tag,
             known,
-            f"It has {', '.join(known) or 'none'}; a file is given by its path, ending and all.",
+            f"Its tags: {', '.join(known) or 'none'}. For a file, pass its path with the extension.",
         )
 
 
 def list_encoders(pattern: str = "*") -> list[str]:
-    """Names of encoders that match a shell pattern, the zoo's short names first.
+    """Names of the encoders that match a shell pattern, segzoo's short names first.
 
-    Left out are timm's networks that cannot be one: plain vision transformers, which keep one stride throughout, and
-    networks tied to one image size.
+    timm's networks that cannot be encoders are left out: plain vision transformers, which have a single stride, and
+    networks for one fixed image size.
 
     Args:
-        pattern: such as "*resnet*"; "*" lists all, more than eight hundred.
+        pattern: such as "*resnet*"; "*" lists all, more than 800.
     """
     names = ["unet", *SHORT_NAMES, *timm.list_models(exclude_filters=_FIXED_SIZE)]
     return [n for n in names if fnmatch(n, pattern) and not is_model_in_modules(n, _NO_PYRAMID.split())]

@@ -1,4 +1,4 @@
-"""What every encoder is."""
+"""`Encoder`: the base class of all encoders."""
 
 from torch import Tensor, nn
 
@@ -6,23 +6,25 @@ from segzoo.models.features import Features
 
 
 class Encoder(nn.Module):
-    """Abstract: image (N, in_channels, H, W) -> one map a level, as `features` says. Concrete encoders are final."""
+    """Abstract: image (N, in_channels, H, W) -> one map per level, as in `features`. Concrete encoders are final."""
 
     name: str
-    """The name it was asked for by, in full: what rebuilds it."""
+    """The full name, from which the encoder can be rebuilt."""
 
     in_channels: int
     features: Features
 
-    multiple: int
-    """Height and width must be multiples of this; the model pads to it."""
+    size_divisibility: int
+    """Height and width of the image must be multiples of this; the model pads it."""
 
-    smallest: int = 1
-    """And this at least: more where convolutions without padding leave nothing of a smaller image."""
+    min_size: int = 1
+    """Minimum height and width. Above 1 if unpadded convolutions would leave nothing of a smaller image."""
 
     mean: tuple[float, ...]
+    """Mean of each image channel that the weights expect, on a scale of 0 to 1."""
+
     std: tuple[float, ...]
-    """Of each image channel, on a scale of 0 to 1: how the weights in use want their input normalised."""
+    """Standard deviation of each image channel, likewise."""
 
     def forward(self, image: Tensor) -> list[Tensor]:
         raise NotImplementedError

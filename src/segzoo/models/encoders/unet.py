@@ -1,9 +1,9 @@
-"""U-Net's own contracting path as an encoder.
+"""U-Net's contracting path as an encoder.
 
 Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, arXiv 1505.04597, figure 1, left half.
 
-What differs from the paper: convolutions keep the size (pad 1, the paper has valid ones), each is followed by batch
-normalisation instead of a bias, and there is no dropout at the bottom.
+Differences from the paper: convolutions keep the size (padding 1; the paper has none), batch normalization replaces
+their biases, and there is no dropout on the deepest map.
 """
 
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from segzoo.models.layers.dilation import dilate
 
 
 class UNetEncoder(Encoder):
-    """Two 3x3 convolutions at each of five levels, 64 to 1024 channels, a 2x2 max-pool between them."""
+    """Two 3x3 convolutions at each of five levels, 64 to 1024 channels, a 2x2 max pool between them."""
 
     def __init__(self, in_channels: int, output_stride: int = 32) -> None:
         super().__init__()
@@ -23,9 +23,9 @@ class UNetEncoder(Encoder):
         self.name = "unet"
         self.in_channels = in_channels
         strides = tuple(min(2**level, output_stride) for level in range(5))
-        self.features = Features((0, 1, 2, 3, 4), channels, strides, before_pool=True)
-        self.multiple = 16
-        # No weights were trained, so none ask for another normalisation: 0-255 becomes -1..1.
+        self.features = Features((0, 1, 2, 3, 4), channels, strides, pre_pool=True)
+        self.size_divisibility = 16
+        # There are no pretrained weights that expect another normalization: 0-255 becomes -1 to 1.
         self.mean = self.std = (0.5,) * in_channels
         self.stages = nn.ModuleList(
             nn.Sequential(

@@ -1,1 +1,1 @@
-"""The pieces that more than one network is built of."""
+"""Building blocks that several networks share."""

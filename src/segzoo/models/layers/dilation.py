@@ -1,8 +1,8 @@
-"""Gives any convolutional network a smaller output stride: strides become 1, and what follows is dilated.
+"""Reduces the output stride of any convolutional network: strides become 1, and the layers after them are dilated.
 
-Chen et al., arXiv 1412.7062, section 2.1 (the "hole algorithm"): removing a subsampling step and spreading the kernels
-after it computes the same numbers as before on the old grid, and new ones in between. So for every network that this
-function accepts, dilated[..., ::s, ::s] == plain, with s = 32 / output_stride; tests hold that for many.
+Chen et al., arXiv 1412.7062, section 2.1 (the "hole algorithm"): removing a subsampling step and dilating the kernels
+after it computes the same values as before on the old grid, and new ones in between. So for every network that `dilate`
+accepts, dilated[..., ::s, ::s] == plain, with s = 32 / output_stride. Tests check this for many networks.
 """
 
 import math
@@ -16,7 +16,7 @@ from segzoo.errors import PairingError
 
 
 def dry_run(net: nn.Module, in_channels: int, size: int) -> list[Tensor]:
-    """Runs `net` on a square image on the meta device, wherever its weights are: shapes without arithmetic."""
+    """Runs `net` on a square image on the meta device, whatever device its weights are on: shapes, no arithmetic."""
     weights = {name: t.to("meta") for name, t in [*net.named_parameters(), *net.named_buffers()]}
     image = torch.empty(1, in_channels, size, size, device="meta")
     training = net.training
@@ -31,26 +31,26 @@ def dry_run(net: nn.Module, in_channels: int, size: int) -> list[Tensor]:
 def dilate(net: nn.Module, in_channels: int, output_stride: int, size: int = 256) -> None:
     """Changes `net` in place so that no map is smaller than 1/output_stride of the image.
 
-    A dry run measures the stride at which each convolution and pool works: in the order of execution, not of
-    registration. Where a layer would go beyond `output_stride` its stride becomes 1, and where it works beyond, its
-    kernel is spread by as much.
+    A dry run measures the stride at the input of each convolution and pool, in the order of execution, not of
+    registration. If the stride at a layer's output would exceed `output_stride`, the layer's own stride becomes 1. If
+    the stride at its input exceeds it too, the layer is dilated by the ratio of the two.
 
     Args:
         in_channels: channels of the image.
         output_stride: 8 or 16.
-        size: side of the square image of the dry run.
+        size: height and width of the dry run's image.
 
     Raises:
-        PairingError: a layer that cannot be dilated so that the old numbers stay; `net` is then unchanged.
+        PairingError: a layer cannot be dilated so that the old values stay; `net` is then unchanged.
     """
     strides: dict[nn.Module, int] = {}
 
     def measure(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        # Rounded in the logarithm: xception's unpadded stem makes 125 of 256, still "half".
+        # Rounded in the logarithm: xception's unpadded stem turns 256 into 125, which counts as half.
         strides.setdefault(module, 2 ** round(math.log2(size / inputs[0].shape[-1])))
 
-    kinds = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-    hooks = [m.register_forward_pre_hook(measure) for m in net.modules() if isinstance(m, kinds)]
+    types = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+    hooks = [m.register_forward_pre_hook(measure) for m in net.modules() if isinstance(m, types)]
     try:
         dry_run(net, in_channels, size)
     finally:
@@ -79,16 +79,16 @@ def dilate(net: nn.Module, in_channels: int, output_stride: int, size: int = 256
 def _dilate_convolution(convolution: nn.Conv2d, dilation: int) -> None:
     convolution.stride = (1, 1)
     if convolution.kernel_size == (1, 1):
-        return  # nothing to spread; a touched 1x1 takes another kernel of the library, and differs in the last bits
+        return  # no effect but on the last bits: a dilated 1x1 convolution makes the library choose another kernel
     convolution.dilation = tuple(d * dilation for d in convolution.dilation)
     if isinstance(convolution.padding, tuple):
         convolution.padding = tuple(p * dilation for p in convolution.padding)
 
 
 class DilatedMaxPool(nn.Module):
-    """A max-pool at stride 1 whose window is spread; the map keeps its size.
+    """A dilated max pool at stride 1; the map keeps its size.
 
-    nn.MaxPool2d cannot do it: it refuses a padding of more than half the kernel, and pads evenly.
+    nn.MaxPool2d cannot do this: it rejects a padding of more than half the kernel, and pads symmetrically.
     """
 
     def __init__(self, pool: nn.MaxPool2d, dilation: int) -> None:

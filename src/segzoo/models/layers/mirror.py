@@ -1,4 +1,4 @@
-"""The plan of a decoder that mirrors VGG's encoder: what SegNet and DeconvNet share."""
+"""The stages of a decoder that mirrors VGG's encoder, for SegNet and DeconvNet."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,26 @@ from segzoo.models.features import Features
 
 @dataclass(frozen=True)
 class Stage:
-    """The convolutions at one level, each (channels in, channels out)."""
+    """The convolutions at one level."""
 
     channels: int
-    """Of the map that comes in, which has those of the encoder's map at this level: switches are per channel."""
+    """Channels of the stage's input: those of the encoder's map at this level, as pooling indices are per channel."""
 
     convolutions: tuple[tuple[int, int], ...]
+    """(channels in, channels out) of each."""
 
     last: bool
-    """True for the stage at the shallowest map."""
+    """Whether this is the stage at the shallowest map."""
 
 
-def mirrored(features: Features) -> list[Stage]:
-    """Stages from the deepest map but one up to the shallowest, with as many convolutions as VGG16 has at each.
+def mirrored_stages(features: Features) -> list[Stage]:
+    """Stages from the second deepest map up to the shallowest, with as many convolutions as VGG16 has at each level.
 
-    Three at levels 4 and 3 and 2, two at 1 and 0; the last one of a stage goes to the channels of the next stage. The
-    last one of all keeps its channels: SegNet makes it the scores, DeconvNet puts the scores behind it.
+    That is three at levels 4, 3 and 2, and two at 1 and 0. The last convolution of a stage outputs the channels of the
+    next stage. The last one of all keeps its channels: SegNet replaces it by the head, DeconvNet appends the head.
     """
     levels, channels = features.levels[-2::-1], features.channels[-2::-1]
-    after = (*channels[1:], channels[-1])
     return [
-        Stage(here, ((here, here),) * ((2 if level < 2 else 3) - 1) + ((here, then),), last=level == levels[-1])
-        for level, here, then in zip(levels, channels, after, strict=True)
+        Stage(own, ((own, own),) * (1 if level < 2 else 2) + ((own, following),), last=level == levels[-1])
+        for level, own, following in zip(levels, channels, (*channels[1:], channels[-1]), strict=True)
     ]

@@ -1,4 +1,4 @@
-"""A convolution, and the transposed convolution that goes back by the same weights."""
+"""A convolution, and its transpose with the same weights."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,17 +7,18 @@ from segzoo.models.layers.conv import he_init
 
 
 class SameConvolution(nn.Module):
-    """TensorFlow's "same" convolution with a bias, of maps whose sides are multiples of the stride.
+    """TensorFlow's "same" convolution with a bias, for maps whose height and width are multiples of the stride.
 
-    (N, before, H, W) -> (N, channels, H / stride, W / stride). An odd border is wider on the right and at the bottom.
+    (N, in_channels, H, W) -> (N, channels, H / stride, W / stride). If the padding is odd, the extra pixel is on the
+    right and at the bottom.
     """
 
-    def __init__(self, before: int, channels: int, kernel: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int) -> None:
         super().__init__()
-        fresh = nn.Conv2d(before, channels, kernel)
-        he_init(fresh)
-        assert fresh.bias is not None
-        self.weight, self.bias = nn.Parameter(fresh.weight.detach()), nn.Parameter(fresh.bias.detach())
+        initial = nn.Conv2d(in_channels, channels, kernel)
+        he_init(initial)
+        assert initial.bias is not None
+        self.weight, self.bias = nn.Parameter(initial.weight.detach()), nn.Parameter(initial.bias.detach())
         self.kernel, self.stride = kernel, stride
         border = max(0, kernel - stride)
         self.border = (border // 2, border - border // 2)
@@ -27,30 +28,30 @@ class SameConvolution(nn.Module):
 
 
 class Transpose(nn.Module):
-    """The transpose of a `SameConvolution` with a bias of its own: (N, channels, h, w) -> (N, gives, h * stride, ...).
+    """The transpose of a `SameConvolution`, with a separate bias.
 
-    Tied, `weight` is the convolution's own Parameter. It stands in the state dict once, under the convolution's name:
-    there are no two entries that loading could part.
+    (N, channels, h, w) -> (N, out_channels, h * stride, w * stride). If `tied`, `weight` is the Parameter of the
+    convolution. The state dict holds it once, under the convolution's name, so that loading cannot untie the two.
     """
 
-    def __init__(self, of: SameConvolution, gives: int, *, tied: bool) -> None:
+    def __init__(self, of: SameConvolution, out_channels: int, *, tied: bool) -> None:
         super().__init__()
-        self._of = (of,)  # in a tuple, so that it is no submodule of this one
-        fresh = nn.ConvTranspose2d(of.weight.shape[0], gives, of.kernel)
-        he_init(fresh)
-        assert fresh.bias is not None
-        self.bias = nn.Parameter(fresh.bias.detach())
+        self._of = (of,)  # in a tuple, so that it is not registered as a submodule
+        initial = nn.ConvTranspose2d(of.weight.shape[0], out_channels, of.kernel)
+        he_init(initial)
+        assert initial.bias is not None
+        self.bias = nn.Parameter(initial.bias.detach())
         self.own: nn.Parameter | None
-        self.register_parameter("own", None if tied else nn.Parameter(fresh.weight.detach()))
+        self.register_parameter("own", None if tied else nn.Parameter(initial.weight.detach()))
 
     @property
     def weight(self) -> nn.Parameter:
-        """(channels, gives, kernel, kernel), which is the layout of a convolution back from `gives` to `channels`."""
+        """(channels, out_channels, kernel, kernel): the layout of a convolution from `out_channels` to `channels`."""
         return self._of[0].weight if self.own is None else self.own
 
     def forward(self, x: Tensor) -> Tensor:
         (of,) = self._of
-        height, width = (side * of.stride for side in x.shape[-2:])
-        beyond = max(0, of.stride - of.kernel)
-        x = F.conv_transpose2d(x, self.weight, self.bias, of.stride, of.border[0], beyond)
+        height, width = (size * of.stride for size in x.shape[-2:])
+        output_padding = max(0, of.stride - of.kernel)
+        x = F.conv_transpose2d(x, self.weight, self.bias, of.stride, of.border[0], output_padding)
         return x[..., :height, :width]

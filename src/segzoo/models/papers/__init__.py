@@ -1,4 +1,4 @@
-"""The originals, to the letter: one paper a file, one dict of classes."""
+"""Complete networks as published, one paper per file. `PAPERS` maps their names to their classes."""
 
 from segzoo.models.papers.base import Paper
 from segzoo.models.papers.bayesian_segnet import BayesianSegNet

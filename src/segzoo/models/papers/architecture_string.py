@@ -1,6 +1,6 @@
-"""Architectures as strings: `C{kernel},{channels},{stride}` is a convolution, `M{size}` a max-pool, in a row.
+"""Architectures as strings: a sequence of `C{kernel},{channels},{stride}` (convolution) and `M{size}` (max pooling).
 
-    parse("C5,64,2C5,64,1M2")  # two convolutions of 5x5 with 64 channels, the first at stride 2, and a pool of 2x2
+    parse("C5,64,2C5,64,1M2")  # two 5x5 convolutions with 64 channels, the first at stride 2, then a 2x2 max pool
 
 The grammar is that of arahusky/Tensorflow-Segmentation.
 """
@@ -11,11 +11,14 @@ from typing import NoReturn
 
 from segzoo.errors import OptionError
 
-GREATEST = 4096
-"""What a number may be."""
+MAX_NUMBER = 4096
+"""Largest kernel size, number of channels, stride or pool size."""
 
-MOST_WEIGHTS = 10**9
-"""Of all convolutions on the way down: a typo is not to ask for a terabyte."""
+MAX_STRIDE = 1024
+"""Largest product of all strides and pool sizes."""
+
+MAX_WEIGHTS = 10**9
+"""Largest number of weights in the encoder's convolutions, so that a typo cannot request a terabyte."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """A square max-pool with its size as its stride."""
+    """A square max pool whose stride equals its size."""
 
     size: int
 
@@ -38,65 +41,64 @@ class Pool:
         return self.size
 
 
-def parse(spec: str) -> list[Conv | Pool]:
-    """The layers that a string names.
+def parse(architecture: str) -> list[Conv | Pool]:
+    """Parses a string into its layers, in order.
 
     Raises:
-        OptionError: it is no string, does not follow the grammar, a number is not 1 to 4096, it has no convolution, its
-            strides multiply to more than 1024, or its convolutions have more than 1e9 weights. The message points at
-            the character.
+        OptionError: the argument is not a string, does not follow the grammar, contains a number outside 1 to 4096 or
+            no convolution, has strides whose product exceeds 1024, or has convolutions with more than 1e9 weights. The
+            message points at the character.
     """
-    if not isinstance(spec, str):
-        raise OptionError(f"An architecture is a string such as 'C5,64,2C5,64,1M2', not {spec!r}.")
+    if not isinstance(architecture, str):
+        raise OptionError(f"architecture must be a string such as 'C5,64,2C5,64,1M2', not {architecture!r}.")
     layers: list[Conv | Pool] = []
-    place = before = weights = 0
-    while place < len(spec):
-        begin = place
-        kind = spec[place]
-        names = {"C": ("kernel", "channels", "stride"), "M": ("size",)}.get(kind)
-        if names is None:
-            _refuse(spec, place, "a layer begins with C (convolution) or M (max-pool)")
-        place += 1
+    position = in_channels = weights = 0
+    while position < len(architecture):
+        start = position
+        letter = architecture[position]
+        fields = {"C": ("kernel", "channels", "stride"), "M": ("size",)}.get(letter)
+        if fields is None:
+            _fail(architecture, position, "a layer begins with C (convolution) or M (max pooling)")
+        position += 1
         numbers: list[int] = []
-        for name in names:
+        for field in fields:
             if numbers:
-                if spec[place : place + 1] != ",":
-                    _refuse(spec, place, f"a comma stands before the {name} of C{{kernel}},{{channels}},{{stride}}")
-                place += 1
-            end = place
-            while spec[end : end + 1] in tuple("0123456789"):
+                if architecture[position : position + 1] != ",":
+                    rule = f"expected a comma before the {field} in C{{kernel}},{{channels}},{{stride}}"
+                    _fail(architecture, position, rule)
+                position += 1
+            end = position
+            while architecture[end : end + 1] in tuple("0123456789"):
                 end += 1
-            if end == place:
-                _refuse(spec, place, f"the {name} of {kind} {_is(name)} a number")
-            if end - place > 4 or not 1 <= int(spec[place:end]) <= GREATEST:
-                _refuse(spec, place, f"the {name} of {kind} {_is(name)} 1 to {GREATEST}")
-            numbers.append(int(spec[place:end]))
-            place = end
-        layers.append(layer := Conv(*numbers) if kind == "C" else Pool(*numbers))
+            if end == position:
+                _fail(architecture, position, f"expected a number for the {field} of {letter}")
+            if end - position > 4 or not 1 <= int(architecture[position:end]) <= MAX_NUMBER:
+                _fail(architecture, position, f"the {field} of {letter} must be 1 to {MAX_NUMBER}")
+            numbers.append(int(architecture[position:end]))
+            position = end
+        layers.append(layer := Conv(*numbers) if letter == "C" else Pool(*numbers))
         if isinstance(layer, Conv):
-            # The first takes the image, whose few channels are not known here.
-            weights += layer.kernel**2 * layer.channels * (before or 1)
-            before = layer.channels
-            if weights > MOST_WEIGHTS:
-                _refuse(spec, begin, f"convolutions have {MOST_WEIGHTS:,} weights at most, and up to here {weights:,}")
+            # The first convolution takes the image, whose number of channels is small and not known here.
+            weights += layer.kernel**2 * layer.channels * (in_channels or 1)
+            in_channels = layer.channels
+            if weights > MAX_WEIGHTS:
+                rule = f"the convolutions up to here have {weights:,} weights; the maximum is {MAX_WEIGHTS:,}"
+                _fail(architecture, start, rule)
     if not any(isinstance(layer, Conv) for layer in layers):
-        _refuse(spec, place, "there is at least one convolution, such as C5,64,2")
-    if (total := math.prod(layer.stride for layer in layers)) > 1024:
-        _refuse(spec, place, f"strides and pools multiply to 1024 at most, and here to {total}")
+        _fail(architecture, position, "at least one convolution is required, such as C5,64,2")
+    if (stride := math.prod(layer.stride for layer in layers)) > MAX_STRIDE:
+        rule = f"the product of all strides and pool sizes is {stride}; the maximum is {MAX_STRIDE}"
+        _fail(architecture, position, rule)
     return layers
 
 
-def _is(name: str) -> str:
-    return "are" if name == "channels" else "is"
+def _printable(text: str) -> str:
+    """Escapes characters that do not occupy one column, such as tabs and newlines, so that the caret lines up."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _shown(spec: str) -> str:
-    """With escapes for characters that take another place than one, such as a tab or a line's end."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in spec)
-
-
-def _refuse(spec: str, place: int, rule: str) -> NoReturn:
+def _fail(architecture: str, position: int, rule: str) -> NoReturn:
     raise OptionError(
-        f"The architecture cannot be read at character {place + 1}: {rule}.\n"
-        f"    {_shown(spec)}\n    {' ' * len(_shown(spec[:place]))}^"
+        f"Invalid architecture at character {position + 1}: {rule}.\n"
+        f"    {_printable(architecture)}\n    {' ' * len(_printable(architecture[:position]))}^"
     )

@@ -1,4 +1,4 @@
-"""What every paper's network is."""
+"""`Paper`: the base class of complete networks reproduced from papers."""
 
 import statistics
 from typing import ClassVar
@@ -6,65 +6,81 @@ from typing import ClassVar
 from torch import Tensor
 
 from segzoo.errors import PairingError
-from segzoo.models.base import ModelConfig, SegmentationModel
+from segzoo.models.base import SegmentationModel
+from segzoo.spec import ChannelOrder, ModelSpec
 
 
 class Paper(SegmentationModel):
-    """Abstract: a network as it was published, whole: layers, sizes, counts, and how it wants its input.
+    """Abstract: a complete network as published, including layers, sizes, counts and the preprocessing of its input.
 
-    Concrete papers are final. They take `(config, *, options...)`; the options are theirs alone, each a JSON value with
-    a default. A file of this folder reads like the paper's figure, and its docstring says what is known from secondary
-    sources only.
+    Concrete papers take `(spec, *, options...)`. Each defines its own options: JSON values with defaults. A file in
+    this folder reads like the paper's figure, and its docstring states what is known only from secondary sources. The
+    class variables describe the published network; `spec` describes the model.
     """
 
     paper: ClassVar[str]
     """Authors, title, arXiv number."""
 
-    classes: ClassVar[int]
-    """The number of classes of the published network; any other can be asked for."""
+    default_num_classes: ClassVar[int]
+    """Number of classes of the published network; any other can be requested."""
 
-    channels: ClassVar[int] = 3
-    """Channels of the image that it takes; any other number can be asked for."""
+    default_in_channels: ClassVar[int] = 3
+    """Number of image channels of the published network; any other can be requested."""
 
     pixel_mean: ClassVar[tuple[float, ...]] = (0.0, 0.0, 0.0)
-    """What the authors subtract from each channel, RGB, on a scale of 0 to 255."""
+    """Mean that the authors subtract from each channel, RGB, on a scale of 0 to 255."""
 
     pixel_scale: ClassVar[float] = 1.0
-    """What they divide by after that: 1 leaves 0-255, and 255 makes 0-1."""
+    """Divisor applied after the mean is subtracted: 1 keeps 0-255, 255 gives 0-1."""
 
-    multiple = 1
+    channel_order: ClassVar[ChannelOrder] = "RGB"
+    """Order of the channels that the authors trained with."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    size_divisibility: ClassVar[int] = 1
+    """`network` takes images whose height and width are multiples of this."""
+
+    min_size: ClassVar[int] = 1
+    """Smallest height and width that `network` takes, pixels."""
+
+    def __init__(self, spec: ModelSpec, size_divisibility: int | None = None) -> None:
+        """`size_divisibility` overrides the class variable in a network whose options determine it."""
         mean = self.pixel_mean
-        if config.in_channels != self.channels:
-            mean = (statistics.fmean(mean),) * config.in_channels
-        scale = (self.pixel_scale / 255,) * config.in_channels
-        super().__init__(config, tuple(value / 255 for value in mean), scale)
-        if config.in_channels != 3:
-            self.channel_order = "RGB"  # blue, green and red are an order of three channels only
+        if spec.in_channels != self.default_in_channels:
+            mean = (statistics.fmean(mean),) * spec.in_channels
+        super().__init__(
+            spec.replace(
+                mean=tuple(value / 255 for value in mean),
+                std=(self.pixel_scale / 255,) * spec.in_channels,
+                # BGR is an order of three channels only.
+                channel_order=self.channel_order if spec.in_channels == 3 else "RGB",
+                size_divisibility=size_divisibility or self.size_divisibility,
+                min_size=self.min_size,
+            )
+        )
 
     def network(self, image: Tensor) -> Tensor:
-        """The published network: image (N, in_channels, H, W), H and W multiples of `multiple` -> logits.
+        """The published network: image (N, in_channels, H, W), H and W multiples of `size_divisibility` -> logits.
 
-        The logits are of the image's size, or of a size of the paper's own where `scores` says how they come to it.
+        The logits have the image's size, or a size specific to the paper if `forward_padded` resizes or pads.
         """
         raise NotImplementedError
 
-    def scores(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
+    def forward_padded(self, image: Tensor, auxiliary: bool) -> tuple[Tensor, Tensor | None]:
         return self.network(self._pad(image)), None
 
     def start_from(self, weights: str) -> bool:
-        """Fills its first layers from ImageNet's weights, as its authors did: `create(encoder_weights=...)`.
+        """Loads ImageNet weights into the first layers, as the authors did: `create(encoder_weights=...)`.
 
-        Mean and standard deviation become those of these weights.
+        The mean and standard deviation become those that the weights were trained with.
 
         Returns:
-            False where fc6 and fc7 are left at random, since the weights have none of their shape.
+            False if fc6 and fc7 stay random because the weights contain no layers of their shape.
 
         Raises:
-            PairingError: a network that starts at random.
-            DownloadError, CheckpointError: the weights cannot be had, or do not fit.
+            PairingError: the network has no layers that pretrained weights fit.
+            DownloadError, CheckpointError: the weights cannot be loaded or do not fit.
         """
         raise PairingError(
-            "A network that starts at random takes no encoder_weights; VGG16's go into FCN's and others'."
+            f"{self.spec.decoder!r} takes no encoder_weights: its authors trained it from random weights. FCN, SegNet, "
+            "Bayesian SegNet, DeconvNet and DeepLab-LargeFOV take VGG16's."
         )

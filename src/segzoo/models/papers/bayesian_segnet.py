@@ -1,22 +1,23 @@
-"""Bayesian SegNet: SegNet with dropout in the middle, which stays on at test time and tells how sure the network is.
+"""Bayesian SegNet: SegNet with dropout in its central layers, kept on at test time to estimate uncertainty.
 
-Kendall, Badrinarayanan, Cipolla: Bayesian SegNet, arXiv 1511.02680, the variant "central encoder-decoder" of table 1;
-layers and names as in the authors' bayesian_segnet_train.prototxt (SegNet-Tutorial): encdrop3, 4 and 5 after the pools,
-decdrop5, 4 and 3 after the last convolution of each decoder.
+Kendall, Badrinarayanan, Cipolla: Bayesian SegNet, arXiv 1511.02680, the variant "central encoder-decoder" of table 1.
+Layers and names follow the authors' bayesian_segnet_train.prototxt (SegNet-Tutorial): encdrop3, 4 and 5 after the
+pools, decdrop5, 4 and 3 after the last convolution of each decoder stage.
 
-The network of the authors' released CamVid weights is another one: one more convolution of 64 channels stands before
-the last, 29,486,411 parameters with 11 classes. That the variant is the one of table 1 is known from the prototxt only.
+The authors' released CamVid weights belong to a different network: it has one more convolution with 64 channels before
+the last, 29,486,411 parameters with 11 classes. That the variant implemented here is that of table 1 is known only from
+the prototxt.
 """
 
-from segzoo.models.base import ModelConfig
 from segzoo.models.papers.sampling import Sampling
 from segzoo.models.papers.segnet import VGGSegNet
+from segzoo.spec import ModelSpec
 
 
 class BayesianSegNet(Sampling, VGGSegNet):
-    """Image of 0-255, BGR, no mean subtracted -> logits of its size; `predict(image, samples=40)` samples them."""
+    """Takes BGR pixels of 0-255, no mean subtracted; logits at image size. `predict(image, samples=40)` samples."""
 
     paper = "Kendall, Badrinarayanan, Cipolla: Bayesian SegNet, arXiv 1511.02680"
 
-    def __init__(self, config: ModelConfig) -> None:
-        VGGSegNet.__init__(self, config, dropout=(3, 4, 5))
+    def __init__(self, spec: ModelSpec) -> None:
+        VGGSegNet.__init__(self, spec, dropout=(3, 4, 5))

@@ -1,67 +1,65 @@
-"""SegNet: VGG16's 13 convolutions down, their mirror up by the pooling switches, no maps carried across.
+"""SegNet: VGG16's 13 convolutions and their mirror image, upsampled by pooling indices, without skip connections.
 
-Badrinarayanan, Kendall, Cipolla: SegNet, PAMI 2017, arXiv 1511.00561, figure 2; layers, names and input as in the
+Badrinarayanan, Kendall, Cipolla: SegNet, PAMI 2017, arXiv 1511.00561, figure 2. Layers, names and input follow the
 authors' segnet_train.prototxt (SegNet-Tutorial).
 
-Pools round up: 360 x 480 becomes 23 x 30 and 12 x 15 at the bottom. The last convolution gives the logits, with neither
-normalisation nor ReLU. The prototxt for PASCAL VOC has dropout besides, and that for SUN other numbers of classes.
+Pools round up: 360 x 480 becomes 23 x 30 and then 12 x 15 at the deepest level. The last convolution computes the
+logits, without batch normalization or ReLU. The prototxt for PASCAL VOC adds dropout, and the one for SUN has different
+numbers of classes.
 """
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from segzoo.models.base import ModelConfig
 from segzoo.models.layers.conv import he_init
 from segzoo.models.layers.unpooling import Unpool
-from segzoo.models.papers.vgg16 import VGG16, convolution, numbers
+from segzoo.models.papers.vgg16 import VGG16, convolution, suffixes
+from segzoo.spec import ModelSpec
 
 STAGES = (1, 2, 3, 4, 5)
 
 
 class VGGSegNet(VGG16):
-    """Abstract: image of 0-255, BGR, no mean subtracted -> logits of its size.
+    """Abstract: takes BGR pixels of 0-255, no mean subtracted; logits at image size.
 
     Args:
-        dropout: the stages, 1 to 5, with dropout after their pool and after their decoder's last convolution.
+        dropout: stages, 1 to 5, with dropout after their pool and after the last convolution of their decoder.
     """
 
-    classes = 11
+    default_num_classes = 11
 
-    def __init__(self, config: ModelConfig, dropout: tuple[int, ...]) -> None:
-        super().__init__(config)
-        for number in numbers():
-            self.add_module(f"conv{number}_bn", nn.BatchNorm2d(self._width(number)))
+    def __init__(self, spec: ModelSpec, dropout: tuple[int, ...]) -> None:
+        super().__init__(spec)
+        for suffix in suffixes():
+            self.add_module(f"conv{suffix}_bn", nn.BatchNorm2d(self.stage_channels[int(suffix[0]) - 1]))
         for stage in dropout:
             self.add_module(f"encdrop{stage}", nn.Dropout(0.5))
             self.add_module(f"decdrop{stage}", nn.Dropout(0.5))
         self.unpool = Unpool()
-        width = self.widths[4]
-        for number in mirrored():
-            # The last of a stage gives what the switches of the next one have.
-            narrower = self.widths[int(number[0]) - 2] if number.endswith("_1") else width
-            self.add_module(f"conv{number}_D", convolution(width, narrower, 3, padding=1))
-            self.add_module(f"conv{number}_D_bn", nn.BatchNorm2d(narrower))
-            width = narrower
-        self.conv1_1_D = nn.Conv2d(width, config.num_classes, 3, padding=1)
+        channels = self.stage_channels[4]
+        for suffix in decoder_suffixes():
+            # The last layer of a stage has as many channels as the next stage's pooling indices.
+            out_channels = self.stage_channels[int(suffix[0]) - 2] if suffix.endswith("_1") else channels
+            self.add_module(f"conv{suffix}_D", convolution(channels, out_channels, 3, padding=1))
+            self.add_module(f"conv{suffix}_D_bn", nn.BatchNorm2d(out_channels))
+            channels = out_channels
+        self.conv1_1_D = nn.Conv2d(channels, spec.num_classes, 3, padding=1)
         he_init(self.conv1_1_D)
 
-    def _width(self, number: str) -> int:
-        return self.widths[int(number[0]) - 1]
-
-    def convolve(self, number: str, x: Tensor) -> Tensor:
-        """With its normalisation; "4_3" is the encoder's, "4_3_D" the decoder's."""
-        y: Tensor = self.get_submodule(f"conv{number}_bn")(self.get_submodule(f"conv{number}")(x))
+    def convolve(self, suffix: str, x: Tensor) -> Tensor:
+        """Convolution, batch normalization, ReLU; "4_3" is the encoder's, "4_3_D" the decoder's."""
+        y: Tensor = self.get_submodule(f"conv{suffix}_bn")(self.get_submodule(f"conv{suffix}")(x))
         return y.relu()
 
     def network(self, image: Tensor) -> Tensor:
-        x, before_pools = image, []
+        x, pre_pools = image, []
         for stage in STAGES:
-            before_pools.append(self.stage(stage, x))
-            x = self._drop(f"encdrop{stage}", F.max_pool2d(before_pools[-1], 2, ceil_mode=True))
-        for stage, like in zip(reversed(STAGES), reversed(before_pools), strict=True):
-            x = self.unpool(x, like)
-            for number in mirrored(stage):
-                x = self.convolve(f"{number}_D", x)
+            pre_pools.append(self.stage(stage, x))
+            x = self._drop(f"encdrop{stage}", F.max_pool2d(pre_pools[-1], 2, ceil_mode=True))
+        for stage, ref in zip(reversed(STAGES), reversed(pre_pools), strict=True):
+            x = self.unpool(x, ref)
+            for suffix in decoder_suffixes(stage):
+                x = self.convolve(f"{suffix}_D", x)
             x = self._drop(f"decdrop{stage}", x)
         logits: Tensor = self.conv1_1_D(x)
         return logits
@@ -71,15 +69,15 @@ class VGGSegNet(VGG16):
         return dropped
 
 
-def mirrored(stage: int | None = None) -> list[str]:
-    """The decoder's convolutions with normalisation, "5_3" to "1_2"; or those of one stage."""
-    return [number for number in reversed(numbers(stage)) if number != "1_1"]
+def decoder_suffixes(stage: int | None = None) -> list[str]:
+    """Suffixes of the decoder's convolutions with batch normalization, "5_3" to "1_2"; or those of one stage."""
+    return [suffix for suffix in reversed(suffixes(stage)) if suffix != "1_1"]
 
 
 class SegNet(VGGSegNet):
-    """SegNet without dropout."""
+    """SegNet without dropout: takes BGR pixels of 0-255, no mean subtracted; logits at image size."""
 
     paper = "Badrinarayanan, Kendall, Cipolla: SegNet, arXiv 1511.00561"
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config, dropout=())
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec, dropout=())

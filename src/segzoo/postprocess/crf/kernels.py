@@ -1,8 +1,9 @@
-"""The two kernels of the dense CRF as filters over an image, each normalised symmetrically.
+"""The two kernels of the dense CRF as image filters, each normalized symmetrically.
 
-A kernel k gives the filter D^-1/2 K D^-1/2, where K_ij = k(i, j) for all pixels i and j, i = j among them, and D holds
-the sums of K's rows. It is what the authors use from their second release on: it stays symmetric, as what two pixels
-mean to each other is, while a pixel amid thousands of its like gets no larger messages than one with few.
+A kernel k gives the filter D^-1/2 K D^-1/2: K_ij = k(i, j) for all pixels i and j, including i = j, and D holds the row
+sums of K. The authors use this normalization from their second release on. The filter stays symmetric, so two pixels
+influence each other equally, and a pixel among thousands of similar ones receives no larger messages than a pixel with
+few.
 """
 
 import numpy as np
@@ -10,21 +11,21 @@ import numpy.typing as npt
 
 from segzoo.postprocess.crf.lattice import Floats, Lattice
 
-# A Gaussian is below float32's rounding from 6 deviations on.
-_REACH = 6.0
+# Beyond 6 standard deviations, a Gaussian is below float32's rounding error.
+_TRUNCATE = 6.0
 _BLOCK = 128
 
 
 class Appearance:
-    """exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2), normalised; by the permutohedral lattice.
+    """exp(-|p_i - p_j|^2 / 2 theta_alpha^2 - |I_i - I_j|^2 / 2 theta_beta^2), normalized; by the permutohedral lattice.
 
-    Its messages, which are up to 1 a class, differ from the exact sums': on photographs at the published parameters by
+    Messages are at most 1 per class. They differ from the exact sums: on photographs at the published parameters, by
     less than 5 % in the root mean square, and by less than 0.25 at the worst pixel.
 
     Args:
         image: uint8 (H, W, 3), 0-255.
         theta_alpha: pixels.
-        theta_beta: levels of colour, 0-255.
+        theta_beta: color levels, 0-255.
 
     Raises:
         OptionError: theta_alpha or theta_beta is too small for the lattice.
@@ -41,7 +42,7 @@ class Appearance:
         self._scale: Floats = np.reciprocal(np.sqrt(self._lattice(ones)))
 
     def __call__(self, values: Floats) -> Floats:
-        """float32 (H, W, C) -> the same shape, filtered."""
+        """Filters float32 (H, W, C); the result has the same shape."""
         weighted = np.multiply(values.reshape(-1, values.shape[2]), self._scale, dtype=np.float32)
         filtered = self._lattice(weighted)
         filtered *= self._scale
@@ -49,7 +50,7 @@ class Appearance:
 
 
 class Smoothness:
-    """exp(-|p_i - p_j|^2 / 2 theta_gamma^2), normalised; exact to float32, since it is a product over rows and columns.
+    """exp(-|p_i - p_j|^2 / 2 theta_gamma^2), normalized; separable into rows and columns, so exact up to float32.
 
     Args:
         height, width: of the image, pixels.
@@ -57,31 +58,31 @@ class Smoothness:
     """
 
     def __init__(self, height: int, width: int, theta_gamma: float) -> None:
-        self._down, self._across = (_normalised(size, theta_gamma) for size in (height, width))
-        self._reach = int(np.ceil(_REACH * theta_gamma))
+        self._vertical, self._horizontal = (_normalized(size, theta_gamma) for size in (height, width))
+        self._radius = int(np.ceil(_TRUNCATE * theta_gamma))
 
     def __call__(self, values: Floats) -> Floats:
-        """float32 (H, W, C) -> the same shape, filtered."""
+        """Filters float32 (H, W, C); the result has the same shape."""
         height, width, channels = values.shape
         rows = np.empty((height, width * channels), np.float32)
-        for block, seen in self._blocks(height):
-            np.matmul(self._down[block, seen], values.reshape(height, -1)[seen], out=rows[block])
+        for block, window in self._blocks(height):
+            np.matmul(self._vertical[block, window], values.reshape(height, -1)[window], out=rows[block])
         filtered = np.empty_like(values)
-        for block, seen in self._blocks(width):
-            filtered[:, block] = self._across[block, seen] @ rows.reshape(values.shape)[:, seen]
+        for block, window in self._blocks(width):
+            filtered[:, block] = self._horizontal[block, window] @ rows.reshape(values.shape)[:, window]
         return filtered
 
     def _blocks(self, size: int) -> list[tuple[slice, slice]]:
-        """The pixels of an axis block by block, each with those that it sees; beyond them the kernel is 0."""
+        """Blocks of an axis, each with the window of pixels within the kernel's radius."""
         return [
-            (slice(start, min(start + _BLOCK, size)), slice(max(start - self._reach, 0), start + _BLOCK + self._reach))
-            for start in range(0, size, _BLOCK)
+            (slice(i, min(i + _BLOCK, size)), slice(max(i - self._radius, 0), i + _BLOCK + self._radius))
+            for i in range(0, size, _BLOCK)
         ]
 
 
-def _normalised(size: int, theta: float) -> Floats:
-    places = np.arange(size) / theta
-    kernel = np.exp(-((places[:, None] - places) ** 2) / 2)
+def _normalized(size: int, theta: float) -> Floats:
+    positions = np.arange(size) / theta
+    kernel = np.exp(-((positions[:, None] - positions) ** 2) / 2)
     scale = 1 / np.sqrt(kernel.sum(1))
-    normalised: Floats = (kernel * scale[:, None] * scale).astype(np.float32)
-    return normalised
+    normalized: Floats = (kernel * scale[:, None] * scale).astype(np.float32)
+    return normalized

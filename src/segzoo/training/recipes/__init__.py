@@ -1,4 +1,4 @@
-"""The recipes that come with segzoo, by name."""
+"""The recipes that ship with segzoo, by name."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ _FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """What there is, sorted."""
+    """The names of all recipes, sorted."""
     return sorted(file.stem for file in _FOLDER.glob("*.toml"))
 
 
@@ -16,7 +16,7 @@ def path(name: str) -> Path:
     """The file of a recipe.
 
     Raises:
-        UnknownNameError: there is none of that name.
+        UnknownNameError: an unknown name.
     """
     if name not in names():
         raise unknown("recipe", name, names(), f"Recipes are {', '.join(names())}; or pass the path of a .toml file.")

@@ -1,1 +1,1 @@
-"""Files of weights."""
+"""Converters: one file per library, plus the reader of Caffe's format."""

@@ -1,4 +1,4 @@
-"""What a checkpoint of another library says, in segzoo's words, and what several of those libraries share."""
+"""`ConvertedCheckpoint`, the common result of all converters, and helpers that several of them share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,49 +9,50 @@ from torch import Tensor
 from segzoo.errors import CheckpointError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation that all of torchvision's weights want."""
+"""Mean and standard deviation for all of torchvision's weights, RGB on a scale of 0 to 1."""
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """A model of another library: what `segzoo.create` builds for it, and which of its tensors goes where."""
+class ConvertedCheckpoint:
+    """Another library's checkpoint: the arguments with which `segzoo.create` builds the model, and its tensors."""
 
     origin: str
-    """Library, architecture and encoder, as the library calls them."""
+    """Library, architecture and encoder, by the library's own names."""
 
     decoder: str
     encoder: str
     num_classes: int
     tensors: Mapping[str, Tensor]
-    """By the library's own names, all of them."""
+    """All tensors of the checkpoint, by the library's names."""
 
     names: Mapping[str, str]
-    """Its name -> the name of the same tensor in segzoo's model; what is not in here has no place in it."""
+    """The library's name of each tensor -> segzoo's name. A tensor that is not listed is not used."""
 
     output_stride: int = 32
     options: dict[str, Any] = field(default_factory=dict)
-    labels: str | None = None
-    """The label set that the library's own weights are for, where the number of classes says so."""
+    classes: str | None = None
+    """Class set of the library's own weights, if the number of classes identifies it."""
 
-    normalisation: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Mean and standard deviation of red, green and blue; None takes those of timm's encoder."""
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and standard deviation of red, green and blue; None uses those of timm's encoder."""
 
 
-def sizes(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor that has to be there.
+def shape_of(tensors: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
+    """The shape of a required tensor.
 
     Raises:
-        CheckpointError: it is not, or has other dimensions.
+        CheckpointError: the tensor is missing or does not have `ndim` dimensions.
     """
     if name not in tensors:
-        raise CheckpointError(f"The weights lack {name}.")
-    if tensors[name].ndim != dimensions:
-        raise CheckpointError(f"{name} has the shape {tuple(tensors[name].shape)}, and {dimensions} dimensions wanted.")
-    return tuple(tensors[name].shape)
+        raise CheckpointError(f"The checkpoint has no tensor {name}.")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != ndim:
+        raise CheckpointError(f"{name} has the shape {shape}; it must have {ndim} dimensions.")
+    return shape
 
 
 _RESNETS = {
-    # blocks a layer; output and input channels of the second convolution of the first block; whether it has a third
+    # Blocks per layer; output and input channels of the first block's second convolution; whether it has a third one.
     ((2, 2, 2, 2), (64, 64), False): "resnet18",
     ((3, 4, 6, 3), (64, 64), False): "resnet34",
     ((3, 4, 6, 3), (64, 64), True): "resnet50",
@@ -65,8 +66,8 @@ _RESNETS = {
 }
 
 
-def resnet(tensors: Mapping[str, Tensor], prefix: str) -> str | None:
-    """Which of torchvision's ResNets and ResNeXts stands under a prefix; None where it is none of them."""
+def resnet_name(tensors: Mapping[str, Tensor], prefix: str) -> str | None:
+    """The name of torchvision's ResNet or ResNeXt whose tensors have this prefix; None for any other network."""
 
     def blocks(layer: int) -> int:
         count = 0
@@ -77,6 +78,6 @@ def resnet(tensors: Mapping[str, Tensor], prefix: str) -> str | None:
     first = f"{prefix}layer1.0."
     if f"{prefix}conv1.weight" not in tensors or f"{first}conv2.weight" not in tensors:
         return None
-    out, into, *_ = sizes(tensors, f"{first}conv2.weight", 4)
-    depth = (blocks(1), blocks(2), blocks(3), blocks(4))
-    return _RESNETS.get((depth, (out, into), f"{first}conv3.weight" in tensors))
+    out_channels, in_channels, *_ = shape_of(tensors, f"{first}conv2.weight", 4)
+    depths = (blocks(1), blocks(2), blocks(3), blocks(4))
+    return _RESNETS.get((depths, (out_channels, in_channels), f"{first}conv3.weight" in tensors))

@@ -1,8 +1,8 @@
-"""Caffe's own file of weights, a binary NetParameter, read without Caffe.
+"""Reads Caffe's weights file, a binary NetParameter, without Caffe.
 
-Both forms that released files have are read: V1 (`layers`, whose types are numbers) and V2 (`layer`, whose types are
-names). Of each layer only the name, the type and the blobs are looked at; whatever else a fork of Caffe has put there
-is passed over, so that files of SegNet's, DeconvNet's and DeepLab's own Caffe read like any other.
+Released files have one of two formats, and both are supported: V1 (`layers`, with numbers as types) and V2 (`layer`,
+with names as types). Only the name, type and blobs of each layer are read. All other fields are skipped, so files from
+the Caffe forks of SegNet, DeconvNet and DeepLab read like any other.
 
 Source: BVLC Caffe, src/caffe/proto/caffe.proto (NetParameter, LayerParameter, V1LayerParameter, BlobProto).
 """
@@ -32,19 +32,19 @@ V1_TYPES = (
     "Silence", "ContrastiveLoss", "Exp", "Deconvolution",
 )
 # fmt: on
-"""V2's names of V1's layer types, 0 to 39. From 40 on each fork of Caffe gave the numbers a meaning of its own."""
+"""V2's names of V1's layer types, 0 to 39. From 40 on, each fork of Caffe assigned the numbers differently."""
 
 _NAME, _V1_LAYER, _V2_LAYER = 1, 2, 100  # fields of NetParameter
-_MOST_LAYERS = 10_000  # an empty layer takes two bytes of file and a hundred times that of memory
-_MOST_AXES = 32  # Caffe's own limit
-_MOST_BYTES = 2**31 - 1  # protobuf's limit for one message
+_MAX_LAYERS = 10_000  # an empty layer takes two bytes in the file and a hundred times as much memory
+_MAX_AXES = 32  # Caffe's own limit
+_MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 
 
 @dataclass(frozen=True)
 class CaffeLayer:
-    """A layer: its name, its type as V2 names it ("Convolution"), its blobs.
+    """A layer: its name, its type by V2's name ("Convolution"), and its blobs.
 
-    Blobs have the shape that the file says (four axes in old files), and are float32, or float64 where the file is.
+    Blobs have the shape stated in the file (four axes in old files) and its dtype, float32 or float64.
     """
 
     name: str
@@ -54,26 +54,26 @@ class CaffeLayer:
 
 @dataclass(frozen=True)
 class CaffeNet:
-    """The name of a network and its layers, in the order of the file; those without weights are there too."""
+    """The name of a network and all its layers, with or without weights, in the order of the file."""
 
     name: str
     layers: tuple[CaffeLayer, ...]
 
 
-class _Broken(Exception):
-    """What is wrong with the bytes, in words."""
+class _Damaged(Exception):
+    """The bytes are not a valid NetParameter; the message says why."""
 
 
 def read_caffemodel(path: str | Path) -> CaffeNet:
-    """Reads a .caffemodel, V1 or V2. Nothing in such a file is code, and nothing is run.
+    """Reads a .caffemodel, V1 or V2. Such a file contains no code.
 
-    The file is read layer by layer: one of 1 GB (DeconvNet) needs its size, and for a moment twice its largest layer.
-    protobuf's limit of 2 GiB for a message thus holds for each layer; Caffe itself never writes a larger file.
-    A length in the file is believed only as far as there are bytes.
+    The file is read layer by layer: 1 GB (DeconvNet) needs as much memory, and briefly twice the size of its largest
+    layer. So protobuf's limit of 2 GiB per message applies to each layer; Caffe itself never writes a larger file.
+    Every length in the file is checked against the bytes that remain.
 
     Raises:
-        CheckpointError: no file, another format, cut off, or damaged where that can be seen. A file that is cut off
-            just between two layers is whole as far as the format goes: `convert_caffe` names the layers it then misses.
+        CheckpointError: the file is missing, truncated, damaged in a detectable way, or of another format. Truncation
+            exactly between two layers leaves a valid file; `convert_caffe` then names the missing layers.
     """
     path = Path(path)
     if path.is_dir():
@@ -83,9 +83,9 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     try:
         with path.open("rb") as file:
             return _read_net(file)
-    except (_Broken, DecodeError, OSError) as error:
+    except (_Damaged, DecodeError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a whole .caffemodel ({error}). Copy or download it again, and compare its sha256. "
+            f"{path} is not a complete .caffemodel ({error}). Copy or download it again, and compare its sha256. "
             "A .prototxt (text) and a .caffemodel.h5 (HDF5) are other formats."
         ) from error
 
@@ -99,31 +99,31 @@ def _read_net(file: BinaryIO) -> CaffeNet:
             name = file.read(length)
         elif field in (_V1_LAYER, _V2_LAYER):
             versions.add(field)
-            if len(layers) == _MOST_LAYERS or len(versions) > 1:
-                raise _Broken("layers of both V1 and V2" if len(versions) > 1 else f"over {_MOST_LAYERS:,} layers")
+            if len(layers) == _MAX_LAYERS or len(versions) > 1:
+                raise _Damaged("layers of both V1 and V2" if len(versions) > 1 else f"over {_MAX_LAYERS:,} layers")
             layers.append(_read_layer(file.read(length), "V1Layer" if field == _V1_LAYER else "Layer"))
     if not layers:
-        raise _Broken("it holds no layer")
+        raise _Damaged("it has no layers")
     return CaffeNet(_text(name), tuple(layers))
 
 
 def _fields(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Number and length of each field of bytes of the outermost message; the file stands at its first byte.
+    """Yields number and length of each bytes field of the outermost message, with the file at the field's first byte.
 
-    protobuf would take the message whole, and hold a file of 1 GB three times over.
+    protobuf would parse the message as a whole, and hold a file of 1 GB in memory three times.
     """
     size = os.fstat(file.fileno()).st_size
     while file.tell() < size:
         field, wire_type = divmod(_varint(file), 8)
         if field == 0 or wire_type not in (0, 1, 2, 5):
-            raise _Broken(f"no field of a network begins before byte {file.tell()}")
+            raise _Damaged(f"there is no valid field before byte {file.tell()}")
         if wire_type == 0:
             _varint(file)
             continue
         length = {1: 8, 5: 4}.get(wire_type) or _varint(file)
-        left = size - file.tell()
-        if length > min(left, _MOST_BYTES):
-            raise _Broken(f"at byte {file.tell()} a field says that it has {length:,} bytes, and {left:,} are left")
+        remaining = size - file.tell()
+        if length > min(remaining, _MAX_BYTES):
+            raise _Damaged(f"at byte {file.tell()} a field claims {length:,} bytes, and {remaining:,} remain")
         end = file.tell() + length
         if wire_type == 2:
             yield field, length
@@ -135,53 +135,53 @@ def _varint(file: BinaryIO) -> int:
     for shift in range(0, 70, 7):
         byte = file.read(1)
         if not byte:
-            raise _Broken("it ends in the middle of a number")
+            raise _Damaged("it ends in the middle of a number")
         value |= (byte[0] & 0x7F) << shift
         if byte[0] < 0x80:
             return value
-    raise _Broken(f"byte {file.tell()} is in the middle of a number of over ten bytes")
+    raise _Damaged(f"byte {file.tell()} is in the middle of a number of over ten bytes")
 
 
 def _read_layer(content: bytes, message: str) -> CaffeLayer:
     layer = _messages()[message].FromString(content)
-    del content  # the message has copied it, and it may be 400 MB
+    del content  # the message holds a copy, and this may be 400 MB
     name = _text(layer.name)
     if message == "V1Layer":
         if layer.HasField("v0"):
-            raise _Broken("its layers are older than V1; Caffe's tool upgrade_net_proto_binary makes them new")
-        kind = V1_TYPES[layer.type] if 0 <= layer.type < len(V1_TYPES) else f"V1 type {layer.type}"
+            raise _Damaged("its layers are older than V1; Caffe's tool upgrade_net_proto_binary converts them")
+        layer_type = V1_TYPES[layer.type] if 0 <= layer.type < len(V1_TYPES) else f"V1 type {layer.type}"
     else:
-        kind = _text(layer.type)
+        layer_type = _text(layer.type)
     blobs = []
-    for number, blob in enumerate(layer.blobs):
+    for index, blob in enumerate(layer.blobs):
         try:
             blobs.append(_read_blob(blob))
-        except _Broken as error:
-            raise _Broken(f"blob {number} of layer {name!r}: {error}") from None
-    return CaffeLayer(name, kind, tuple(blobs))
+        except _Damaged as error:
+            raise _Damaged(f"blob {index} of layer {name!r}: {error}") from None
+    return CaffeLayer(name, layer_type, tuple(blobs))
 
 
 def _read_blob(blob: Any) -> Tensor:
     values = _values(blob)
-    # Caffe's own order: the four old fields, where there are any, come before `shape`.
-    old = ("num", "channels", "height", "width")
-    shape = [getattr(blob, axis) for axis in old] if any(map(blob.HasField, old)) else list(blob.shape.dim)
-    if len(shape) > _MOST_AXES or min(shape, default=1) < 1 or math.prod(shape) != values.size:
-        axes = " x ".join(map(str, shape[: _MOST_AXES + 1])) or "one value"
-        raise _Broken(f"its shape is {axes}, and there are {values.size:,} values")
+    # As in Caffe, the four legacy fields take precedence over `shape`.
+    legacy = ("num", "channels", "height", "width")
+    shape = [getattr(blob, axis) for axis in legacy] if any(map(blob.HasField, legacy)) else list(blob.shape.dim)
+    if len(shape) > _MAX_AXES or min(shape, default=1) < 1 or math.prod(shape) != values.size:
+        axes = " x ".join(map(str, shape[: _MAX_AXES + 1])) or "one value"
+        raise _Damaged(f"its shape is {axes}, and there are {values.size:,} values")
     return torch.from_numpy(values).reshape(shape)
 
 
 def _values(blob: Any) -> np.ndarray[Any, Any]:
-    """Writable, in the machine's byte order. Doubles, where there are any, come before floats, as in Caffe."""
+    """The values as a writable array in native byte order. As in Caffe, doubles take precedence over floats."""
     packed = b"".join(blob.double_data), b"".join(blob.data)
     if any(packed):
         dtype, content = ("<f8", packed[0]) if packed[0] else ("<f4", packed[1])
         if len(content) % np.dtype(dtype).itemsize:
-            raise _Broken(f"{len(content):,} bytes are no whole number of values")
+            raise _Damaged(f"{len(content):,} bytes are not a whole number of values")
         values = np.frombuffer(content, dtype)
         return values.astype(values.dtype.newbyteorder("="))
-    # One by one, each with its tag: no Caffe writes so, but protobuf says that a reader takes both.
+    # Unpacked, each value with its own tag: Caffe never writes this, but protobuf requires readers to accept it.
     single = _messages()["UnpackedBlob"].FromString(blob.SerializeToString())
     return np.fromiter(single.double_data, np.float64) if single.double_data else np.fromiter(single.data, np.float32)
 
@@ -190,48 +190,48 @@ def _text(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        raise _Broken(f"{content[:40]!r} is no name") from None
+        raise _Damaged(f"{content[:40]!r} is not a valid name") from None
 
 
 @functools.cache
 def _messages() -> dict[str, Any]:
-    """The messages, with the few fields that are read; protobuf passes over all others.
+    """The message classes, with only the fields that are read; protobuf skips all others.
 
-    Packed values are declared as bytes, which look the same in a file: as numbers, Python would see them one by one.
+    Packed values are declared as bytes, which have the same encoding; as numbers, Python would convert them one by one.
     """
-    kind = descriptor_pb2.FieldDescriptorProto
-    once, many = kind.LABEL_OPTIONAL, kind.LABEL_REPEATED
+    proto = descriptor_pb2.FieldDescriptorProto
+    once, many = proto.LABEL_OPTIONAL, proto.LABEL_REPEATED
     fields: dict[str, list[tuple[int, str, Any, Any]]] = {
-        "Shape": [(1, "dim", many, kind.TYPE_INT64)],
+        "Shape": [(1, "dim", many, proto.TYPE_INT64)],
         "Blob": [
-            (1, "num", once, kind.TYPE_INT64),
-            (2, "channels", once, kind.TYPE_INT64),
-            (3, "height", once, kind.TYPE_INT64),
-            (4, "width", once, kind.TYPE_INT64),
-            (5, "data", many, kind.TYPE_BYTES),
+            (1, "num", once, proto.TYPE_INT64),
+            (2, "channels", once, proto.TYPE_INT64),
+            (3, "height", once, proto.TYPE_INT64),
+            (4, "width", once, proto.TYPE_INT64),
+            (5, "data", many, proto.TYPE_BYTES),
             (7, "shape", once, "Shape"),
-            (8, "double_data", many, kind.TYPE_BYTES),
+            (8, "double_data", many, proto.TYPE_BYTES),
         ],
-        "UnpackedBlob": [(5, "data", many, kind.TYPE_FLOAT), (8, "double_data", many, kind.TYPE_DOUBLE)],
-        "Layer": [(1, "name", once, kind.TYPE_BYTES), (2, "type", once, kind.TYPE_BYTES), (7, "blobs", many, "Blob")],
+        "UnpackedBlob": [(5, "data", many, proto.TYPE_FLOAT), (8, "double_data", many, proto.TYPE_DOUBLE)],
+        "Layer": [(1, "name", once, proto.TYPE_BYTES), (2, "type", once, proto.TYPE_BYTES), (7, "blobs", many, "Blob")],
         "V1Layer": [
-            (1, "v0", once, kind.TYPE_BYTES),
-            (4, "name", once, kind.TYPE_BYTES),
-            (5, "type", once, kind.TYPE_INT32),
+            (1, "v0", once, proto.TYPE_BYTES),
+            (4, "name", once, proto.TYPE_BYTES),
+            (5, "type", once, proto.TYPE_INT32),
             (6, "blobs", many, "Blob"),
         ],
     }
     package = "segzoo.caffemodel"
     file = descriptor_pb2.FileDescriptorProto(name="segzoo/caffemodel.proto", package=package, syntax="proto2")
     for message, rows in fields.items():
-        described = file.message_type.add(name=message)
+        message_type = file.message_type.add(name=message)
         for number, name, label, type_ in rows:
-            field = described.field.add(number=number, name=name, label=label)
+            field = message_type.field.add(number=number, name=name, label=label)
             if isinstance(type_, str):
-                field.type, field.type_name = kind.TYPE_MESSAGE, f".{package}.{type_}"
+                field.type, field.type_name = proto.TYPE_MESSAGE, f".{package}.{type_}"
             else:
                 field.type = type_
-    pool = descriptor_pool.DescriptorPool()  # a pool of our own: nothing of another Caffe in this process meets it
+    pool = descriptor_pool.DescriptorPool()  # private, to avoid conflicts with another caffe.proto in this process
     pool.Add(file)
     return {
         message: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{message}"))

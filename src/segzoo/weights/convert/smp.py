@@ -1,8 +1,8 @@
-"""segmentation-models-pytorch's Unet, as segzoo's `unet` with the options that make it the same network.
+"""Converts segmentation-models-pytorch's Unet to segzoo's `unet`, with options that make it the same network.
 
-Its encoders: torchvision's ResNets, ResNeXts, VGGs and MobileNetV2, and any of timm's, which it calls "tu-...". The
-path up goes to full size in five steps of nearest-neighbour interpolation, and the scores come from a 3x3 convolution.
-`segmentation_models_pytorch/decoders/unet`, MIT, versions 0.5 and 0.6.
+Supported encoders: torchvision's ResNets, ResNeXts, VGGs and MobileNetV2, and any encoder of timm, which smp calls
+"tu-...". The decoder reaches full size in five steps of nearest-neighbor interpolation, and the head is a 3x3
+convolution. Source: `segmentation_models_pytorch/decoders/unet`, MIT, versions 0.5 and 0.6.
 """
 
 import json
@@ -15,173 +15,172 @@ import torch
 from torch import Tensor
 
 from segzoo.errors import CheckpointError, OptionError
-from segzoo.weights.convert.base import IMAGENET, Foreign, resnet, sizes
+from segzoo.weights.convert.base import IMAGENET, ConvertedCheckpoint, resnet_name, shape_of
 from segzoo.weights.state_dict import some
 
 KNOWN = "segmentation-models-pytorch's Unet on ResNet, ResNeXt, VGG, mobilenet_v2 and tu- encoders"
+"""The supported models, for messages."""
 
 _TIMM_NAMES = {"mobilenet_v2": "mobilenetv2_100"}
 
 _VGG = {8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"}
-"""By the number of convolutions."""
+"""Names of the VGGs by their number of convolutions."""
 
 _MOBILENET = tuple((stage, block) for stage, count in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(count))
-"""Stage and place in it of each inverted residual, as timm counts them; torchvision numbers them from 1 on."""
+"""Stage and index in the stage of each inverted residual, as timm counts them; torchvision counts them from 1."""
 
 _DEPTHWISE = {"0.0": "conv_dw", "0.1": "bn1", "1": "conv_pw", "2": "bn2"}
 _INVERTED = {"0.0": "conv_pw", "0.1": "bn1", "1.0": "conv_dw", "1.1": "bn2", "2": "conv_pwl", "3": "bn3"}
-"""Layers of the first residual, which does not expand, and of all others: torchvision's numbers, timm's names."""
+"""torchvision's layer numbers -> timm's names, for the first residual, which does not expand, and for all others."""
 
 _TIMM = "encoder.model."
-"""What stands before each tensor of a "tu-" encoder."""
+"""Prefix of the tensors of a "tu-" encoder."""
 
-_BRIDGES = {"decoder.center.0.0.weight": "convs", "encoder.features.18.0.weight": "expand"}
-"""What VGG and MobileNetV2 have between encoder and decoder, by a tensor that shows it."""
+_CENTERS = {"decoder.center.0.0.weight": "convs", "encoder.features.18.0.weight": "expand"}
+"""A tensor that VGG or MobileNetV2 has between encoder and decoder -> the option `center` of segzoo's unet."""
 
-_WAYS = ("nearest", "bilinear")
+_INTERPOLATIONS = ("nearest", "bilinear")
 
 _SETTINGS = {
-    "encoder_name",
-    "encoder_depth",
-    "encoder_weights",
-    "decoder_use_norm",
-    "decoder_use_batchnorm",
-    "decoder_channels",
-    "decoder_attention_type",
+    *("encoder_name", "encoder_depth", "encoder_weights", "in_channels", "classes", "activation", "aux_params"),
+    *("decoder_use_norm", "decoder_use_batchnorm", "decoder_channels", "decoder_attention_type"),
     "decoder_interpolation",
-    "in_channels",
-    "classes",
-    "activation",
-    "aux_params",
 }
+"""Settings in config.json that this module knows."""
+
 _NORMS = ("batchnorm", True, {"type": "batchnorm"}, None)
+"""Values of decoder_use_norm and decoder_use_batchnorm that mean batch normalization."""
+
 _ACTIVATIONS = (None, "identity", "sigmoid", "softmax", "softmax2d", "logsoftmax", "tanh", "argmax", "argmax2d")
-"""Of these the logits before are enough: none changes which class wins."""
+"""Activations that can be dropped, since none of them changes which class wins."""
 
 
-def recognised(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the names are those of its Unet, and not of another of its decoders."""
+def matches(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of smp's Unet, and not of one of its other decoders."""
     return {"segmentation_head.0.weight", "decoder.blocks.0.conv1.0.weight"} <= tensors.keys()
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """The config.json that `save_pretrained` writes; no path is ever taken from it.
+    """The settings in the config.json that `save_pretrained` writes. No path in it is ever followed.
 
     Raises:
-        CheckpointError: there is none, or it is not that of a Unet that segzoo can express.
+        CheckpointError: the file is missing or damaged, or describes a model that segzoo's unet cannot express.
     """
     file = folder / "config.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"Cannot read {file}: {error}. save_pretrained writes it beside the weights.") from error
-    if not isinstance(found, dict) or not isinstance(found.get("encoder_name"), str):
-        raise CheckpointError(f"{file} is not what segmentation-models-pytorch's save_pretrained writes.")
-    if found.get("_model_class", "Unet") != "Unet":
-        raise CheckpointError(f"{file} is of a {found['_model_class']}; segzoo reads {KNOWN}.")
-    other = sorted(name for name in found if name not in _SETTINGS and not name.startswith("_"))
+        raise CheckpointError(f"Cannot read {file}: {error}. save_pretrained writes it with the weights.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("encoder_name"), str):
+        raise CheckpointError(f"{file} was not written by segmentation-models-pytorch's save_pretrained.")
+    if config.get("_model_class", "Unet") != "Unet":
+        raise CheckpointError(f"{file} describes a {config['_model_class']}. segzoo reads {KNOWN}.")
+    unknown = sorted(name for name in config if name not in _SETTINGS and not name.startswith("_"))
     faults = [
-        (found.get("encoder_depth", 5) != 5, "an encoder_depth other than 5"),
-        (found.get("decoder_use_norm") not in _NORMS, "a decoder_use_norm other than batchnorm"),
-        (found.get("decoder_use_batchnorm") not in _NORMS, "a decoder_use_batchnorm other than true"),
-        (found.get("decoder_attention_type") is not None, "a decoder_attention_type"),
+        (config.get("encoder_depth", 5) != 5, "an encoder_depth other than 5"),
+        (config.get("decoder_use_norm") not in _NORMS, "a decoder_use_norm other than batchnorm"),
+        (config.get("decoder_use_batchnorm") not in _NORMS, "a decoder_use_batchnorm other than true"),
+        (config.get("decoder_attention_type") is not None, "a decoder_attention_type"),
         (
-            found.get("decoder_interpolation", "nearest") not in _WAYS,
-            "a decoder_interpolation of its own",
+            config.get("decoder_interpolation", "nearest") not in _INTERPOLATIONS,
+            "a decoder_interpolation other than nearest and bilinear",
         ),
-        (found.get("activation") not in _ACTIVATIONS, "an activation that changes which class wins"),
-        (bool(other), f"settings that it does not know ({some(other)})"),
+        (config.get("activation") not in _ACTIVATIONS, "an activation that changes which class wins"),
+        (bool(unknown), f"unknown settings ({some(unknown)})"),
     ]
-    reasons = [what for wrong, what in faults if wrong]
+    reasons = [what for is_fault, what in faults if is_fault]
     if reasons:
         raise CheckpointError(f"{file} has {' and '.join(reasons)}, which segzoo's unet cannot express.")
-    return found
+    return config
 
 
-def understood(tensors: Mapping[str, Tensor], encoder: str | None = None, interpolation: str = "nearest") -> Foreign:
-    """The model in segzoo's words.
+def parse(
+    tensors: Mapping[str, Tensor], encoder: str | None = None, interpolation: str = "nearest"
+) -> ConvertedCheckpoint:
+    """Describes the checkpoint as a model of segzoo.
 
-    A single class (a sigmoid's) becomes two: the first one's logit is always 0, so that softmax gives what the sigmoid
-    gave, and the second wins where the logit is above 0.
+    A single (sigmoid) class becomes two. The logit of the first is always 0, so the softmax of the second equals the
+    sigmoid, and the second wins if its logit is above 0.
 
     Args:
-        encoder: its name, in smp's words or timm's; "tu-" encoders need it, of the others the tensors tell.
-        interpolation: "nearest" or "bilinear", which the tensors do not tell.
+        encoder: smp's or timm's name of the encoder. A "tu-" encoder requires it; the tensors identify the others.
+        interpolation: "nearest" or "bilinear", which the tensors do not show.
 
     Raises:
-        CheckpointError: a part of it that segzoo's unet cannot express, or an encoder that has to be named.
+        OptionError: another interpolation.
+        CheckpointError: segzoo's unet cannot express the model, or the encoder has to be named.
     """
-    if interpolation not in _WAYS:
-        raise OptionError(f"upsample is 'nearest' or 'bilinear' for smp's Unet, not {interpolation!r}.")
-    width = _widths(tensors)
-    own, name = _encoder(tensors, None if encoder is None else encoder.removeprefix("tu-"))
+    if interpolation not in _INTERPOLATIONS:
+        raise OptionError(f"For smp's Unet, upsample must be 'nearest' or 'bilinear', not {interpolation!r}.")
+    channels = _decoder_channels(tensors)
+    is_smp, name = _encoder(tensors, None if encoder is None else encoder.removeprefix("tu-"))
     options: dict[str, Any] = {
         "upsample": interpolation,
-        "width": width,
-        "narrow": False,
-        "join_full_size": False,
-        "kernel": 3,
+        "decoder_channels": channels,
+        "project": False,
+        "stride1_skip": False,
+        "head_kernel_size": 3,
     }
-    for sign, bridge in _BRIDGES.items():
-        if sign in tensors:
-            options["bridge"] = bridge
-    num_classes = sizes(tensors, "segmentation_head.0.weight", 4)[0]
+    for marker, center in _CENTERS.items():
+        if marker in tensors:
+            options["center"] = center
+    num_classes = shape_of(tensors, "segmentation_head.0.weight", 4)[0]
     if num_classes == 1:
         tensors, num_classes = {**tensors, **_two_classes(tensors)}, 2
     names = {theirs: ours for theirs in tensors if (ours := _renamed(theirs)) is not None}
-    return Foreign(
-        origin=f"segmentation-models-pytorch Unet on {name if own else f'tu-{name}'}",
+    return ConvertedCheckpoint(
+        origin=f"segmentation-models-pytorch Unet on {name if is_smp else f'tu-{name}'}",
         decoder="unet",
         encoder=_TIMM_NAMES.get(name, name),
         num_classes=num_classes,
         options=options,
-        normalisation=IMAGENET if own else None,
+        normalization=IMAGENET if is_smp else None,
         tensors=tensors,
         names=names,
     )
 
 
-def _widths(tensors: Mapping[str, Tensor]) -> list[int]:
-    """The channels of the decoder's blocks, once it is sure that they are blocks of the kind that segzoo has."""
+def _decoder_channels(tensors: Mapping[str, Tensor]) -> list[int]:
+    """Output channels of the decoder's five blocks, after checking that segzoo's unet can express the blocks."""
     first = "decoder.blocks.0"
     if f"{first}.attention1.attention.cSE.1.weight" in tensors:
-        raise CheckpointError("It has decoder_attention_type='scse', which segzoo's unet cannot express.")
+        raise CheckpointError("segzoo's unet cannot express decoder_attention_type='scse'.")
     if f"{first}.conv1.1.running_mean" not in tensors:
-        raise CheckpointError("It has a decoder_use_norm other than batchnorm, which segzoo's unet cannot express.")
-    width: list[int] = []
-    while f"decoder.blocks.{len(width)}.conv1.0.weight" in tensors:
-        width.append(sizes(tensors, f"decoder.blocks.{len(width)}.conv1.0.weight", 4)[0])
-    if len(width) != 5:
-        raise CheckpointError(f"It has encoder_depth={len(width)}, and an encoder of segzoo always has all its levels.")
-    return width
+        raise CheckpointError("segzoo's unet cannot express a decoder_use_norm other than batchnorm.")
+    channels: list[int] = []
+    while (name := f"decoder.blocks.{len(channels)}.conv1.0.weight") in tensors:
+        channels.append(shape_of(tensors, name, 4)[0])
+    if len(channels) != 5:
+        raise CheckpointError(f"segzoo's unet cannot express encoder_depth={len(channels)}; it always uses 5 levels.")
+    return channels
 
 
-def _encoder(tensors: Mapping[str, Tensor], given: str | None) -> tuple[bool, str]:
-    """Whether the encoder is smp's own and not timm's, and its name without "tu-"."""
+def _encoder(tensors: Mapping[str, Tensor], requested: str | None) -> tuple[bool, str]:
+    """Whether the encoder is smp's own rather than timm's, and its name without "tu-"."""
     if any(name.startswith(_TIMM) for name in tensors):
-        if given is None:
+        if requested is None:
             raise CheckpointError(
-                "The encoder is one of timm's, and the tensors do not tell which: name it, such as "
-                "encoder='tu-resnet34'. The folder that save_pretrained writes says it itself."
+                "The encoder is one of timm's, and the tensors do not show which. Pass its name, such as "
+                "encoder='tu-resnet34', or the folder that save_pretrained wrote, which contains the name."
             )
-        return False, given
-    found = resnet(tensors, "encoder.")
+        return False, requested
+    name = resnet_name(tensors, "encoder.")
     if "encoder.features.1.conv.0.0.weight" in tensors:
-        found = "mobilenet_v2"
+        name = "mobilenet_v2"
     elif "encoder.features.0.weight" in tensors:
         numbers = [n for n in range(64) if getattr(tensors.get(f"encoder.features.{n}.weight"), "ndim", 0) == 4]
         plain = _VGG.get(len(numbers))
-        found = plain and (f"{plain}_bn" if "encoder.features.1.running_mean" in tensors else plain)
-    if found is None:
-        stems = sorted(name for name in tensors if name.startswith("encoder."))
-        raise CheckpointError(f"Its encoder is none that segzoo reads ({some(stems, 3)}). segzoo reads {KNOWN}.")
-    if given not in (None, found, _TIMM_NAMES.get(found)):
-        raise CheckpointError(f"The encoder in it is {found}, not {given}.")
-    return True, found
+        name = plain and (f"{plain}_bn" if "encoder.features.1.running_mean" in tensors else plain)
+    if name is None:
+        examples = some(sorted(key for key in tensors if key.startswith("encoder.")), 3)
+        raise CheckpointError(f"The encoder is not one that segzoo reads ({examples}). segzoo reads {KNOWN}.")
+    if requested not in (None, name, _TIMM_NAMES.get(name)):
+        raise CheckpointError(f"The checkpoint's encoder is {name}, not {requested}. Leave out encoder=.")
+    return True, name
 
 
 def _renamed(theirs: str) -> str | None:
-    """segzoo's name of a tensor; None for one that has no place in its unet."""
+    """segzoo's name of a tensor; None if segzoo's unet has no such tensor."""
     part, _, rest = theirs.partition(".")
     if theirs.startswith(_TIMM):
         return f"encoder.net.{theirs.removeprefix(_TIMM)}"
@@ -192,7 +191,7 @@ def _renamed(theirs: str) -> str | None:
 
 
 def _residual(match: re.Match[str]) -> str | None:
-    """A tensor of one of MobileNetV2's inverted residuals."""
+    """segzoo's name of a tensor in an inverted residual of MobileNetV2."""
     number, layer, rest = int(match[1]), match[2], match[3]
     if not 1 <= number <= len(_MOBILENET):
         return None
@@ -203,18 +202,18 @@ def _residual(match: re.Match[str]) -> str | None:
 
 _PATTERNS: dict[re.Pattern[str], Callable[[re.Match[str]], str | None]] = {
     re.compile(r"decoder\.blocks\.(\d+)\.conv([12])\.(.+)"): lambda m: f"decoder.blocks.{m[1]}.{int(m[2]) - 1}.{m[3]}",
-    re.compile(r"decoder\.center\.(.+)"): lambda m: f"decoder.bridge.{m[1]}",
-    re.compile(r"segmentation_head\.0\.(.+)"): lambda m: f"decoder.score.{m[1]}",
+    re.compile(r"decoder\.center\.(.+)"): lambda m: f"decoder.center.{m[1]}",
+    re.compile(r"segmentation_head\.0\.(.+)"): lambda m: f"decoder.head.{m[1]}",
     re.compile(r"encoder\.features\.0\.0\.(.+)"): lambda m: f"encoder.net.conv_stem.{m[1]}",
     re.compile(r"encoder\.features\.0\.1\.(.+)"): lambda m: f"encoder.net.bn1.{m[1]}",
-    re.compile(r"encoder\.features\.18\.([01]\..+)"): lambda m: f"decoder.bridge.{m[1]}",
+    re.compile(r"encoder\.features\.18\.([01]\..+)"): lambda m: f"decoder.center.{m[1]}",
     re.compile(r"encoder\.features\.(\d+)\.conv\.(\d(?:\.\d)?)\.(.+)"): _residual,
     re.compile(r"encoder\.features\.(\d+)\.(\w+)"): lambda m: f"encoder.net.features_{m[1]}.{m[2]}",
 }
-"""Their names, and ours for them; an encoder's other names are timm's already."""
+"""Patterns of smp's names, and functions that return segzoo's. Other names of an encoder are timm's already."""
 
 
 def _two_classes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The head of one class with a class of zeros before it."""
+    """The head of a single class, with a class whose logit is always 0 before it."""
     head = {f"segmentation_head.0.{part}": tensors.get(f"segmentation_head.0.{part}") for part in ("weight", "bias")}
-    return {name: torch.cat((torch.zeros_like(one), one)) for name, one in head.items() if one is not None}
+    return {name: torch.cat((torch.zeros_like(part), part)) for name, part in head.items() if part is not None}

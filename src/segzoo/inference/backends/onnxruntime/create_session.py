@@ -1,4 +1,4 @@
-"""An .onnx file -> an onnxruntime session on the device that was asked for, and on no other."""
+"""Creates an onnxruntime session on the requested device, and on no other."""
 
 import logging
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from segzoo.classes import LabelSet
-from segzoo.errors import CheckpointError, DeviceError, SegzooError
+from segzoo.errors import CheckpointError, DeviceError, OptionError
 from segzoo.inference.backends.onnxruntime import device as devices
-from segzoo.inference.backends.onnxruntime.io_binding import Bound
-from segzoo.inference.backends.onnxruntime.read_spec import read_record
+from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
+from segzoo.inference.backends.onnxruntime.read_spec import read_spec
+from segzoo.spec import ExportSpec, ModelSpec
 from segzoo.weights.catalog import entries
 
 _log = logging.getLogger("segzoo.inference")
@@ -20,7 +20,7 @@ _log = logging.getLogger("segzoo.inference")
 
 @dataclass(frozen=True)
 class Options:
-    """How a session runs: CPU threads (None is onnxruntime's choice), TF32 and CUDA graphs."""
+    """Options of a session: CPU threads (None: onnxruntime chooses), TF32 and CUDA graphs."""
 
     threads: int | None = None
     tf32: bool = False
@@ -28,77 +28,74 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A session and what its file says, where it runs ("cpu", "cuda:0"), by which provider, and a sentence on why.
+class CreatedSession:
+    """A session, the specs of its file, its device ("cpu", "cuda:0"), its provider, and a sentence on why.
 
-    `bound` runs it on a GPU's own buffers; None on the CPU.
+    `io_binding` runs it with buffers on the GPU; None on the CPU.
     """
 
     session: ort.InferenceSession
-    record: dict[str, Any]
-    labels: LabelSet
+    spec: ModelSpec
+    export: ExportSpec
     device: str
     provider: str
-    why: str
-    bound: Bound | None
+    device_reason: str
+    io_binding: IOBindingRunner | None
 
 
 @dataclass(frozen=True)
 class _Gpu:
     session: ort.InferenceSession
-    record: dict[str, Any]
-    labels: LabelSet
-    bound: Bound
+    spec: ModelSpec
+    export: ExportSpec
+    provider: str
+    io_binding: IOBindingRunner
 
 
-def open_file(path: Path, device: str, options: Options) -> Opened:
-    """Loads the file and, on a GPU, proves with one small picture that it runs there.
+def create_session(path: Path, device: str, options: Options) -> CreatedSession:
+    """Loads the file. On a GPU it also runs the model on one small image, to check that it works there.
 
     Raises:
-        CheckpointError: the file is missing, empty, not ONNX, or not segzoo's.
-        DeviceError: a GPU was asked for and cannot be had.
-        UnknownNameError: `device` is no device.
-        SegzooError: CUDA graphs were asked for, and the device is another, or the file is of no fixed size.
+        CheckpointError: the file is missing, empty, not ONNX, or not written by segzoo.export.
+        DeviceError: the requested GPU is unavailable.
+        UnknownNameError: `device` is not a device.
+        OptionError: CUDA graphs were requested for another device or for a file without a fixed size.
     """
-    kind, index = devices.parse(device)
-    if options.cuda_graph and kind in ("cpu", "tensorrt"):
-        raise SegzooError(f"cuda_graph=True needs device='cuda'; got device={device!r}.")
+    requested, index = devices.parse(device)
+    if options.cuda_graph and requested in ("cpu", "tensorrt"):
+        raise OptionError(f"cuda_graph=True needs device='cuda'; got device={device!r}.")
     _check_file(path)
-    found: _Gpu | devices.Obstacle | None = None
-    if kind != "cpu":
-        found = _on_gpu(path, "cuda" if kind == "auto" else kind, index, options)
-        if isinstance(found, devices.Obstacle) and kind != "auto":
+    gpu: _Gpu | devices.DeviceIssue | None = None
+    if requested != "cpu":
+        gpu = _on_gpu(path, devices.TENSORRT if requested == "tensorrt" else devices.CUDA, index, options)
+        if isinstance(gpu, devices.DeviceIssue) and requested != "auto":
             raise DeviceError(
-                f"device={device!r} cannot be had, because {found.reason}. {found.remedy} "
-                "`segzoo.inference.doctor()` shows the whole picture."
+                f"device={device!r} is unavailable, because {gpu.reason}. {gpu.remedy} "
+                "`segzoo.inference.doctor()` prints a full report."
             )
-    if isinstance(found, devices.Obstacle) and options.cuda_graph:
-        raise SegzooError(f"cuda_graph=True needs CUDA, and {found.reason}. {found.remedy}")
-    if found is None or isinstance(found, devices.Obstacle):
+    if isinstance(gpu, devices.DeviceIssue) and options.cuda_graph:
+        raise OptionError(f"cuda_graph=True needs CUDA, but {gpu.reason}. {gpu.remedy}")
+    if gpu is None or isinstance(gpu, devices.DeviceIssue):
         session = _on_cpu(path, options)
-        record, labels = read_record(session, path)
-        why = f"It runs on cpu, because device={device!r} was asked for."
-        if found is not None:
-            why = f"It runs on the CPU, because {found.reason}."
-        return Opened(session, record, labels, "cpu", devices.CPU, why, None)
-    name = f"{'tensorrt' if kind == 'tensorrt' else 'cuda'}:{index}"
-    provider = devices.TENSORRT if kind == "tensorrt" else devices.CUDA
-    reason = "device='auto' takes the first GPU that works" if kind == "auto" else f"device={device!r} was asked for"
-    why = f"It runs on {name}, because {reason}."
-    return Opened(found.session, found.record, found.labels, name, provider, why, found.bound)
+        spec, export = read_spec(session, path)
+        reason = devices.explain("cpu", device, None if gpu is None else gpu.reason)
+        return CreatedSession(session, spec, export, "cpu", devices.CPU, reason, None)
+    name = f"{'cuda' if requested == 'auto' else requested}:{index}"
+    reason = devices.explain(name, device)
+    return CreatedSession(gpu.session, gpu.spec, gpu.export, name, gpu.provider, reason, gpu.io_binding)
 
 
 def _check_file(path: Path) -> None:
     if not path.exists() and path.as_posix() in entries():
         name = path.as_posix()
         raise CheckpointError(
-            f"{name!r} is a key of the catalog, and a Session runs .onnx files. `segzoo export {name}` makes one of "
-            f"it; segzoo.load({name!r}) is the model in torch."
+            f"{name!r} is a key of the catalog, but Session runs .onnx files. `segzoo export {name}` writes one; "
+            f"segzoo.load({name!r}) loads the model in torch."
         )
     if path.is_file() and path.suffix.lower() == ".safetensors":
         raise CheckpointError(
-            f"{str(path)!r} holds weights, and a Session runs .onnx files. `segzoo export {path}` makes one of it; "
-            f"segzoo.load({str(path)!r}) is the model in torch."
+            f"{str(path)!r} holds weights, but Session runs .onnx files. `segzoo export {path}` writes one; "
+            f"segzoo.load({str(path)!r}) loads the model in torch."
         )
     if path.is_dir():
         raise CheckpointError(f"{str(path)!r} is a folder. Pass the .onnx file that segzoo.export wrote.")
@@ -112,14 +109,14 @@ def _settings(options: Options) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
-    # Errors only: on CUDA each dynamic graph warns that its shape arithmetic stays on the CPU, which is on purpose.
+    # Errors only: on CUDA every dynamic graph warns that its shape arithmetic stays on the CPU, which is intended.
     settings.log_severity_level = 3
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return settings
 
 
 def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
-    """Provider -> the operators that it runs, as onnxruntime itself assigned them when it loaded the graph."""
+    """Operators by execution provider, as onnxruntime assigned them when it loaded the graph."""
     placed: dict[str, list[str]] = {}
     for part in session.get_provider_graph_assignment_info():
         placed.setdefault(part.ep_name, []).extend(node.op_type for node in part.get_nodes())
@@ -130,77 +127,75 @@ def _on_cpu(path: Path, options: Options) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(str(path), _settings(options), providers=[devices.CPU])
     except Exception as error:  # onnxruntime's exceptions share no base but Exception.
-        advice = {
-            ".pt": "It looks like a torch checkpoint: export the model with segzoo.export.",
-            ".pth": "It looks like a torch checkpoint: export the model with segzoo.export.",
-        }.get(path.suffix.lower(), "If it was downloaded or copied, it may be truncated; do that, or export it, again.")
+        advice = "If it was downloaded or copied, it may be truncated: download, copy or export it again."
+        if path.suffix.lower() in (".pt", ".pth"):
+            advice = "It looks like a torch checkpoint: export the model with segzoo.export."
         raise CheckpointError(f"{str(path)!r} cannot be loaded as ONNX: {error} {advice}") from error
 
 
-def _on_gpu(path: Path, kind: str, index: int, options: Options) -> "_Gpu | devices.Obstacle":
-    """A session that has run on that GPU, or what stands against it."""
-    provider = devices.TENSORRT if kind == "tensorrt" else devices.CUDA
-    obstacle = devices.build_obstacle(provider) or devices.driver_obstacle(index)
-    if obstacle is not None:
-        return obstacle
-    found = _try_gpu(path, provider, index, options)
-    if isinstance(found, devices.Obstacle):
-        # A GPU that is there and cannot be used is nearly always a mistake; without one it is just the machine.
-        _log.warning("CUDA cannot be used, because %s. %s", found.reason, found.remedy)
-    return found
+def _on_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu | devices.DeviceIssue":
+    """A session that has run on the GPU, or the reason why it cannot."""
+    issue = devices.build_issue(provider) or devices.driver_issue(index)
+    if issue is not None:
+        return issue
+    result = _try_gpu(path, provider, index, options)
+    if isinstance(result, devices.DeviceIssue):
+        # An unusable GPU is nearly always a mistake in the setup; a machine without a GPU is not.
+        name = "TensorRT" if provider == devices.TENSORRT else "CUDA"
+        _log.warning("%s cannot be used, because %s. %s", name, result.reason, result.remedy)
+    return result
 
 
-def _try_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu | devices.Obstacle":
-    said = devices.preload()
-    obstacle = devices.tensorrt_obstacle() if provider == devices.TENSORRT else None
-    if obstacle is not None:
-        return obstacle
+def _try_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu | devices.DeviceIssue":
+    preload_output = devices.preload()
+    issue = devices.tensorrt_issue() if provider == devices.TENSORRT else None
+    if issue is not None:
+        return issue
     try:
         session = _make(path, provider, index, options, fixed=False)
         fixed = provider in session.get_providers() and all(isinstance(n, int) for n in session.get_inputs()[0].shape)
         if fixed:
             session = _make(path, provider, index, options, fixed=True)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception.
-        _on_cpu(path, options)  # When the file is to blame, this raises, and says so.
-        return _blame(
-            said, "onnxruntime cannot load the model on the GPU", error, "Check `nvidia-smi` for free memory."
-        )
+        _on_cpu(path, options)  # raises if the file is the cause
+        remedy = "Check `nvidia-smi` for free memory."
+        return _explain(preload_output, "onnxruntime cannot load the model on the GPU", error, remedy)
     if provider not in session.get_providers():
-        return devices.library_obstacle(said) or devices.Obstacle(
+        return devices.library_issue(preload_output) or devices.DeviceIssue(
             "onnxruntime fell back to the CPU, although the driver and the CUDA libraries load",
-            f"onnxruntime prints its own reason for onnxruntime.InferenceSession({str(path)!r}, "
-            f"providers=[{provider!r}]). {said}".rstrip(),
+            f"onnxruntime.InferenceSession({str(path)!r}, providers=[{provider!r}]) prints onnxruntime's reason. "
+            f"{preload_output}".rstrip(),
         )
-    record, labels = read_record(session, path)
+    spec, export = read_spec(session, path)
     if options.cuda_graph and not fixed:
-        raise SegzooError(
-            f"cuda_graph=True needs a file of one size, and {path.name} takes {session.get_inputs()[0].shape}. "
-            "Export the model with fixed=(1, height, width)."
+        raise OptionError(
+            f"cuda_graph=True needs a file with a fixed size, but {path.name} takes {session.get_inputs()[0].shape}. "
+            "Export the model with static_shape=(1, height, width)."
         )
-    bound = Bound(session, ("cuda", index), len(labels), options.cuda_graph)
+    io_binding = IOBindingRunner(session, ("cuda", index), len(spec.classes), options.cuda_graph)
     try:
-        _probe(session, bound)
+        _probe(session, io_binding)
     except Exception as error:  # As above. cuDNN is loaded by the first convolution, not with the session.
         remedy = "Check `nvidia-smi` for free memory, and that this onnxruntime-gpu supports the GPU."
-        return _blame(said, "a first small run of the model failed on the GPU", error, remedy)
-    return _Gpu(session, record, labels, bound)
+        return _explain(preload_output, "a first small run of the model failed on the GPU", error, remedy)
+    return _Gpu(session, spec, export, provider, io_binding)
 
 
-def _blame(said: str, what: str, error: Exception, remedy: str) -> devices.Obstacle:
-    """The libraries that are missing, if any are; with the error itself, since one of them may be needed by nothing."""
-    libraries = devices.library_obstacle(said)
+def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -> devices.DeviceIssue:
+    """The error, and any missing libraries. Both are stated, since a missing library need not be the cause."""
+    libraries = devices.library_issue(preload_output)
     if libraries is None:
-        return devices.Obstacle(f"{what} ({error})", remedy)
-    return devices.Obstacle(f"{what} ({error}), and {libraries.reason}", libraries.remedy)
+        return devices.DeviceIssue(f"{failure} ({error})", remedy)
+    return devices.DeviceIssue(f"{failure} ({error}), and {libraries.reason}", libraries.remedy)
 
 
 def _make(path: Path, provider: str, index: int, options: Options, fixed: bool) -> ort.InferenceSession:
     cuda = {
         "device_id": index,
-        # onnxruntime's own choice is EXHAUSTIVE: it times every algorithm of every convolution, again for each new size
-        # of image. That pays where there is one size, and costs seconds a photograph where there are many.
+        # onnxruntime's default is EXHAUSTIVE: it times every algorithm of every convolution, again for each new image
+        # size. That pays off for one fixed size, and costs seconds per image if sizes vary.
         "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
-        # onnxruntime's own choice is TF32, with 10 bits of mantissa; export proved the file with 23.
+        # onnxruntime's default is TF32, with 10 bits of mantissa; export verified the file with 23.
         "use_tf32": int(options.tf32),
         "enable_cuda_graph": int(options.cuda_graph and fixed),
     }
@@ -208,20 +203,20 @@ def _make(path: Path, provider: str, index: int, options: Options, fixed: bool) 
     if provider == devices.TENSORRT:
         providers = [(devices.TENSORRT, {"device_id": index}), *providers]
     with devices.quiet():
-        # Without enable_fallback=0 onnxruntime prints its errors and goes on with the CPU, here and in run().
+        # Without enable_fallback=0 onnxruntime prints errors and continues on the CPU, both here and in run().
         return ort.InferenceSession(str(path), _settings(options), providers=providers, enable_fallback=0)
 
 
-def _probe(session: ort.InferenceSession, bound: Bound) -> None:
-    """Runs the model on one black picture, 32 x 32 where the file leaves the size free.
+def _probe(session: ort.InferenceSession, runner: IOBindingRunner) -> None:
+    """Runs the model on one black image, 32 x 32 unless the file has a fixed size.
 
-    The model itself, and no lone convolution: besides cuDNN it proves that every kernel of this network is there for
-    this GPU, and that its weights fit.
+    The complete model rather than a single convolution: this checks cuDNN, that a kernel of every operator exists for
+    this GPU, and that the weights fit into its memory.
     """
-    spec = session.get_inputs()[0]
-    images = spec.type == "tensor(uint8)"
-    free = (1, 32, 32, 3) if images else (1, 3, 32, 32)
-    shape = [size if isinstance(size, int) else default for size, default in zip(spec.shape, free, strict=True)]
+    model_input = session.get_inputs()[0]
+    images = model_input.type == "tensor(uint8)"
+    defaults = (1, 32, 32, 3) if images else (1, 3, 32, 32)
+    shape = [n if isinstance(n, int) else default for n, default in zip(model_input.shape, defaults, strict=True)]
     options = ort.RunOptions()
-    options.log_severity_level = 4  # What it would print is in the exception, and so in our message.
-    bound.run(np.zeros(shape, np.uint8 if images else np.float32), [session.get_outputs()[0].name], options)
+    options.log_severity_level = 4  # The exception, and so our message, says the same.
+    runner.run(np.zeros(shape, np.uint8 if images else np.float32), [session.get_outputs()[0].name], options)

@@ -1,4 +1,4 @@
-"""The whole picture of what the runtime finds on this machine, for a bug report and for the reader of a DeviceError."""
+"""`doctor`: a full report on what a GPU needs on this machine, for bug reports and after a DeviceError."""
 
 import ctypes
 import importlib.metadata
@@ -23,7 +23,7 @@ _MAJOR, _MINOR = 75, 76
 
 @dataclass(frozen=True)
 class Library:
-    """A shared library that CUDA or TensorRT needs: the file it was loaded from, or why it could not be."""
+    """A shared library that CUDA or TensorRT needs: the file it was loaded from, or why loading failed."""
 
     name: str
     path: str | None
@@ -35,18 +35,18 @@ class Library:
 
 @dataclass(frozen=True)
 class Report:
-    """What `doctor` found. Printed, it is the text for a bug report.
+    """The result of `doctor`. `print` it for a bug report.
 
     Attributes:
         versions: of segzoo, Python, numpy, Pillow and onnxruntime, and the name of the platform.
-        packages: the installed distributions that bring onnxruntime, CUDA, TensorRT or torch, with their versions.
-        providers: what this onnxruntime was built with; a fact about the build, not about the machine.
-        cuda: the version of CUDA that it was built for; None where it was built without.
-        driver: one line on the NVIDIA driver.
-        gpus: one line each: name, memory, compute capability.
+        packages: the installed distributions of onnxruntime, CUDA, TensorRT and torch, with their versions.
+        providers: the execution providers this onnxruntime is built with, whether or not they work on this machine.
+        cuda: the CUDA version it is built for; None if it is built without CUDA.
+        driver: the NVIDIA driver, in one line.
+        gpus: one line per GPU: name, memory, compute capability.
         libraries: those that onnxruntime's CUDA provider loads, then TensorRT's.
-        preload: what onnxruntime.preload_dlls said of libraries that it found and could not load.
-        problems: what stands against device="cuda", each with what to do, in the order in which to mend them.
+        preload: what onnxruntime.preload_dlls printed about libraries that it could not load.
+        problems: why device="cuda" will not work, each with a remedy, in the order in which to fix them.
     """
 
     versions: dict[str, str]
@@ -61,34 +61,34 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stands against device="cuda". Only a run proves that it works: Session makes one."""
+        """Whether no problem with device="cuda" was detected. Only a run shows that it works; Session does one."""
         return not self.problems
 
     def __str__(self) -> str:
         path = os.environ.get("LD_LIBRARY_PATH")
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        verdict = ("Nothing stands against device='cuda'.",) if self.ok else self.problems
-        parts = {
+        verdict = ("No problems detected.",) if self.ok else self.problems
+        sections = {
             "versions": [f"{name} {version}" for name, version in self.versions.items()],
             "packages": [f"{name} {version}" for name, version in self.packages.items()] or ["none"],
             "onnxruntime": [f"built with {', '.join(self.providers)}", f"built for CUDA {self.cuda or '(none)'}"],
             "driver": [self.driver, *self.gpus],
-            "libraries": [str(library) for library in self.libraries] or ["none are needed on this platform"],
-            "preload_dlls": [self.preload or "said nothing"],
+            "libraries": [str(library) for library in self.libraries] or ["none needed on this platform"],
+            "preload_dlls": [self.preload or "no output"],
             "environment": [f"LD_LIBRARY_PATH={path}", f"CUDA_VISIBLE_DEVICES={visible}"],
             "device='cuda'": verdict,
         }
-        return "\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items())
+        return "\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
 
 
 def doctor() -> Report:
-    """Looks at everything that running on a GPU needs; nothing is run, and nothing is changed.
+    """Checks everything that running on a GPU needs, without running a model or changing anything.
 
-    The libraries that load stay loaded in this process. It takes a second or two where all of them are there.
+    Libraries that load stay loaded in this process. It takes a second or two if all of them are installed.
     """
-    said = device.preload()
-    found = device.read_driver()
-    driver, gpus = (f"{found.reason}", ()) if isinstance(found, device.Obstacle) else _describe(found)
+    preload_output = device.preload()
+    status = device.read_driver()
+    driver, gpus = (status.reason, ()) if isinstance(status, device.DeviceIssue) else _describe(status)
     cuda = str(ort.cuda_version) if ort.cuda_version else None
     names: tuple[str, ...] = ()
     if platform.system() in ("Linux", "Windows"):
@@ -103,7 +103,7 @@ def doctor() -> Report:
             "numpy": np.__version__,
             "Pillow": PIL.__version__,
             "onnxruntime": ort.__version__,
-            "on": platform.platform(),
+            "platform": platform.platform(),
         },
         packages=_packages(),
         providers=tuple(ort.get_available_providers()),
@@ -111,23 +111,27 @@ def doctor() -> Report:
         driver=driver,
         gpus=gpus,
         libraries=tuple(_load(name) for name in names),
-        preload=said,
-        problems=tuple(_problems(said)),
+        preload=preload_output,
+        problems=tuple(_problems(preload_output)),
     )
 
 
-def _problems(said: str) -> list[str]:
-    obstacles = [device.build_obstacle(), device.driver_obstacle(0)]
+def _problems(preload_output: str) -> list[str]:
+    issues = [device.build_issue(), device.driver_issue(0)]
     if platform.system() in ("Linux", "Windows"):
-        obstacles.append(device.library_obstacle(said))
-    problems = [f"{one.reason[:1].upper()}{one.reason[1:]}. {one.remedy}" for one in obstacles if one is not None]
-    both = device.both_packages()
-    return problems if both is None or any(both in one for one in problems) else [*problems, both]
+        issues.append(device.library_issue(preload_output))
+    problems = [f"{issue.reason[:1].upper()}{issue.reason[1:]}. {issue.remedy}" for issue in issues if issue]
+    conflict = device.both_packages()
+    return problems if conflict is None or any(conflict in text for text in problems) else [*problems, conflict]
 
 
 def _packages() -> dict[str, str]:
-    found = {one.name: one.version for one in importlib.metadata.distributions() if _PACKAGES.fullmatch(one.name or "")}
-    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+    packages = {
+        package.name: package.version
+        for package in importlib.metadata.distributions()
+        if _PACKAGES.fullmatch(package.name or "")
+    }
+    return dict(sorted(packages.items(), key=lambda pair: pair[0].lower()))
 
 
 def _load(name: str) -> Library:
@@ -139,7 +143,7 @@ def _load(name: str) -> Library:
 
 
 def _loaded_from(name: str) -> str | None:
-    """The file that a library was loaded from, where the system tells."""
+    """The file that a library was loaded from, on Linux."""
     maps = Path("/proc/self/maps")
     if not maps.exists():
         return None
@@ -151,9 +155,10 @@ def _loaded_from(name: str) -> str | None:
     return None
 
 
-def _describe(found: device.Driver) -> tuple[str, tuple[str, ...]]:
-    line = f"serves CUDA up to {found.cuda[0]}.{found.cuda[1]} and shows {found.gpus} GPU{'s' * (found.gpus != 1)}"
-    return line, tuple(_gpu(index) for index in range(found.gpus))
+def _describe(driver: device.Driver) -> tuple[str, tuple[str, ...]]:
+    gpus = f"{driver.gpus} GPU{'s' * (driver.gpus != 1)}"
+    line = f"supports CUDA up to {driver.cuda[0]}.{driver.cuda[1]} and reports {gpus}"
+    return line, tuple(_gpu(index) for index in range(driver.gpus))
 
 
 def _gpu(index: int) -> str:
@@ -166,7 +171,7 @@ def _gpu(index: int) -> str:
         library.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)
         library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, handle)
         library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, handle)
-    except (OSError, AttributeError) as error:  # The driver was there a moment ago: a report goes on.
+    except (OSError, AttributeError) as error:  # A report is worth having even if the driver fails.
         return f"cuda:{index}: {error}"
-    shown = name.value.decode(errors="replace") or "a GPU without a name"
-    return f"cuda:{index}: {shown}, {memory.value / 2**30:.1f} GiB, compute capability {major.value}.{minor.value}"
+    model = name.value.decode(errors="replace") or "a GPU without a name"
+    return f"cuda:{index}: {model}, {memory.value / 2**30:.1f} GiB, compute capability {major.value}.{minor.value}"

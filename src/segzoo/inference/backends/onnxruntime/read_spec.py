@@ -1,57 +1,68 @@
-"""What an .onnx file says about itself, checked against the graph it holds."""
+"""Reads the specs of an .onnx file and checks them against its graph."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
-from segzoo import spec
-from segzoo.classes import LabelSet
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, OptionError
+from segzoo.spec import ExportSpec, ModelSpec
 
 
-def read_record(session: ort.InferenceSession, path: Path) -> tuple[dict[str, Any], LabelSet]:
-    """What the file says about itself, checked against the graph it holds."""
+def read_spec(session: ort.InferenceSession, path: Path) -> tuple[ModelSpec, ExportSpec]:
+    """The specs of the model and of the graph.
+
+    Raises:
+        CheckpointError: segzoo did not write the file, its metadata is damaged or contradicts the graph, or it needs a
+            newer segzoo.
+    """
     again = "Export the model again with segzoo.export."
+    pairs = session.get_modelmeta().custom_metadata_map
     try:
-        record = spec.decode(session.get_modelmeta().custom_metadata_map)
-    except ValueError as error:
-        raise CheckpointError(f"The record in {str(path)!r} is damaged: {error}. {again}") from error
-    if not record:
+        spec = ModelSpec.from_metadata(pairs)
+        export = None if spec is None else ExportSpec.from_metadata(pairs)
+    except OptionError as error:
+        raise CheckpointError(f"The metadata of {str(path)!r} is invalid: {error} {again}") from error
+    if spec is None or export is None:
         raise CheckpointError(
-            f"{str(path)!r} is an ONNX file without segzoo's record, so its classes and normalisation are unknown. "
-            "Export the model with segzoo.export, or run the file with onnxruntime itself."
+            f"{str(path)!r} is an ONNX file without segzoo's metadata, so its classes and normalization are unknown. "
+            "Export the model with segzoo.export, or run the file with onnxruntime directly."
         )
-    missing = [key for key in ("labels", "num_classes", "in_channels", "io") if record.get(key) is None]
-    if missing:
-        raise CheckpointError(f"The record in {str(path)!r} lacks {', '.join(missing)}. {again}")
-    try:
-        labels = LabelSet.from_dict(record["labels"])
-    except ValueError as error:
-        raise CheckpointError(f"The record in {str(path)!r} is damaged: {error} {again}") from error
-    problem = _contradiction(session, record, labels)
+    if not spec.mean:
+        raise CheckpointError(f"The metadata of {str(path)!r} is invalid: mean and std are empty. {again}")
+    if (spec.task, spec.input_dtype) != ("multiclass", "uint8"):
+        raise CheckpointError(
+            f"{str(path)!r} holds a {spec.task} model for {spec.input_dtype} images, but this segzoo only runs "
+            "multiclass models for uint8 images. Update segzoo."
+        )
+    problem = _contradiction(session, spec, export)
     if problem:
-        raise CheckpointError(f"{str(path)!r} contradicts its own record: {problem}. {again}")
-    return record, labels
+        raise CheckpointError(f"The metadata of {str(path)!r} contradicts its graph: {problem}. {again}")
+    return spec, export
 
 
-def _contradiction(session: ort.InferenceSession, record: Mapping[str, Any], labels: LabelSet) -> str | None:
-    if record["num_classes"] != len(labels):
-        return f"{record['num_classes']} classes and {len(labels)} names for them"
-    expected = {"image": ("tensor(uint8)", 3), "tensor": ("tensor(float)", 1)}
-    if record["io"] not in expected:
-        return f"io is {record['io']!r}, neither 'image' nor 'tensor'"
+def _contradiction(session: ort.InferenceSession, spec: ModelSpec, export: ExportSpec) -> str | None:
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        return f"it has {len(inputs)} inputs and should have one"
-    kind, axis = expected[record["io"]]
+        return f"the graph has {len(inputs)} inputs instead of one"
+    dtype, axis, main = {
+        "image": ("tensor(uint8)", 3, "mask"),
+        "tensor": ("tensor(float)", 1, "logits"),
+    }[export.input]
     shape = inputs[0].shape
-    if inputs[0].type != kind or len(shape) != 4:
-        return f"io is {record['io']!r}, and its input is {inputs[0].type} {shape}"
-    if shape[axis] != record["in_channels"]:
-        return f"in_channels is {record['in_channels']}, and its input is {shape}"
-    main = {"image": "labels", "tensor": "logits"}[record["io"]]
-    if main not in [output.name for output in session.get_outputs()]:
-        return f"io is {record['io']!r}, and it has no output named {main!r}"
+    if inputs[0].type != dtype or len(shape) != 4:
+        return f"input is {export.input!r}, but the graph takes {inputs[0].type} {shape}"
+    if shape[axis] != spec.in_channels:
+        return f"in_channels is {spec.in_channels}, but the graph takes {shape}"
+    outputs = {output.name: output.shape for output in session.get_outputs()}
+    if main not in outputs:
+        return f"input is {export.input!r}, but the graph has no output named {main!r}"
+    for name in ("confidence", "logits"):
+        if getattr(export, name) and name not in outputs:
+            return f"{name} is true, but the graph has no such output"
+    fixed = tuple(n for index, n in enumerate(shape) if index != axis)
+    if export.static_shape is not None and fixed != export.static_shape:
+        return f"static_shape is {export.static_shape}, but the graph takes {shape}"
+    channels = outputs.get("logits", [])[1:2]
+    if any(isinstance(n, int) and n != spec.num_classes for n in channels):
+        return f"there are {spec.num_classes} classes, but the graph's logits are {outputs['logits']}"
     return None

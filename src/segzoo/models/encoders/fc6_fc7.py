@@ -1,12 +1,12 @@
-"""The hidden layers of a pretrained classifier, as the convolutions that FCN, DeconvNet and DeepLab make of them."""
+"""The hidden layers of a pretrained VGG classifier as convolutions, for FCN, DeconvNet and DeepLab."""
 
 from pathlib import Path
 
 import timm
 from torch import Tensor
 
-from segzoo.models.encoders.weights import cannot_fetch, is_path, no_network_if_offline
-from segzoo.models.features import HiddenWeights
+from segzoo.models.encoders.pretrained import cannot_fetch, is_path, no_network_if_offline
+from segzoo.models.features import FC6FC7
 from segzoo.weights.state_dict import read
 
 _NAMES = {
@@ -15,19 +15,19 @@ _NAMES = {
 }
 
 
-def hidden_weights(name: str, weights: str, channels: int) -> HiddenWeights | None:
-    """fc6 and fc7 of VGG, from where the encoder's own weights come from.
+def fc6_fc7_weights(name: str, weights: str, channels: int) -> FC6FC7 | None:
+    """VGG's fc6 and fc7, from the same source as the encoder's weights.
 
     Args:
-        name: timm's name of the network, with the tag of the weights where there is one.
+        name: timm's name of the network, with the tag of the weights if there is one.
         weights: "imagenet", a tag, or the path of a file, as for `create_encoder`.
-        channels: of the map that fc6 looks at, which its weights are reshaped to.
+        channels: channels of fc6's input, to which its weights are reshaped.
 
     Returns:
-        None where the file has the convolutions alone.
+        None if the file has no classifier.
 
     Raises:
-        DownloadError, CheckpointError: the weights cannot be had.
+        DownloadError, CheckpointError: the weights cannot be loaded.
     """
     if is_path(weights):
         source = read(Path(weights))
@@ -45,6 +45,6 @@ def hidden_weights(name: str, weights: str, channels: int) -> HiddenWeights | No
 
 
 def _convolution(weight: Tensor, channels: int) -> Tensor:
-    """torchvision's (out, channels x kernel x kernel) -> (out, channels, kernel, kernel); timm's are so already."""
+    """torchvision's (out, channels x kernel x kernel) -> (out, channels, kernel, kernel), which is timm's shape."""
     kernel = round((weight[0].numel() / channels) ** 0.5)
     return weight.reshape(len(weight), channels, kernel, kernel)

@@ -1,6 +1,0 @@
-"""`python -m segzoo.cli`, where the `segzoo` command is not on the path."""
-
-from segzoo.cli import main
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,106 @@
+"""Pretrained weights for timm encoders: from timm, a file with timm's or torchvision's names, or a segzoo model."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants
+from timm.models import adapt_input_conv
+from torch import Tensor
+
+from segzoo.errors import CheckpointError, DownloadError
+from segzoo.spec import ModelSpec
+from segzoo.weights import checkpoint
+from segzoo.weights.cache import offline
+from segzoo.weights.state_dict import read, some
+
+_IN_A_MODEL = "encoder.net."
+"""Prefix of the names of an encoder's weights in a segzoo model."""
+
+
+@contextlib.contextmanager
+def no_network_if_offline() -> Iterator[None]:
+    """Applies SEGZOO_OFFLINE=1 to timm's downloads from the hub too. Files in its cache still load."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or offline() is not None
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def cannot_fetch(name: str, error: Exception) -> DownloadError:
+    """The error for weights that timm could not download. It says how to work without a network."""
+    setting = offline()
+    reason = f"{setting} forbids the network." if setting else str(error).strip().rpartition("\n")[2]
+    return DownloadError(
+        f"Could not download timm's weights for {name!r}: {reason} "
+        f"Without a network, pass a file: encoder_weights='path/to/{name}.safetensors' (or .pth). "
+        "encoder_weights=None starts from random weights."
+    )
+
+
+def is_path(weights: str) -> bool:
+    """Whether this is a path, even of a missing file: timm's tags have no separators and none of these suffixes."""
+    path = Path(weights)
+    return path.exists() or len(path.parts) > 1 or path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+
+
+def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
+    """Loads the weights of a full network into a timm feature network, without the classifier.
+
+    From a segzoo model it takes the encoder, so that a new decoder can start from an encoder trained with another.
+
+    If the image has other than three channels, the first convolution's weights are summed (one channel) or repeated and
+    scaled.
+
+    Args:
+        path: a .safetensors file, or a .pth, .pt or .bin file that torch.load(weights_only=True) reads: no pickled code
+            is run.
+
+    Returns:
+        the spec in the file of a segzoo model; None for any other file.
+
+    Raises:
+        CheckpointError: the file is missing or unreadable, or lacks weights of this network, which are named.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"No file {path}. encoder_weights takes None, 'imagenet', a timm tag, the path of a weights file, or a key "
+            "from `segzoo list --weights`."
+        )
+    source = read(Path(path))
+    spec: ModelSpec | None = None
+    if any(name.startswith(_IN_A_MODEL) for name in source):
+        source = {name.removeprefix(_IN_A_MODEL): value for name, value in source.items()}
+        spec = checkpoint.read_spec(Path(path))
+    state: dict[str, Tensor] = {}
+    missing, mismatched = [], []
+    first = net.pretrained_cfg["first_conv"]
+    for name, own in net.state_dict().items():
+        # timm's feature wrapper joins the first two parts of a name: features.0.weight becomes features_0.weight.
+        key = next((n for n in (name, re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", name)) if n in source), None)
+        if key is None:
+            if not name.endswith("num_batches_tracked"):  # a counter that files from before torch 0.4.1 lack
+                missing.append(name)
+            continue
+        value = source[key]
+        if key == f"{first}.weight" and value.ndim == 4 and value.shape[1] == 3 != own.shape[1]:
+            value = adapt_input_conv(own.shape[1], value)
+        if value.shape != own.shape:
+            mismatched.append(f"{key} {tuple(value.shape)}, not {tuple(own.shape)}")
+        state[name] = value
+    if missing or mismatched:
+        raise CheckpointError(
+            f"{path} does not hold the weights of this encoder. "
+            + (f"It holds a model with encoder {spec.encoder!r}. " if spec else "")
+            + (f"Missing: {some(missing)}. " if missing else "")
+            + (f"Other shapes: {some(mismatched)}. " if mismatched else "")
+            + "Pass a file of the same timm or torchvision network, or of a segzoo model with this encoder. "
+            "Nothing was loaded."
+        )
+    net.load_state_dict(state, strict=False)
+    return spec

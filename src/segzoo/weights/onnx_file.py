@@ -1,0 +1,29 @@
+"""Reading .onnx files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segzoo.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def read_graph(path: Path) -> "onnx.ModelProto":
+    """Reads an .onnx file with its weights.
+
+    Raises:
+        CheckpointError: the file is not an .onnx file, or incomplete.
+        OSError: the file cannot be opened.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except OSError:
+        raise
+    except Exception as error:  # protobuf's errors have no common base class
+        raise CheckpointError(f"{path} is not a complete .onnx file ({error}). Copy or export it again.") from error
+    if not model.graph.node:
+        raise CheckpointError(f"{path} is not a complete .onnx file (it contains no graph). Copy or export it again.")
+    return model

@@ -1,0 +1,85 @@
+"""`Segmentation`: what its mask is for each task, and what it refuses."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from segzoo.classes import ClassSet
+from segzoo.errors import OptionError
+from segzoo.inference.result import Segmentation, mask_dtype
+
+TWO, THREE = ClassSet.generic(2), ClassSet.generic(3)
+
+
+def zeros(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def test_a_multiclass_mask_holds_class_ids() -> None:
+    mask = np.array([[0, 1, 2], [2, 2, 0]], np.uint8)
+    result = Segmentation(mask, THREE, confidence=zeros(2, 3, dtype=np.float32), path=Path("street.jpg"))
+    assert (result.size, result.task, result.path) == ((2, 3), "multiclass", Path("street.jpg"))
+    assert np.asarray(result) is mask and (result == result)
+    assert repr(result) == "Segmentation(2 x 3, multiclass, 3 classes, confidence)"
+
+
+def test_a_binary_mask_holds_0_and_1_and_has_two_names() -> None:
+    mask = np.array([[0, 1, 1]], np.uint8)
+    result = Segmentation(mask, TWO, "binary", probabilities=zeros(1, 1, 3, dtype=np.float32))
+    assert result.size == (1, 3)
+    assert result.classes.names[np.asarray(result)[0, 1]] == "class 1"
+
+
+def test_a_multilabel_mask_has_a_plane_for_each_class() -> None:
+    mask = np.array([[[0, 1]], [[1, 1]], [[0, 0]]], np.uint8)
+    result = Segmentation(mask, THREE, "multilabel", confidence=zeros(3, 1, 2, dtype=np.float32))
+    assert result.size == (1, 2)
+    assert np.asarray(result).shape == (3, 1, 2)
+
+
+def test_more_than_256_classes_need_int32() -> None:
+    many = ClassSet.generic(257)
+    assert (mask_dtype(256), mask_dtype(257)) == (np.uint8, np.int32)
+    assert Segmentation(np.full((2, 2), 256, np.int32), many).mask.max() == 256
+    with pytest.raises(OptionError, match=r"must be int32 \(H, W\), not uint8 \(2, 2\)"):
+        Segmentation(zeros(2, 2), many)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": zeros(2, 3, 4)}, "The mask of a multiclass result must be uint8 (H, W), not uint8 (2, 3, 4)"),
+        ({"mask": zeros(2, 3, dtype=np.int64)}, "must be uint8 (H, W), not int64 (2, 3)"),
+        ({"mask": zeros(0, 3)}, "must be uint8 (H, W), not uint8 (0, 3)"),
+        ({"mask": np.full((2, 3), 3, np.uint8)}, "The mask must hold values 0-2, not 3 to 3"),
+        ({"task": "binary"}, "A binary result must have two class names, background and foreground, not 3"),
+        ({"task": "binary", "classes": TWO, "mask": np.full((2, 3), 2, np.uint8)}, "must hold values 0-1"),
+        ({"task": "multilabel"}, "The mask of a multilabel result must be uint8 (K, H, W), not uint8 (2, 3)"),
+        ({"task": "multilabel", "mask": zeros(2, 2, 3)}, "one plane per class (3), not 2"),
+        ({"task": "multilabel", "mask": np.full((3, 2, 3), 2, np.uint8)}, "must hold values 0-1"),
+        ({"confidence": zeros(2, 3, dtype=np.float64)}, "confidence must be float32 (2, 3), not float64 (2, 3)"),
+        ({"confidence": zeros(3, 2, dtype=np.float32)}, "confidence must be float32 (2, 3), not float32 (3, 2)"),
+        ({"probabilities": zeros(2, 2, 3, dtype=np.float32)}, "probabilities must be float32 (3, 2, 3)"),
+        ({"variance": zeros(2, 3, dtype=np.float32)}, "variance must be float32 (3, 2, 3)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments: dict, message: str) -> None:
+    with pytest.raises(OptionError, match=re.escape(message)):
+        Segmentation(**{"mask": zeros(2, 3), "classes": THREE, **arguments})
+
+
+def test_a_negative_id_is_refused() -> None:
+    with pytest.raises(OptionError, match="values 0-299, not -1 to 0"):
+        Segmentation(np.array([[-1, 0]], np.int32), ClassSet.generic(300))
+
+
+def test_numpy_takes_it_for_its_mask() -> None:
+    result = Segmentation(np.array([[0, 2]], np.uint8), THREE)
+    assert np.array(result) is not result.mask
+    assert np.asarray(result, np.int64).dtype == np.int64
+    assert np.unique(result).tolist() == [0, 2]
+    assert (np.asarray(result) == 2).sum() == 1
+    with pytest.raises(ValueError, match="has to be copied"):
+        result.__array__(np.int64, copy=False)
