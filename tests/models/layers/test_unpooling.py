@@ -2,6 +2,7 @@
 
 import math
 
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
@@ -88,3 +89,33 @@ def test_it_inverts_the_pooling() -> None:
 def test_bfloat16() -> None:
     ref, x = torch.randn(1, 2, 5, 7).bfloat16(), torch.randn(1, 2, 3, 4).bfloat16()
     assert torch.equal(unpool(x, ref).float(), unpool(x.float(), ref.float()))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch 2.11's exporter uses what torch deprecates
+def test_a_convolution_after_it_is_exported_for_any_size() -> None:
+    """As in SegNet, whose pools round up. torch 2.11 could not trace this while the last crop was a slice."""
+
+    class PoolAndUnpool(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(2, 2, 3, padding=1)
+
+        def forward(self, image: Tensor) -> Tensor:
+            maps = [image]
+            for _ in range(2):
+                maps.append(F.max_pool2d(self.conv(maps[-1]), 2, ceil_mode=True))
+            x: Tensor = self.conv(unpool(self.conv(unpool(maps[2], maps[1])), maps[0]))
+            return x
+
+    model = PoolAndUnpool().eval()
+    axes = {0: "batch", 2: "height", 3: "width"}
+    program = torch.onnx.export(
+        model, (torch.randn(2, 2, 70, 90),), dynamo=True, dynamic_shapes=(axes,), verbose=False, opset_version=18
+    )
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for size in ((2, 2, 70, 90), (3, 2, 33, 47), (1, 2, 96, 64)):
+        image = torch.randn(size)
+        actual = session.run(None, {session.get_inputs()[0].name: image.numpy()})[0]
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(actual), model(image))

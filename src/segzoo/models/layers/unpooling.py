@@ -71,4 +71,6 @@ def _by_comparison(x: Tensor, ref: Tensor, h: int, w: int) -> Tensor:
         torch.where(left_below, lower, 0),
         torch.where(left_below, 0, lower),
     )
-    return F.pixel_shuffle(torch.stack(quarters, 2).flatten(1, 2), 2)[..., :height, :width]
+    y = F.pixel_shuffle(torch.stack(quarters, 2).flatten(1, 2), 2)
+    # Not y[..., :height, :width]: torch 2.11 does not see that height <= 2 * h, and traces an unknown size.
+    return y.narrow(-2, 0, height).narrow(-1, 0, width)
