@@ -273,7 +273,7 @@ def test_ctrl_c_leaves_whole_files_and_no_traceback(exported, photos, tmp_path):
     # A process in the background ignores SIGINT, and so do its children: the tests may run in one.
     start = (
         "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "runpy.run_module('segzoo.cli', run_name='__main__')"
+        "runpy.run_module('segzoo', run_name='__main__')"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", start, "predict", exported[1], photos, "-o", masks, "--device", "cpu"],

@@ -279,7 +279,7 @@ def test_an_onnx_file_of_other_weights_is_not_pushed(hub: Hub, tmp_path: Path) -
     (tmp_path / "no.onnx").write_bytes(b"not at all")
     with pytest.raises(UploadError, match="not a complete"):
         segzoo.push(small(), "jane/street", onnx=tmp_path / "no.onnx")
-    with pytest.raises(UploadError, match="Cannot read .*missing.onnx"):
+    with pytest.raises(UploadError, match=r"Cannot read .*missing\.onnx"):
         segzoo.push(small(), "jane/street", onnx=tmp_path / "missing.onnx")
     bare = onnx.load(graph(tmp_path / "g.onnx", small()))
     del bare.metadata_props[:]
