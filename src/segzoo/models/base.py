@@ -1,7 +1,6 @@
 """`SegmentationModel`, the base class of all models, and `EncoderDecoder`."""
 
 import contextlib
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, Self, overload
@@ -209,10 +208,6 @@ class SegmentationModel(nn.Module):
         Raises:
             OptionError: a value is not JSON, such as a tensor.
         """
-        try:
-            json.dumps(info)
-        except (TypeError, ValueError) as error:
-            raise OptionError(f"with_info takes JSON values (numbers, strings, lists, dicts): {error}.") from None
         self.spec = self.spec.replace(info={**self.spec.info, **info})
         return self
 
