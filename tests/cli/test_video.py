@@ -111,11 +111,21 @@ def test_broken_videos_do_not_stop_the_rest(segzoo_, exported, photos, clip, tmp
 
 
 def test_skip_existing_resumes_and_draws_existing_masks(segzoo_, exported, clip, tmp_path, monkeypatch):
+    # Compared as drawn: with several threads, x264 encodes the same frames differently in one run of a hundred.
+    drawn: list[np.ndarray] = []
+    draw = visualize.overlay
+
+    def recorded(*args, **options):
+        picture = draw(*args, **options)
+        drawn.append(np.asarray(picture))
+        return picture
+
+    monkeypatch.setattr(visualize, "overlay", recorded)
     out = tmp_path / "out"
     words = ("predict", exported[1], clip, "-o", out, "--device", "cpu")
     assert segzoo_(*words, "--overlay").exit_code == 0
-    complete = masks(out / "clip")
-    drawn = list(frames(out / "clip.overlay.mp4"))
+    complete, first = masks(out / "clip"), drawn.copy()
+    drawn.clear()
     for name in ("clip/000003.png", "clip/000004.png", "clip/000015.png", "clip.overlay.mp4"):
         (out / name).unlink()
     kept = (out / "clip/000007.png").stat().st_mtime_ns
@@ -124,7 +134,7 @@ def test_skip_existing_resumes_and_draws_existing_masks(segzoo_, exported, clip,
     assert "Skipped 13 of 16 frames" in done.stderr
     assert (out / "clip/000007.png").stat().st_mtime_ns == kept
     assert all(np.array_equal(mask, other) for mask, other in zip(masks(out / "clip"), complete, strict=True))
-    assert np.array_equal(list(frames(out / "clip.overlay.mp4")), drawn)
+    assert len(list(frames(out / "clip.overlay.mp4"))) == 16 and np.array_equal(drawn, first)
     nothing = segzoo_(*words, "--overlay", "--skip-existing")
     assert (nothing.exit_code, nothing.stdout) == (0, "")
     assert "Skipped 16 of 16 frames" in nothing.stderr
