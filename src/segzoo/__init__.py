@@ -1,7 +1,7 @@
 """segzoo: a model zoo for semantic segmentation.
 
     model = segzoo.create("unet", encoder="resnet101", num_classes=11)
-    mask = model.predict("street.jpg")
+    mask = model.predict("street.jpg").mask
     segzoo.export(model, "street.onnx")
 
 Names are loaded on first use, so `import segzoo` and `segzoo.inference` do not import torch.
@@ -15,6 +15,7 @@ from segzoo._version import __version__
 if TYPE_CHECKING:
     from segzoo.classes import ClassSet
     from segzoo.exporting.export import export
+    from segzoo.inference.predictor import Predictor
     from segzoo.models.convert import convert
     from segzoo.models.create import create, list_models
     from segzoo.models.encoders import list_encoders
@@ -34,11 +35,13 @@ _MODULES = {
     "push": "segzoo.models.push",
     "export": "segzoo.exporting.export",
     "ClassSet": "segzoo.classes",
+    "Predictor": "segzoo.inference.predictor",
 }
 _SUBMODULES = ("errors", "inference", "postprocess", "weights")
 
 __all__ = [
     "ClassSet",
+    "Predictor",
     "__version__",
     "convert",
     "create",

@@ -1,15 +1,10 @@
-"""Names that can be looked up without torch: decoders, networks from papers, upsampling modes, and who takes what.
+"""Names that can be looked up without torch: decoders, networks from papers, upsampling modes.
 
 The classes are in `segzoo.models.decoders` and `segzoo.models.papers`, which take seconds to import. With this table a
 command rejects a misspelled name before that.
 """
 
-from collections.abc import Mapping
-
-from segzoo.errors import OptionError, UnknownNameError, unknown
-
-_SESSION_OPTIONS = ("tile", "overlap", "tta")
-"""Options of `segzoo.inference.Session.predict`."""
+from segzoo.errors import UnknownNameError, unknown
 
 DECODERS: dict[str, str] = {
     "fcn32s": "vgg16",
@@ -47,12 +42,6 @@ UPSAMPLE_MODES: tuple[str, ...] = ("bilinear", "nearest", "transposed", "upconv"
 CONVERTERS: tuple[str, ...] = ("torchvision", "smp")
 """Libraries whose checkpoints `segzoo.convert` reads."""
 
-PREDICT_OPTIONS: dict[str, tuple[str, ...]] = {
-    "samples": ("paper/bayesian_segnet", "paper/bayesian_segnet_basic"),
-    "tile": ("paper/unet", "paper/unet_caffe"),
-}
-"""Options of `predict`, each with the networks that take it."""
-
 
 def unknown_decoder(name: str) -> UnknownNameError:
     """The error for a name that is neither a decoder nor a network from a paper."""
@@ -68,21 +57,3 @@ def unknown_source(name: str) -> UnknownNameError:
 def unknown_upsample_mode(name: str) -> UnknownNameError:
     """The error for an unknown upsampling mode."""
     return unknown("upsampling mode", name, UPSAMPLE_MODES, f"The upsampling modes are {', '.join(UPSAMPLE_MODES)}.")
-
-
-def check_predict_options(decoder: str, given: Mapping[str, object]) -> None:
-    """Rejects options that a network's `predict` does not take.
-
-    Raises:
-        OptionError: for the first one. The message says which networks take it, and what an exported file can do.
-    """
-    for option in given:
-        message = f"predict of {decoder!r} takes no {option}=."
-        if option in PREDICT_OPTIONS:
-            message += f" {' and '.join(PREDICT_OPTIONS[option])} take it."
-        if option in _SESSION_OPTIONS:
-            message += (
-                f" For any network, segzoo.export(model, 'model.onnx', logits=True) writes a file, and "
-                f"segzoo.inference.Session('model.onnx').predict(image, {option}=...) takes it."
-            )
-        raise OptionError(message)

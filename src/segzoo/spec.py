@@ -78,6 +78,10 @@ class ModelSpec:
     min_size: int = 1
     """The model pads height and width to at least this many pixels."""
 
+    context: int | None = None
+    """How many pixels on each side can influence a pixel's class, rounded up to a multiple of `size_divisibility`.
+    Tiles with that much context give the mask of the whole image. None if it is unknown."""
+
     info: dict[str, Any] = field(default_factory=dict)
     """Further facts about the weights, as JSON values: training data, metrics, license."""
 
@@ -266,7 +270,10 @@ def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Far beyond any image on a scale of 0 to 1, and far within float32."""
 
-_POSITIVE = ("in_channels", "output_stride", "size_divisibility", "min_size", "format_version")
+_ADDED = ("context",)
+"""Fields that files of the same format version may lack, because they were added later."""
+
+_POSITIVE = ("in_channels", "output_stride", "size_divisibility", "min_size", "context", "format_version")
 
 
 def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +282,8 @@ def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
         raise OptionError(f"A spec is an object with fields, not {reprlib.repr(record)}.")
     names = [each.name for each in fields(cls)]
     values = {name: record[name] for name in names if name in record}
-    _raise_faults([f"{name} is missing" for name in names if name not in record] + _type_faults(cls, values))
+    missing = [name for name in names if name not in record and name not in _ADDED]
+    _raise_faults([f"{name} is missing" for name in missing] + _type_faults(cls, values))
     return values
 
 

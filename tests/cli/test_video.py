@@ -236,8 +236,9 @@ def test_an_error_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, photos
 
 def test_few_frames_are_buffered(exported, tmp_path, monkeypatch):
     """Masks of the second half exist already, and are read faster than the first half is segmented."""
-    from segzoo.cli import files
     from segzoo.cli.predictors import How, open_model
+
+    from segzoo.cli import files
 
     path = film(tmp_path / "clip.mp4", scene(60, (16, 16)))
     clip = video.Clip(path, tmp_path / "clip", None)

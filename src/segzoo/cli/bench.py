@@ -14,7 +14,7 @@ from segzoo.cli import console, files, types
 from segzoo.errors import CheckpointError, SegzooError
 
 if TYPE_CHECKING:
-    from segzoo.inference import Session
+    from segzoo.inference import OnnxBackend
 
 _WARMUP_RUNS = 2
 """Runs before the measurement: the first run of a shape selects cuDNN algorithms and allocates memory."""
@@ -96,23 +96,23 @@ def bench(
     failed = 0
     with console.Steps() as step:
         step(f"loading {model}")
-        from segzoo.inference import Session
+        from segzoo.inference import EngineOptions, OnnxBackend
 
-        session = Session(located.path, device, threads=threads)
-        shapes = _shapes(session, size_list, batch_list)
+        backend = OnnxBackend(located.path, device, EngineOptions(threads=threads))
+        shapes = _shapes(backend, size_list, batch_list)
         for number, (height, width, batch_size) in enumerate(shapes, 1):
             shape = f"{batch_size} x {height} x {width}"
             step(f"{number}/{len(shapes)}: {shape}")
             try:
-                cases.append(_measure(session, (batch_size, height, width), seconds, runs))
+                cases.append(_measure(backend, (batch_size, height, width), seconds, runs))
             except SegzooError as error:
                 step.warn(f"{shape} failed: {' '.join(str(error).split())}")
                 failed += 1
-    console.note(session.device_reason)
+    console.note(backend.device_reason)
     _print(cases)
-    console.note(_memory_note(session.device))
+    console.note(_memory_note(backend.device))
     if report is not None:
-        record = {"model": model, "sha256": files.sha256(located.path), **_environment(session, threads)}
+        record = {"model": model, "sha256": files.sha256(located.path), **_environment(backend, threads)}
         record["cases"] = [asdict(case) for case in cases]
         report.write_text(json.dumps(record, indent=2) + "\n")
         console.note(f"Wrote {report}.")
@@ -122,32 +122,33 @@ def bench(
 
 
 def _shapes(
-    session: "Session", sizes: list[tuple[int, int]] | None, batch_sizes: list[int] | None
+    backend: "OnnxBackend", sizes: list[tuple[int, int]] | None, batch_sizes: list[int] | None
 ) -> list[tuple[int, int, int]]:
     """(height, width, batch size) of each case, small to large; a static shape allows no other."""
-    if session.size is not None and sizes not in (None, [session.size]):
-        height, width = session.size
+    batch, height, width = backend.static_shape
+    size = (height, width) if height is not None and width is not None else None
+    if size is not None and sizes not in (None, [size]):
         raise SegzooError(f"The file was exported for images of {height} x {width} only. Omit --sizes.")
-    if session.batch is not None and batch_sizes not in (None, [session.batch]):
-        raise SegzooError(f"The file was exported for batches of {session.batch} only. Omit --batch-sizes.")
-    pairs = [session.size] if session.size else sizes or [(256, 256), (512, 512), (1024, 1024)]
-    counts = [session.batch] if session.batch else batch_sizes or [1, 4]
+    if batch is not None and batch_sizes not in (None, [batch]):
+        raise SegzooError(f"The file was exported for batches of {batch} only. Omit --batch-sizes.")
+    pairs = [size] if size else sizes or [(256, 256), (512, 512), (1024, 1024)]
+    counts = [batch] if batch else batch_sizes or [1, 4]
     cases = {(height, width, count) for height, width in pairs for count in counts}
     return sorted(cases, key=lambda case: (case[0] * case[1], case))
 
 
-def _measure(session: "Session", shape: tuple[int, int, int], seconds: float, runs: int | None) -> Case:
+def _measure(backend: "OnnxBackend", shape: tuple[int, int, int], seconds: float, runs: int | None) -> Case:
     import numpy as np
 
     batch_size, height, width = shape
     noise = np.random.default_rng(0)
     images: Any
-    if session.export.input == "image":
-        images = noise.integers(0, 256, (*shape, session.channels), np.uint8)
-        run: Any = session.run
+    if backend.export.input == "image":
+        images = noise.integers(0, 256, (*shape, backend.spec.in_channels), np.uint8)
+        run: Any = backend.run
     else:
-        images = noise.standard_normal((batch_size, session.channels, height, width), np.float32)
-        run = session.run_tensor
+        images = noise.standard_normal((batch_size, backend.spec.in_channels, height, width), np.float32)
+        run = backend.run_tensor
     _reset_peak()
     for _ in range(_WARMUP_RUNS):
         run(images)
@@ -188,17 +189,17 @@ def _memory_note(device: str) -> str:
     )
 
 
-def _environment(session: "Session", threads: int | None) -> dict[str, Any]:
+def _environment(backend: "OnnxBackend", threads: int | None) -> dict[str, Any]:
     import onnxruntime
 
     from segzoo._version import __version__
 
     return {
-        "input": session.export.input,
-        "precision": session.export.precision,
-        "device": session.device,
-        "provider": session.provider,
-        "device_reason": session.device_reason,
+        "input": backend.export.input,
+        "precision": backend.export.precision,
+        "device": backend.device,
+        "provider": backend.provider,
+        "device_reason": backend.device_reason,
         "threads": threads,
         "machine": platform.platform(),
         "segzoo": __version__,

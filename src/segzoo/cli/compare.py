@@ -26,8 +26,8 @@ from segzoo.formatting import minutes, percent
 from segzoo.spec import ModelSpec
 
 if TYPE_CHECKING:
-    from segzoo.cli.predictors import Predictor
     from segzoo.data.images import Pixels
+    from segzoo.inference import Predictor
 
 _RUNS = 10
 _FILES = ("comparison.json", "comparison.png")

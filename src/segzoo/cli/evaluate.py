@@ -14,8 +14,8 @@ from segzoo.errors import SegzooError
 from segzoo.weights.resolve import Located
 
 if TYPE_CHECKING:
-    from segzoo.cli.predictors import Predictor
     from segzoo.data.dataset import SegmentationData
+    from segzoo.inference import Predictor
     from segzoo.training.evaluate import Evaluation
 
 Data = Annotated[
@@ -89,7 +89,7 @@ def evaluate(
         (draft / report.WORST).mkdir()
         for rank, item in enumerate(result.worst(worst), 1):
             image, mask, name = dataset[indices[item.name]]
-            picture = side_by_side(image, mask, predictor.predict(image), result.classes)
+            picture = side_by_side(image, mask, predictor.predict(image).mask, result.classes)
             save_picture(picture, draft / report.picture_path(rank, name))
     _print(result)
     console.note(f"Wrote {console.display_path(output)}.")
@@ -99,15 +99,14 @@ def load_predictor(model: Located, device: str) -> "Predictor":
     """Loads a model for RGB images onto a device.
 
     Raises:
-        SegzooError: the model does not take RGB images; see also `open_model`.
+        SegzooError: the model does not take RGB images; see also `Predictor`.
     """
-    from segzoo.cli.predictors import How, open_model
+    from segzoo.inference import Predictor
 
-    predictor = open_model(model, device, How())
-    if predictor.channels != 3:
-        raise SegzooError(
-            f"{model.name} takes images with {predictor.channels} channels, but data sets hold RGB images."
-        )
+    predictor = Predictor(model, device)
+    channels = predictor.spec.in_channels
+    if channels != 3:
+        raise SegzooError(f"{model.name} takes images with {channels} channels, but data sets hold RGB images.")
     return predictor
 
 

@@ -371,12 +371,13 @@ def _print_session_usage(path: Path, input: str) -> None:
     console.line()
     console.line("To run it without torch:")
     console.line()
-    console.line("    from segzoo.inference import Session")
-    console.line(f'    session = Session("{path}", device="auto")')
+    name = "Predictor" if input == "image" else "OnnxBackend"
+    console.line(f"    from segzoo.inference import {name}")
+    console.line(f'    model = {name}("{path}", device="auto")')
     if input == "image":
-        console.line('    mask = session.predict("image.jpg")  # class ids (H, W)')
+        console.line('    mask = model.predict("image.jpg").mask  # class ids (H, W)')
     else:
-        console.line("    logits = session.run_tensor(batch)  # float32 (N, C, H, W), normalized")
+        console.line("    logits = model.run_tensor(batch)  # float32 (N, C, H, W), normalized")
 
 
 def _print_triton_usage(repository: Path) -> None:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from segzoo.cli.predictors import Predictor
-    from segzoo.inference import Result
-    from segzoo.inference.result import Mask
+    from segzoo.inference import PredictOptions, Predictor, Segmentation
 
 
 def predict(
@@ -59,13 +57,13 @@ def predict(
         typer.Option(
             min=1,
             metavar="N",
-            help="Number of images of the same size to run at once (.onnx only).",
+            help="Number of images of the same size to run at once.",
             show_default="8 on a GPU, 1 on the CPU",
         ),
     ] = None,
     tile: Annotated[
         str | None,
-        typer.Option(metavar="H,W", help="Split larger images into tiles of this size (.onnx exported with --logits)."),
+        typer.Option(metavar="H,W", help="Split larger images into tiles of this size."),
     ] = None,
     overlap: Annotated[
         str | None,
@@ -77,7 +75,7 @@ def predict(
         str | None,
         typer.Option(
             metavar="flip|SCALES",
-            help="Average over views: flip; scales such as 0.75,1,1.25; or both (.onnx exported with --logits).",
+            help="Average over views: flip; scales such as 0.75,1,1.25; or both.",
         ),
     ] = None,
     skip_existing: Annotated[
@@ -124,26 +122,23 @@ def predict(
         _report_failed([*planned.empty], len(planned.empty) + skipped)
         return
     model = files.find(name)
-    from segzoo.cli.predictors import How, open_model
+    from segzoo.inference import Predictor
 
-    how = How(batch_size, *sizes, views)
-    if how.given() and model.path.suffix.lower() != ".onnx":
-        words = [word for word in arguments if word != name]
-        _suggest_export(how.given(), name, words, types.typed_options(context))
-        raise typer.Exit(1)
+    options: PredictOptions = {"tile": sizes[0], "overlap": sizes[1], "tta": views}
     with console.Steps(lines=False) as step:
         step(f"loading {name}")
-        predictor = open_model(model, device, how)
-        if predictor.channels not in (1, 3, 4):
+        predictor = Predictor(model, device)
+        if predictor.spec.in_channels not in (1, 3, 4):
             raise SegzooError(
-                f"{name} takes images with {predictor.channels} channels, which image files cannot hold. "
-                "Pass arrays to segzoo.inference.Session instead."
+                f"{name} takes images with {predictor.spec.in_channels} channels, which image files cannot hold. "
+                "Pass arrays to segzoo.Predictor instead."
             )
+        predictor.stream((), **options)  # raises at once if the options do not suit the model
     if name not in arguments:
         console.note(f"Using {name}, which ships with segzoo: {_summary(predictor.classes.names)}.")
     console.note(predictor.device_reason)
-    failed = [*planned.empty, *(_segment(predictor, jobs, output) if jobs else [])]
-    failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing)]
+    failed = [*planned.empty, *(_segment(predictor, jobs, output, batch_size, options) if jobs else [])]
+    failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing, batch_size, options)]
     kinds = ["images", *(["videos"] if clips else []), *(["folders"] if planned.empty else [])]
     _report_failed(failed, len(jobs) + len(clips) + len(planned.empty), " and ".join(kinds))
 
@@ -155,15 +150,6 @@ def _report_failed(failed: list[Path], total: int, what: str = "images and folde
         for path in failed:
             console.note(f"  {path}")
         raise typer.Exit(1)
-
-
-def _suggest_export(given: list[str], name: str, inputs: list[str], options: list[str]) -> None:
-    """Reports options that need an .onnx file, with the two commands that export one and use it."""
-    needs_logits = any(option != "--batch-size" for option in given)
-    need = "need" if len(given) > 1 else "needs"
-    console.error(f"{' and '.join(given)} {need} an .onnx file. To export one and use it:")
-    console.note("  " + shlex.join(["segzoo", "export", name, *(["--logits"] if needs_logits else [])]))
-    console.note("  " + shlex.join(["segzoo", "predict", files.onnx_name(name), *inputs, *options]))
 
 
 def _summary(names: tuple[str, ...]) -> str:
@@ -198,26 +184,34 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
     return entry.key, [Path(word) for word in arguments]
 
 
-def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> list[Path]:
+def _segment(
+    predictor: "Predictor", jobs: "Sequence[Job]", output: Path, batch_size: int | None, options: "PredictOptions"
+) -> list[Path]:
     """Writes the masks of images, and returns the images that failed."""
     start = time.perf_counter()
     failed: list[Path] = []
     done = 0
     try:
-        # Closed at once if interrupted, so that no thread keeps running after the last message.
-        results = cast("Generator[Result[Path]]", predictor.results([job.image for job in jobs]))
-        with console.Bar(len(jobs)) as bar, closing(results):
-            for job, result in zip(jobs, results, strict=True):
-                try:
-                    if result.error is not None:
-                        raise result.error
-                    assert result.mask is not None
-                    _write(predictor, job, result.mask)
-                    done += 1
-                except (SegzooError, OSError) as error:
-                    bar.note(console.failure(job.image, error))
-                    failed.append(job.image)
+        with console.Bar(len(jobs)) as bar:
+
+            def fail(image: Path, error: Exception) -> None:
+                bar.note(console.failure(image, error))
+                failed.append(image)
                 bar.advance()
+
+            results = predictor.stream([job.image for job in jobs], batch_size=batch_size, on_error=fail, **options)
+            planned = {job.image: job for job in jobs}
+            # Closed at once if interrupted, so that no thread keeps running after the last message.
+            with closing(cast("Generator[Segmentation]", results)):
+                for result in results:
+                    assert result.path is not None
+                    try:
+                        _write(planned[result.path], result)
+                    except OSError as error:
+                        fail(result.path, error)
+                        continue
+                    done += 1
+                    bar.advance()
     except KeyboardInterrupt:
         console.note(
             f"Interrupted. {done} of {len(jobs)} images are done; their masks are in {console.display_path(output)}."
@@ -234,15 +228,15 @@ def _segment(predictor: "Predictor", jobs: "Sequence[Job]", output: Path) -> lis
     return failed
 
 
-def _write(predictor: "Predictor", job: Job, mask: "Mask") -> None:
+def _write(job: Job, result: "Segmentation") -> None:
     """Writes the overlay before the mask, because --skip-existing skips images that have a mask."""
     from segzoo import visualize
     from segzoo.data.images import read_image
 
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay is not None:
-        save_picture(visualize.overlay(read_image(job.image), mask, predictor.classes), job.overlay)
-    visualize.save_mask(job.mask, mask, predictor.classes)
+        save_picture(visualize.overlay(read_image(job.image), result.mask, result.classes), job.overlay)
+    visualize.save_mask(job.mask, result.mask, result.classes)
 
 
 def save_picture(picture: "Image.Image", path: Path) -> None:

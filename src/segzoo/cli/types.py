@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from segzoo.inference.session import Size
+    from segzoo.inference.options import Size
     from segzoo.inference.tta import Augment
 
 MODEL = "a .safetensors file, a catalog key (`segzoo list --weights`), hf://owner/repo, or https://...#sha256=..."
@@ -17,17 +17,6 @@ DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
 DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"
 CLASS_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
-
-
-def typed_options(context: typer.Context) -> list[str]:
-    """The options that the user typed, as words of a command line."""
-    words: list[str] = []
-    for parameter in context.command.params:
-        source = context.get_parameter_source(str(parameter.name))
-        if parameter.param_type_name == "option" and source is not None and source.name == "COMMANDLINE":
-            value = context.params[str(parameter.name)]
-            words += [parameter.opts[0]] if value is True else [parameter.opts[0], str(value)]
-    return words
 
 
 def parse_size(text: str | None, option: str) -> "Size | None":

@@ -1,10 +1,10 @@
 """`segzoo predict` on videos: a mask for each frame, and one video of the overlays."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -17,9 +17,8 @@ from segzoo.errors import ImageError, SegzooError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from segzoo.cli.predictors import Predictor
     from segzoo.data.video import Pixels
-    from segzoo.inference import Result
+    from segzoo.inference import PredictOptions, Predictor, Segmentation
     from segzoo.inference.result import Mask
 
     Frame = tuple[Image.Image, Mask | None, bool]
@@ -89,7 +88,9 @@ def plan(videos: Sequence[Path], jobs: Sequence[Job], folder: Path, overlay: boo
     return list(clips.values())
 
 
-def segment(predictor: "Predictor", clip: Clip, skip_existing: bool) -> bool:
+def segment(
+    predictor: "Predictor", clip: Clip, skip_existing: bool, batch_size: int | None, options: "PredictOptions"
+) -> bool:
     """Writes the masks and the overlay of a video, and returns whether all of it was readable.
 
     With `skip_existing`, existing masks are kept, and a missing overlay is drawn from them.
@@ -111,7 +112,11 @@ def segment(predictor: "Predictor", clip: Clip, skip_existing: bool) -> bool:
             draw = None if overlay is None else stack.enter_context(written_video(overlay, rate))
             # Closed at once if interrupted, so that no thread keeps running after the last message.
             pictures = stack.enter_context(closing(cast("Generator[Pixels]", frames(clip.video, damage.append))))
-            masks = _frames_with_masks(predictor, clip, pictures, skip_existing, draw is not None)
+
+            def predict(images: "Iterator[Image.Image]") -> "Iterator[Segmentation]":
+                return predictor.stream(images, batch_size=batch_size, **options)
+
+            masks = _frames_with_masks(predict, clip, pictures, skip_existing, draw is not None)
             for count, (picture, mask, existed) in enumerate(stack.enter_context(closing(masks)), start=1):
                 if draw is not None:
                     assert mask is not None
@@ -143,7 +148,11 @@ def segment(predictor: "Predictor", clip: Clip, skip_existing: bool) -> bool:
 
 
 def _frames_with_masks(
-    predictor: "Predictor", clip: Clip, pictures: "Iterator[Pixels]", skip_existing: bool, read_existing: bool
+    predict: "Callable[[Iterator[Image.Image]], Iterator[Segmentation]]",
+    clip: Clip,
+    pictures: "Iterator[Pixels]",
+    skip_existing: bool,
+    read_existing: bool,
 ) -> "Generator[Frame]":
     """The frames in order, each with its mask: the existing file if `skip_existing`, else the model's prediction."""
     from PIL import Image
@@ -155,13 +164,12 @@ def _frames_with_masks(
             for index, picture in run:
                 yield picture, _read_mask(clip.mask(index)) if read_existing else None, True
             continue
-        results = cast("Generator[Result[Image.Image]]", predictor.results(picture for _, picture in run))
+        images, shown = tee(picture for _, picture in run)
+        # An error is raised: all frames have the same size, so one such as out of memory would hit every one of them.
+        results = cast("Generator[Segmentation]", predict(images))
         with closing(results):
-            for result in results:
-                # All frames have the same size, so an error such as out of memory would hit every one of them.
-                if result.error is not None:
-                    raise result.error
-                yield result.source, result.mask, False
+            for result, picture in zip(results, shown, strict=False):
+                yield picture, result.mask, False
 
 
 def _read_mask(path: Path) -> "Mask":

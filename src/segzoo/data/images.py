@@ -38,7 +38,7 @@ ImageLike = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
 """What `read_image` accepts, and everything in segzoo that takes an image."""
 
 
-def read_image(image: ImageLike, channels: int = 3) -> Pixels:
+def read_image(image: ImageLike, channels: int = 3, channel_order: str = "RGB") -> Pixels:
     """Reads one image as the pixels that a model takes.
 
     Files and PIL images are rotated according to their EXIF orientation. Of an animation, the first frame is read.

@@ -37,7 +37,7 @@ _DEFAULT_RATE = Fraction(25)
 def frames(path: "str | os.PathLike[str]", on_damage: Callable[[ImageError], object] | None = None) -> Iterator[Pixels]:
     """The frames of a video in display order, each decoded on demand.
 
-    Frames are rotated as the file specifies. `Session.stream` accepts this iterator.
+    Frames are rotated as the file specifies. `Predictor.stream` accepts this iterator.
 
     Args:
         path: a file with at least one video stream; if there are several, the main one is read.

@@ -45,6 +45,7 @@ class Segmentation:
     probabilities: Floats | None = None
     variance: Floats | None = None
     path: Path | None = None
+    image: Any = None
 
     def __post_init__(self) -> None:
         count = len(self.classes)

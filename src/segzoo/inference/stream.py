@@ -8,26 +8,29 @@ from typing import Any, Generic, TypeVar
 
 from segzoo.data.images import Pixels
 from segzoo.errors import ImageError, SegzooError
-from segzoo.inference.result import Mask
+from segzoo.inference.result import Segmentation
 
 Source = TypeVar("Source")
+Read = Callable[[Any], Pixels]
+Run = Callable[[list[tuple[Any, Pixels]]], list[Segmentation]]
+"""Predicts images of equal shape: pairs of the image as it was passed and its pixels."""
 
-# Pillow releases the GIL while it decodes; four threads decode JPEGs as fast as a GPU runs them.
-_READERS = 4
+READERS = 4
+"""Pillow releases the GIL while it decodes; four threads decode JPEGs as fast as a GPU runs them."""
 
 
 @dataclass(frozen=True)
 class Result(Generic[Source]):
-    """The result of one image: either `mask` or `error` is set, never both.
+    """The result of one image: either `value` or `error` is set, never both.
 
     Attributes:
         source: the image as it was passed: its path, the PIL image or the array.
-        mask: class ids (H, W), uint8, or int32 for more than 256 classes.
+        value: what was predicted.
         error: why the image could not be read or run.
     """
 
     source: Source
-    mask: Mask | None
+    value: Segmentation | None
     error: SegzooError | None
 
 
@@ -38,18 +41,13 @@ class _Slot(Generic[Source]):
     result: Result[Source] | None = field(default=None)
 
 
-def run_list(
-    images: Sequence[Any],
-    read: Callable[[Any], Pixels],
-    run: Callable[[list[Pixels]], list[Mask]],
-    batch: int,
-) -> list[Mask]:
-    """The masks of `images`, in order. Images of equal size run together wherever they are. Errors are raised."""
-    results: dict[int, Mask] = {}
+def run_list(images: Sequence[Any], read: Read, run: Run, batch: int) -> list[Segmentation]:
+    """The results of `images`, in order. Images of equal size run together wherever they are. Errors are raised."""
+    results: dict[int, Segmentation] = {}
 
     def finish(group: list[tuple[int, Pixels]]) -> None:
-        masks = run([pixels for _, pixels in group])
-        results.update(zip((index for index, _ in group), masks, strict=True))
+        predicted = run([(images[index], pixels) for index, pixels in group])
+        results.update(zip((index for index, _ in group), predicted, strict=True))
 
     waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
     # Images are read one by one, since 10,000 photographs do not fit into memory.
@@ -64,12 +62,7 @@ def run_list(
     return [results[index] for index in range(len(images))]
 
 
-def stream(
-    images: Iterable[Source],
-    read: Callable[[Any], Pixels],
-    run: Callable[[list[Pixels]], list[Mask]],
-    batch: int,
-) -> Iterator[Result[Source]]:
+def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Iterator[Result[Source]]:
     """Yields the results of any number of images, in order.
 
     While the caller uses one result, the next group runs in one thread, and the images after it are read in others. At
@@ -79,12 +72,12 @@ def stream(
     Args:
         images: advanced in the caller's thread.
         read: reads the pixels of one image; called from more than one thread at once.
-        run: predicts the masks of images of equal shape, at most `batch`; called from one thread.
+        run: predicts images of equal shape, at most `batch`; called from one thread.
         batch: how many images run together, 1 or more.
     """
     remaining = iter(images)
     slots: deque[_Slot[Source]] = deque()
-    readers = ThreadPoolExecutor(min(_READERS, batch + 1), "segzoo-read")
+    readers = ThreadPoolExecutor(min(READERS, batch + 1), "segzoo-read")
     runner = ThreadPoolExecutor(1, "segzoo-run")
     current: Future[list[tuple[_Slot[Source], Result[Source]]]] | None = None
     try:
@@ -117,9 +110,7 @@ def stream(
         runner.shutdown(wait=True, cancel_futures=True)
 
 
-def _run_group(
-    waiting: list[_Slot[Source]], run: Callable[[list[Pixels]], list[Mask]], batch: int
-) -> list[tuple[_Slot[Source], Result[Source]]]:
+def _run_group(waiting: list[_Slot[Source]], run: Run, batch: int) -> list[tuple[_Slot[Source], Result[Source]]]:
     """The results of the first waiting image and of up to `batch` - 1 later ones of the same shape."""
     results: list[tuple[_Slot[Source], Result[Source]]] = []
     group: list[tuple[_Slot[Source], Pixels]] = []
@@ -130,23 +121,26 @@ def _run_group(
             results.append((slot, Result(slot.source, None, error)))
             continue
         except Exception as error:  # Whatever a decoder raises, one bad image must not end a stream of thousands.
-            results.append((slot, Result(slot.source, None, _as_image_error(error))))
+            results.append((slot, Result(slot.source, None, as_image_error(error))))
             continue
         if not group or pixels.shape == group[0][1].shape:
             group.append((slot, pixels))
         if len(group) == batch:
             break
     try:
-        masks = run([pixels for _, pixels in group]) if group else []
+        predicted = run([(slot.source, pixels) for slot, pixels in group]) if group else []
     except SegzooError as error:
         # For example out of memory. Running the images one by one may work, and shows which ones fail.
         if len(group) == 1:
             return [*results, (group[0][0], Result(group[0][0].source, None, error))]
         return sum((_run_group([slot], run, 1) for slot, _ in group), results)
-    return results + [(slot, Result(slot.source, mask, None)) for (slot, _), mask in zip(group, masks, strict=True)]
+    return results + [
+        (slot, Result(slot.source, value, None)) for (slot, _), value in zip(group, predicted, strict=True)
+    ]
 
 
-def _as_image_error(error: Exception) -> ImageError:
+def as_image_error(error: Exception) -> ImageError:
+    """An unexpected error of a decoder, as an error of the image."""
     wrapped = ImageError(f"The image cannot be read: {type(error).__name__}: {error}.")
     wrapped.__cause__ = error
     return wrapped

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from segzoo.errors import OptionError
 
 Floats = npt.NDArray[np.float32]
-PredictTile = Callable[[npt.NDArray[np.uint8]], Floats]
-"""Maps a tile, uint8 (H, W, C), to class probabilities, float32 (K, H, W)."""
+PredictTile = Callable[[npt.NDArray[Any]], Floats]
+"""Maps a tile, pixels (H, W, C), to probabilities, float32 (K, H, W)."""
 
 # Limit of the probabilities kept for tiles below. Up to here no tile is computed twice: it is what 21 classes, tiles of
 # 1024 and the default overlap need for an image 12,000 pixels wide.
@@ -46,7 +46,7 @@ class Span:
     weight: Floats
 
 
-def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = False) -> list[Span]:
+def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = False, blended: bool = True) -> list[Span]:
     """Places tiles along an axis so that their weights sum to 1 at every pixel.
 
     Args:
@@ -56,6 +56,7 @@ def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = Fal
         step: tiles start at multiples of this, unless tile - overlap is smaller.
         fixed: whether every tile must have the full length. If so, the last tile may start anywhere; otherwise it
             starts at a multiple of `step` and is shorter by less than `step`.
+        blended: whether neighbors cross-fade. If not, each pixel comes from one tile, cut in the middle of the overlap.
     """
     advance = tile - overlap
     advance = advance // step * step or advance
@@ -67,7 +68,8 @@ def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = Fal
             following = flush if fixed else min(-(-flush // step) * step, following)
         starts.append(following)
     stops = [min(start + tile, length) for start in starts]
-    ramps = [_ramp(left, right, min(overlap, advance)) for left, right in zip(stops[:-1], starts[1:], strict=True)]
+    width = min(overlap, advance) if blended else 0
+    ramps = [_ramp(left, right, width) for left, right in zip(stops[:-1], starts[1:], strict=True)]
     result = []
     for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
         first, full = ramps[index - 1] if index > 0 else (start, start)
@@ -79,68 +81,88 @@ def spans(length: int, tile: int, overlap: int, step: int = 1, fixed: bool = Fal
     return result
 
 
-def as_size(value: int | tuple[int, int], name: str, minimum: int) -> tuple[int, int]:
+def as_size(value: Any, name: str, minimum: int) -> tuple[int, int]:
     """(height, width) from one number or two.
 
     Raises:
         OptionError: `value` is neither, or below `minimum`.
     """
-    pair = (value, value) if isinstance(value, int) else value
-    if (
-        not isinstance(pair, tuple | list)
-        or len(pair) != 2
-        or not all(isinstance(side, int) and not isinstance(side, bool) and side >= minimum for side in pair)
-    ):
-        raise OptionError(f"{name} must be a number of pixels or (height, width), {minimum} or more; got {value!r}.")
-    return pair[0], pair[1]
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side is not True for side in pair):
+        raise OptionError(f"{name} must be a number of pixels or (height, width), not {value!r}.")
+    height, width = map(int, pair)
+    if min(height, width) < minimum:
+        raise OptionError(f"{name} must be {minimum} or more in both directions, not {value!r}.")
+    return height, width
+
+
+def check_overlap(tile: tuple[int, int], overlap: tuple[int, int] | None) -> None:
+    """Raises OptionError if the overlap is above half the tile."""
+    if overlap is not None and any(2 * shared > side for shared, side in zip(overlap, tile, strict=True)):
+        raise OptionError(f"overlap must be at most half the tile; got {overlap} for tiles of {tile}.")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The tiles of one image: their rows and their columns."""
+
+    rows: list[Span]
+    columns: list[Span]
 
 
 def grid(
     size: tuple[int, int],
     tile: tuple[int, int],
-    overlap: int | tuple[int, int] | None,
-    step: int,
-    fixed: bool,
-) -> tuple[list[Span], list[Span]]:
-    """The rows and columns of tiles for an image of `size`, (height, width).
+    overlap: tuple[int, int] | None,
+    step: int = 1,
+    fixed: bool = False,
+    context: int | None = None,
+) -> Grid:
+    """Places tiles on an image.
 
     Args:
-        overlap: the minimum overlap; None for a quarter of the tile.
+        size: (height, width) of the image.
+        overlap: the minimum overlap, at most half the tile. None is a quarter of the tile; or, if `context` is known,
+            twice the context, with each pixel from the one tile that holds its whole context.
         step, fixed: as in `spans`.
+        context: how many pixels on each side can influence a prediction; None if that is unknown.
 
     Raises:
-        OptionError: the overlap is below 0, or above half the tile.
+        OptionError: the tile is not larger than the context on both of its sides.
     """
-    overlaps = (tile[0] // 4, tile[1] // 4) if overlap is None else as_size(overlap, "overlap", 0)
-    if any(2 * shared > side for shared, side in zip(overlaps, tile, strict=True)):
-        raise OptionError(f"overlap must be at most half the tile; got {overlaps} for tiles of {tile}.")
+    blended = overlap is not None or context is None
+    if overlap is None and context is not None:
+        least = 2 * context + step
+        if any(side < min(least, length) for side, length in zip(tile, size, strict=True)):
+            raise OptionError(
+                f"tile must be {least} or more for this model, whose predictions depend on {context} pixels on each "
+                f"side; got {tile}."
+            )
+        overlap = (2 * context, 2 * context)
+    shared = overlap or (tile[0] // 4, tile[1] // 4)
     rows, columns = (
-        spans(length, side, shared, step, fixed) for length, side, shared in zip(size, tile, overlaps, strict=True)
+        spans(length, side, both, step, fixed, blended) for length, side, both in zip(size, tile, shared, strict=True)
     )
-    return rows, columns
+    return Grid(rows, columns)
 
 
-def blend(
-    image: Any,
-    out: npt.NDArray[Any],
-    predict_tile: PredictTile,
-    classes: int,
-    rows: list[Span],
-    columns: list[Span],
-) -> None:
-    """Writes the class id of every pixel of `image` into `out`, tile by tile. Each tile is read when it is needed.
+def blend(image: Any, predict_tile: PredictTile, classes: int, tiles: Grid) -> Iterator[tuple[slice, slice, Floats]]:
+    """Yields the blended probabilities of every pixel of `image`, part by part. Each tile is read when it is needed.
 
-    Apart from `image` and `out`, memory holds the probabilities of one tile and, for each column of tiles, the rows
-    that the tiles below add to. If those exceed 128 MiB, the image is processed in vertical strips, and the tiles on
-    the boundary of two strips are computed twice.
+    Memory holds the probabilities of one tile and, for each column of tiles, the rows that the tiles below add to. If
+    those exceed 128 MiB, the image is processed in vertical strips, and the tiles on the boundary of two strips are
+    computed twice.
 
     Args:
-        image: any object that returns uint8 (h, w, C) for image[a:b, c:d].
-        out: any object that accepts (h, w) class ids at out[a:b, c:d].
+        image: any object that returns pixels (h, w, C) for image[a:b, c:d].
         predict_tile: the network.
         classes: number of probabilities per pixel.
-        rows, columns: the tiles, as returned by `grid`.
+        tiles: as returned by `grid`.
+
+    Yields:
+        rows and columns of the image, and their probabilities, float32 (K, h, w).
     """
+    rows, columns = tiles.rows, tiles.columns
     for strip in strips(rows, columns, classes):
         kept: dict[int, Floats] = {}
         for row in rows:
@@ -162,7 +184,7 @@ def blend(
                 ready = row.done - row.first
                 if row.last > row.done:
                     kept[index] = part[:, ready:].copy()
-                out[row.first : row.done, column.first : column.done] = part[:, :ready].argmax(0)
+                yield slice(row.first, row.done), slice(column.first, column.done), part[:, :ready]
 
 
 def strips(rows: list[Span], columns: list[Span], classes: int) -> Iterator[range]:

@@ -3,21 +3,23 @@
 import contextlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segzoo._registry import check_predict_options
 from segzoo.classes import ClassSet
-from segzoo.data.images import ImageLike, read_image
+from segzoo.data.images import ImageLike
 from segzoo.errors import ImageError, OptionError
+from segzoo.inference.options import PredictOptions
+from segzoo.inference.predictor import Predictor
+from segzoo.inference.result import Segmentation
 from segzoo.models.decoders import Decoder
 from segzoo.models.encoders import Encoder
 from segzoo.spec import ModelSpec
+
+_Image = TypeVar("_Image", bound=ImageLike)  # Lists are invariant: list[str] is not a list[ImageLike].
 
 
 class SegmentationModel(nn.Module):
@@ -147,36 +149,27 @@ class SegmentationModel(nn.Module):
         """Logits (N, num_classes, H, W) -> class ids (N, H, W), uint8, or int32 for more than 256 classes."""
         return logits.argmax(1).to(torch.uint8 if self.spec.num_classes <= 256 else torch.int32)
 
-    @overload  # to the type checker, a str is also a sequence of str
-    def predict(self, image: ImageLike) -> NDArray[Any]: ...  # type: ignore[overload-overlap]
     @overload
-    def predict(self, image: Sequence[ImageLike]) -> list[NDArray[Any]]: ...
-    def predict(self, image: ImageLike | Sequence[ImageLike], **others: Any) -> NDArray[Any] | list[NDArray[Any]]:
-        """The mask of an image, or of each image of a list (sizes may differ).
+    def predict(
+        self, image: list[_Image] | tuple[_Image, ...], **options: Unpack[PredictOptions]
+    ) -> list[Segmentation]: ...
+    @overload
+    def predict(self, image: ImageLike, **options: Unpack[PredictOptions]) -> Segmentation: ...
+    def predict(self, image: Any, **options: Unpack[PredictOptions]) -> Segmentation | list[Segmentation]:
+        """Predicts the mask of one image or of a list of images, as `segzoo.Predictor(model).predict` does.
 
-        Runs in eval mode, on the device of the weights; afterwards each module is in its previous mode. Warns
-        (UserWarning), once, if `segzoo.load` gave the model a new head that is still untrained.
+        Runs on the device of the weights, as in eval mode, whatever mode the model is in, and changes nothing in it, so
+        several threads may call it. Warns (UserWarning), once, if `segzoo.load` gave the model a new head that is still
+        untrained.
 
         Args:
-            image: the path of an image file, a PIL image, or a uint8 array (H, W, in_channels), RGB, 0-255; or a list
-                of these.
-
-        Returns:
-            class ids (H, W), uint8 (int32 for more than 256 classes), at the image's size; for a list, a list.
+            image, options: as for `Predictor.predict`.
 
         Raises:
             ImageError: an image cannot be read, or has the wrong number of channels.
-            OptionError: an option was given; only some papers' networks take one.
+            OptionError: an option is invalid, or the model cannot do what it asks for.
         """
-        check_predict_options(self.spec.decoder, others)
-        if isinstance(image, list | tuple):
-            return [self.predict(element) for element in image]
-        self.warn_of_new_head()
-        # A copy: torch does not share read-only memory.
-        pixels = torch.tensor(read_image(image, self.spec.in_channels))  # type: ignore[arg-type]
-        with evaluating(self), torch.inference_mode():
-            mask, _ = self.classify(pixels[None].to(next(self.parameters()).device))
-        result: NDArray[np.uint8 | np.int32] = mask[0].cpu().numpy()
+        result: Segmentation | list[Segmentation] = Predictor(self).predict(image, **options)
         return result
 
     def remember_new_head(self, names: Iterable[str]) -> None:

@@ -9,7 +9,10 @@ from torch import Tensor
 
 from segzoo._version import __version__
 from segzoo.classes import ClassSet, class_set
-from segzoo.errors import CheckpointError, OptionError, SegzooError
+from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
+from segzoo.inference.backends.base import EngineOptions
+from segzoo.inference.backends.onnxruntime.device import driver_issue, explain, parse
+from segzoo.inference.backends.torch import TorchBackend
 from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build, network_class
 from segzoo.models.convert import convert
@@ -57,6 +60,38 @@ def load_located(located: Located) -> SegmentationModel:
     if located.entry is None or located.format == "segzoo":
         return load_checkpoint(located.path)
     return _described(convert(located.path, source=located.format), located.entry)
+
+
+def open_located(located: Located, device: str, options: EngineOptions) -> TorchBackend:
+    """The backend of a file that `load` reads, on a device, for `Predictor`.
+
+    Raises:
+        DeviceError: the device is unavailable, or cannot run torch models.
+        OptionError: an option that torch does not have.
+        as `load`.
+    """
+    options.refuse("torch")
+    requested, index = parse(device, ("cuda", "tensorrt"))
+    if requested == "tensorrt":
+        raise DeviceError(
+            f"device={device!r} runs .onnx files only. Write one with `segzoo export {located.name}`, or use "
+            "device='cuda'."
+        )
+    issue = None if requested == "cpu" else _cuda_issue(index)
+    if issue is not None and requested != "auto":
+        raise DeviceError(f"device={device!r} is unavailable, because {issue}. Use device='cpu' or 'auto'.")
+    chosen = "cpu" if requested == "cpu" or issue is not None else f"cuda:{index}"
+    return TorchBackend(load_located(located).to(chosen), explain(chosen, device, issue))
+
+
+def _cuda_issue(index: int) -> str | None:
+    """Why torch cannot use GPU number `index`, as a clause after "because"; None if it can."""
+    if torch.version.cuda is None:
+        return "the installed torch is built without CUDA"
+    if torch.cuda.is_available() and index < torch.cuda.device_count():
+        return None
+    issue = driver_issue(index)
+    return "torch can use no GPU on this machine" if issue is None else issue.reason
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:

@@ -3,7 +3,7 @@
     evaluation = evaluate(segzoo.load("street.safetensors"), open_data("camvid", "data/camvid", "val"))
     print(evaluation.matrix.mean_iou, evaluation.worst(5))
 
-The model comes from `segzoo.load` or is a `segzoo.inference.Session`; the same weights give the same metrics.
+The model comes from `segzoo.load` or is a `segzoo.Predictor`; the same weights give the same metrics.
 """
 
 import math
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from numpy.typing import NDArray
+import numpy as np
 
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
@@ -28,8 +28,8 @@ class Predicts(Protocol):
     def classes(self) -> ClassSet:
         """The classes of the predicted ids."""
 
-    def predict(self, image: Pixels, /) -> NDArray[Any]:
-        """The mask, class ids (H, W), of an image, uint8 RGB (H, W, 3)."""
+    def predict(self, image: Pixels, /) -> Any:
+        """The mask of an image, uint8 RGB (H, W, 3): class ids (H, W), or what numpy.asarray turns into them."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, i
         predicted = model.predict(image)
         seconds += time.perf_counter() - start
         image_matrix = ConfusionMatrix(len(data.classes), data.ignore_index)
-        image_matrix.update(predicted, mask)
+        image_matrix.update(np.asarray(predicted), mask)
         matrix += image_matrix
         images.append(ImageMetrics(name, image_matrix.mean_iou, image_matrix.pixel_accuracy))
         if progress is not None:

@@ -94,13 +94,14 @@ def _input(spec: ModelSpec) -> str:
 
 def _onnx(spec: ModelSpec, onnx: ExportSpec, source: str) -> list[str]:
     repo = source.removeprefix("hf://")
-    lines = ["from huggingface_hub import hf_hub_download", "from segzoo.inference import Session", ""]
-    lines += [f'path = hf_hub_download("{repo}", "model.onnx")', 'session = Session(path, device="auto")']
+    name = "Predictor" if onnx.input == "image" else "OnnxBackend"
+    lines = ["from huggingface_hub import hf_hub_download", f"from segzoo.inference import {name}", ""]
+    lines += [f'path = hf_hub_download("{repo}", "model.onnx")', f'model = {name}(path, device="auto")']
     heading = "## How to run the ONNX file"
     if onnx.input != "image":
-        usage = f"It takes normalized float32 images (N, {spec.in_channels}, H, W): `session.run_tensor`."
+        usage = f"It takes normalized float32 images (N, {spec.in_channels}, H, W): `model.run_tensor`."
         return [heading, _code("python", "\n".join(lines)), usage]
-    lines += ['mask = session.predict("street.jpg")']
+    lines += ['mask = model.predict("street.jpg").mask']
     if spec.in_channels != 3:
         return [heading, _code("python", "\n".join(lines))]
     plain = [

@@ -79,7 +79,7 @@ def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
     if not path.is_file():
         raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
     if path.suffix == ".onnx":
-        raise CheckpointError(f"{path} is an exported graph. Run it with segzoo.inference.Session({str(path)!r}).")
+        raise CheckpointError(f"{path} is an exported graph. Run it with segzoo.Predictor({str(path)!r}).")
     try:
         with safe_open(path, framework="pt") as file:
             try:

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from segzoo.models.papers.sampling import Sampling
 from torch import nn
 
 import segzoo
 from segzoo.errors import OptionError
 from segzoo.models.papers import sampling
-from segzoo.models.papers.sampling import Sampling
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 35, 3), dtype=np.uint8)
 

@@ -42,6 +42,9 @@ class Paper(SegmentationModel):
     min_size: ClassVar[int] = 1
     """Smallest height and width that `network` takes, pixels."""
 
+    context: ClassVar[int | None] = None
+    """As `ModelSpec.context`."""
+
     def __init__(self, spec: ModelSpec, size_divisibility: int | None = None) -> None:
         """`size_divisibility` overrides the class variable in a network whose options determine it."""
         mean = self.pixel_mean
@@ -55,6 +58,7 @@ class Paper(SegmentationModel):
                 channel_order=self.channel_order if spec.in_channels == 3 else "RGB",
                 size_divisibility=size_divisibility or self.size_divisibility,
                 min_size=self.min_size,
+                context=self.context,
             )
         )
 

@@ -9,15 +9,14 @@ the last, 29,486,411 parameters with 11 classes. That the variant implemented he
 the prototxt.
 """
 
-from segzoo.models.papers.sampling import Sampling
 from segzoo.models.papers.segnet import VGGSegNet
 from segzoo.spec import ModelSpec
 
 
-class BayesianSegNet(Sampling, VGGSegNet):
+class BayesianSegNet(VGGSegNet):
     """Takes BGR pixels of 0-255, no mean subtracted; logits at image size. `predict(image, samples=40)` samples."""
 
     paper = "Kendall, Badrinarayanan, Cipolla: Bayesian SegNet, arXiv 1511.02680"
 
     def __init__(self, spec: ModelSpec) -> None:
-        VGGSegNet.__init__(self, spec, dropout=(3, 4, 5))
+        super().__init__(spec, dropout=(3, 4, 5))

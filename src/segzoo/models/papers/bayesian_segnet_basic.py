@@ -5,15 +5,14 @@ bayesian_segnet_basic_train.prototxt (SegNet-Tutorial): encdrop3 and 4 after the
 normalization of the decoders. Apart from dropout, only the name of the last layer differs from SegNet-Basic.
 """
 
-from segzoo.models.papers.sampling import Sampling
 from segzoo.models.papers.segnet_basic import Basic
 from segzoo.spec import ModelSpec
 
 
-class BayesianSegNetBasic(Sampling, Basic):
+class BayesianSegNetBasic(Basic):
     """Takes BGR pixels of 0-255, no mean subtracted; logits at image size. `predict(image, samples=40)` samples."""
 
     paper = "Kendall, Badrinarayanan, Cipolla: Bayesian SegNet, arXiv 1511.02680"
 
     def __init__(self, spec: ModelSpec) -> None:
-        Basic.__init__(self, spec, head="dense_softmax_inner_prod", dropout=(3, 4))
+        super().__init__(spec, head="dense_softmax_inner_prod", dropout=(3, 4))

@@ -1,37 +1,30 @@
 """Creates an onnxruntime session on the requested device, and on no other."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
 from segzoo.errors import CheckpointError, DeviceError, OptionError
+from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.onnxruntime import device as devices
 from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
+from segzoo.inference.backends.onnxruntime.providers import PROVIDERS, Provider
 from segzoo.inference.backends.onnxruntime.read_spec import read_spec
 from segzoo.spec import ExportSpec, ModelSpec
-from segzoo.weights.catalog import entries
 
 _log = logging.getLogger("segzoo.inference")
-
-
-@dataclass(frozen=True)
-class Options:
-    """Options of a session: CPU threads (None: onnxruntime chooses), TF32 and CUDA graphs."""
-
-    threads: int | None = None
-    tf32: bool = False
-    cuda_graph: bool = False
 
 
 @dataclass(frozen=True)
 class CreatedSession:
     """A session, the specs of its file, its device ("cpu", "cuda:0"), its provider, and a sentence on why.
 
-    `io_binding` runs it with buffers on the GPU; None on the CPU.
+    `io_binding` runs it with buffers on the GPU; None on the CPU. `reopen` creates a session of a model's bytes on the
+    same device with the same options.
     """
 
     session: ort.InferenceSession
@@ -41,6 +34,7 @@ class CreatedSession:
     provider: str
     device_reason: str
     io_binding: IOBindingRunner | None
+    reopen: Callable[[bytes], ort.InferenceSession]
 
 
 @dataclass(frozen=True)
@@ -48,11 +42,11 @@ class _Gpu:
     session: ort.InferenceSession
     spec: ModelSpec
     export: ExportSpec
-    provider: str
     io_binding: IOBindingRunner
+    reopen: Callable[[bytes], ort.InferenceSession]
 
 
-def create_session(path: Path, device: str, options: Options) -> CreatedSession:
+def create_session(path: Path, device: str, options: EngineOptions) -> CreatedSession:
     """Loads the file. On a GPU it also runs the model on one small image, to check that it works there.
 
     Raises:
@@ -61,41 +55,42 @@ def create_session(path: Path, device: str, options: Options) -> CreatedSession:
         UnknownNameError: `device` is not a device.
         OptionError: CUDA graphs were requested for another device or for a file without a fixed size.
     """
-    requested, index = devices.parse(device)
-    if options.cuda_graph and requested in ("cpu", "tensorrt"):
+    requested, index = devices.parse(device, PROVIDERS)
+    if options.cuda_graph and requested != "auto" and not (requested in PROVIDERS and PROVIDERS[requested].cuda_graphs):
         raise OptionError(f"cuda_graph=True needs device='cuda'; got device={device!r}.")
     _check_file(path)
-    gpu: _Gpu | devices.DeviceIssue | None = None
-    if requested != "cpu":
-        gpu = _on_gpu(path, devices.TENSORRT if requested == "tensorrt" else devices.CUDA, index, options)
-        if isinstance(gpu, devices.DeviceIssue) and requested != "auto":
-            raise DeviceError(
-                f"device={device!r} is unavailable, because {gpu.reason}. {gpu.remedy} "
-                "`segzoo.inference.doctor()` prints a full report."
+    issue: devices.DeviceIssue | None = None
+    for name, provider in PROVIDERS.items():
+        if name != requested and not (requested == "auto" and provider.automatic):
+            continue
+        gpu = _on_gpu(path, provider, index, options)
+        if isinstance(gpu, _Gpu):
+            chosen = f"{name}:{index}"
+            reason = devices.explain(chosen, device)
+            return CreatedSession(
+                gpu.session, gpu.spec, gpu.export, chosen, provider.name, reason, gpu.io_binding, gpu.reopen
             )
-    if isinstance(gpu, devices.DeviceIssue) and options.cuda_graph:
-        raise OptionError(f"cuda_graph=True needs CUDA, but {gpu.reason}. {gpu.remedy}")
-    if gpu is None or isinstance(gpu, devices.DeviceIssue):
-        session = _on_cpu(path, options)
-        spec, export = read_spec(session, path)
-        reason = devices.explain("cpu", device, None if gpu is None else gpu.reason)
-        return CreatedSession(session, spec, export, "cpu", devices.CPU, reason, None)
-    name = f"{'cuda' if requested == 'auto' else requested}:{index}"
-    reason = devices.explain(name, device)
-    return CreatedSession(gpu.session, gpu.spec, gpu.export, name, gpu.provider, reason, gpu.io_binding)
+        issue = issue or gpu
+    if issue is not None and requested != "auto":
+        raise DeviceError(
+            f"device={device!r} is unavailable, because {issue.reason}. {issue.remedy} "
+            "`segzoo.inference.doctor()` prints a full report."
+        )
+    if issue is not None and options.cuda_graph:
+        raise OptionError(f"cuda_graph=True needs CUDA, but {issue.reason}. {issue.remedy}")
+    session = _on_cpu(path, options)
+    spec, export = read_spec(session, path)
+    reason = devices.explain("cpu", device, None if issue is None else issue.reason)
+    return CreatedSession(
+        session, spec, export, "cpu", devices.CPU, reason, None, lambda model: _create_on_cpu(model, options)
+    )
 
 
 def _check_file(path: Path) -> None:
-    if not path.exists() and path.as_posix() in entries():
-        name = path.as_posix()
-        raise CheckpointError(
-            f"{name!r} is a key of the catalog, but Session runs .onnx files. `segzoo export {name}` writes one; "
-            f"segzoo.load({name!r}) loads the model in torch."
-        )
     if path.is_file() and path.suffix.lower() == ".safetensors":
         raise CheckpointError(
-            f"{str(path)!r} holds weights, but Session runs .onnx files. `segzoo export {path}` writes one; "
-            f"segzoo.load({str(path)!r}) loads the model in torch."
+            f"{str(path)!r} holds weights, which onnxruntime cannot run. `segzoo export {path}` writes an .onnx file; "
+            f"segzoo.Predictor({str(path)!r}) runs it in torch."
         )
     if path.is_dir():
         raise CheckpointError(f"{str(path)!r} is a folder. Pass the .onnx file that segzoo.export wrote.")
@@ -105,7 +100,7 @@ def _check_file(path: Path) -> None:
         raise CheckpointError(f"{str(path)!r} is empty (0 bytes). Copy or export it again.")
 
 
-def _settings(options: Options) -> ort.SessionOptions:
+def _settings(options: EngineOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
@@ -123,9 +118,13 @@ def placement(session: ort.InferenceSession) -> dict[str, list[str]]:
     return placed
 
 
-def _on_cpu(path: Path, options: Options) -> ort.InferenceSession:
+def _create_on_cpu(model: str | bytes, options: EngineOptions) -> ort.InferenceSession:
+    return ort.InferenceSession(model, _settings(options), providers=[devices.CPU])
+
+
+def _on_cpu(path: Path, options: EngineOptions) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(str(path), _settings(options), providers=[devices.CPU])
+        return _create_on_cpu(str(path), options)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception.
         advice = "If it was downloaded or copied, it may be truncated: download, copy or export it again."
         if path.suffix.lower() in (".pt", ".pth"):
@@ -133,37 +132,38 @@ def _on_cpu(path: Path, options: Options) -> ort.InferenceSession:
         raise CheckpointError(f"{str(path)!r} cannot be loaded as ONNX: {error} {advice}") from error
 
 
-def _on_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu | devices.DeviceIssue":
+def _on_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | devices.DeviceIssue":
     """A session that has run on the GPU, or the reason why it cannot."""
-    issue = devices.build_issue(provider) or devices.driver_issue(index)
+    issue = provider.issue(index)
     if issue is not None:
         return issue
     result = _try_gpu(path, provider, index, options)
     if isinstance(result, devices.DeviceIssue):
         # An unusable GPU is nearly always a mistake in the setup; a machine without a GPU is not.
-        name = "TensorRT" if provider == devices.TENSORRT else "CUDA"
-        _log.warning("%s cannot be used, because %s. %s", name, result.reason, result.remedy)
+        _log.warning("%s cannot be used, because %s. %s", provider.title, result.reason, result.remedy)
     return result
 
 
-def _try_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu | devices.DeviceIssue":
+def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | devices.DeviceIssue":
     preload_output = devices.preload()
-    issue = devices.tensorrt_issue() if provider == devices.TENSORRT else None
+    issue = provider.missing_library()
     if issue is not None:
         return issue
     try:
-        session = _make(path, provider, index, options, fixed=False)
-        fixed = provider in session.get_providers() and all(isinstance(n, int) for n in session.get_inputs()[0].shape)
+        session = _make(str(path), provider, index, options, fixed=False)
+        fixed = provider.name in session.get_providers() and all(
+            isinstance(n, int) for n in session.get_inputs()[0].shape
+        )
         if fixed:
-            session = _make(path, provider, index, options, fixed=True)
+            session = _make(str(path), provider, index, options, fixed=True)
     except Exception as error:  # onnxruntime's exceptions share no base but Exception.
         _on_cpu(path, options)  # raises if the file is the cause
         remedy = "Check `nvidia-smi` for free memory."
         return _explain(preload_output, "onnxruntime cannot load the model on the GPU", error, remedy)
-    if provider not in session.get_providers():
+    if provider.name not in session.get_providers():
         return devices.library_issue(preload_output) or devices.DeviceIssue(
             "onnxruntime fell back to the CPU, although the driver and the CUDA libraries load",
-            f"onnxruntime.InferenceSession({str(path)!r}, providers=[{provider!r}]) prints onnxruntime's reason. "
+            f"onnxruntime.InferenceSession({str(path)!r}, providers=[{provider.name!r}]) prints onnxruntime's reason. "
             f"{preload_output}".rstrip(),
         )
     spec, export = read_spec(session, path)
@@ -172,13 +172,15 @@ def _try_gpu(path: Path, provider: str, index: int, options: Options) -> "_Gpu |
             f"cuda_graph=True needs a file with a fixed size, but {path.name} takes {session.get_inputs()[0].shape}. "
             "Export the model with static_shape=(1, height, width)."
         )
-    io_binding = IOBindingRunner(session, ("cuda", index), len(spec.classes), options.cuda_graph)
+    io_binding = IOBindingRunner(session, ("cuda", index), spec.num_classes, options.cuda_graph)
     try:
         _probe(session, io_binding)
     except Exception as error:  # As above. cuDNN is loaded by the first convolution, not with the session.
         remedy = "Check `nvidia-smi` for free memory, and that this onnxruntime-gpu supports the GPU."
         return _explain(preload_output, "a first small run of the model failed on the GPU", error, remedy)
-    return _Gpu(session, spec, export, provider, io_binding)
+    # Without CUDA graphs, which need the bound buffers that only the first session has.
+    plain = replace(options, cuda_graph=False)
+    return _Gpu(session, spec, export, io_binding, lambda model: _make(model, provider, index, plain, fixed))
 
 
 def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -> devices.DeviceIssue:
@@ -189,22 +191,13 @@ def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -
     return devices.DeviceIssue(f"{failure} ({error}), and {libraries.reason}", libraries.remedy)
 
 
-def _make(path: Path, provider: str, index: int, options: Options, fixed: bool) -> ort.InferenceSession:
-    cuda = {
-        "device_id": index,
-        # onnxruntime's default is EXHAUSTIVE: it times every algorithm of every convolution, again for each new image
-        # size. That pays off for one fixed size, and costs seconds per image if sizes vary.
-        "cudnn_conv_algo_search": "EXHAUSTIVE" if fixed else "HEURISTIC",
-        # onnxruntime's default is TF32, with 10 bits of mantissa; export verified the file with 23.
-        "use_tf32": int(options.tf32),
-        "enable_cuda_graph": int(options.cuda_graph and fixed),
-    }
-    providers: list[Any] = [(devices.CUDA, cuda), devices.CPU]
-    if provider == devices.TENSORRT:
-        providers = [(devices.TENSORRT, {"device_id": index}), *providers]
+def _make(
+    model: str | bytes, provider: Provider, index: int, options: EngineOptions, fixed: bool
+) -> ort.InferenceSession:
+    providers = provider.session_providers(index, options, fixed)
     with devices.quiet():
         # Without enable_fallback=0 onnxruntime prints errors and continues on the CPU, both here and in run().
-        return ort.InferenceSession(str(path), _settings(options), providers=providers, enable_fallback=0)
+        return ort.InferenceSession(model, _settings(options), providers=providers, enable_fallback=0)
 
 
 def _probe(session: ort.InferenceSession, runner: IOBindingRunner) -> None:

@@ -15,7 +15,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnxruntime as ort
@@ -62,18 +62,22 @@ class Driver:
     cuda: tuple[int, int]
 
 
-def parse(device: str) -> tuple[str, int]:
+def parse(device: str, gpus: Iterable[str] = ("cuda", "tensorrt")) -> tuple[str, int]:
     """Splits a device into type and GPU index: "cuda:1" into ("cuda", 1), "tensorrt" into ("tensorrt", 0).
 
+    Args:
+        gpus: the types of device that have an index.
+
     Raises:
-        UnknownNameError: `device` is none of "auto", "cpu", "cuda", "cuda:N", "tensorrt" and "tensorrt:N".
+        UnknownNameError: `device` is none of "auto", "cpu", and a type with or without an index.
     """
     text = device if _is_string(device) else ""
-    match = re.fullmatch(r"(auto|cpu|cuda|tensorrt)|(cuda|tensorrt):([0-9]{1,3})", text)
+    names = "|".join(map(re.escape, gpus))
+    match = re.fullmatch(rf"(auto|cpu|{names})|({names}):([0-9]{{1,3}})", text)
     if match is None:
-        known = ("auto", "cpu", "cuda", "cuda:0", "tensorrt", "tensorrt:0")
-        see = "A device is 'auto', 'cpu', 'cuda' or 'cuda:N', such as 'cuda:1', or 'tensorrt'."
-        raise unknown("device", str(device), known, see)
+        known = ["auto", "cpu", *(f"{name}{index}" for name in gpus for index in ("", ":0"))]
+        others = "".join(f", {name!r} or '{name}:N'" for name in gpus)
+        raise unknown("device", str(device), known, f"A device is 'auto', 'cpu'{others}, such as 'cuda:1'.")
     return match[1] or match[2], int(match[3] or 0)
 
 
