@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
 
 Color = tuple[int, int, int]
+
+MAX_CLASSES = 65_536
+"""As many as 16-bit masks can hold."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +90,10 @@ class ClassSet:
         """`n` classes named "class 0", "class 1", ... in the colors of the PASCAL VOC palette (class 0 is black).
 
         Raises:
-            OptionError: `n` is below 1.
+            OptionError: `n` is below 1 or above 65,536.
         """
+        if not 1 <= (n := _integer(n, "the number of classes")) <= MAX_CLASSES:
+            raise OptionError(f"A class set has 1 to {MAX_CLASSES:,} classes, not {n}.")
         return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_color(i) for i in range(n)))
 
 
@@ -106,6 +112,7 @@ def voc_color(index: int) -> Color:
     return red, green, blue
 
 
+@explained
 def class_set(name: str) -> ClassSet:
     """The class set of a data set, such as "camvid" or "voc".
 

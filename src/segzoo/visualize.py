@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from segzoo._arguments import explained
 from segzoo._io import atomic_write
 from segzoo.classes import ClassSet, Color
 from segzoo.errors import ImageError
@@ -22,6 +23,7 @@ _MAX_ROWS = 12
 _MAX_NAME_LENGTH = 24
 
 
+@explained
 def colorize(mask: "npt.NDArray[Any]", classes: ClassSet) -> npt.NDArray[np.uint8]:
     """Paints each pixel in the color of its class.
 
@@ -43,6 +45,7 @@ def colorize(mask: "npt.NDArray[Any]", classes: ClassSet) -> npt.NDArray[np.uint
     return colored
 
 
+@explained
 def save_mask(path: "str | os.PathLike[str]", mask: "npt.NDArray[Any]", classes: ClassSet) -> None:
     """Writes a mask as an 8-bit PNG with a palette: viewers show colors, and pixel values are the class ids.
 
@@ -78,6 +81,7 @@ def save_mask(path: "str | os.PathLike[str]", mask: "npt.NDArray[Any]", classes:
         image.save(draft, format="PNG", optimize=False)
 
 
+@explained
 def overlay(
     image: npt.NDArray[np.uint8],
     mask: "npt.NDArray[Any]",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segzoo._arguments import explained
 from segzoo.errors import OptionError
 
 
@@ -33,6 +34,7 @@ class BorderWeights:
         OptionError: w0 or sigma is not above 0.
     """
 
+    @explained
     def __init__(
         self,
         ignore_index: int,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from segzoo._arguments import explained
 from segzoo._io import atomic_write
 from segzoo.errors import ImageError, SegzooError
 
@@ -34,6 +35,7 @@ _TOLERANCE = 1.0
 _DEFAULT_RATE = Fraction(25)
 
 
+@explained
 def frames(path: "str | os.PathLike[str]", on_damage: Callable[[ImageError], object] | None = None) -> Iterator[Pixels]:
     """The frames of a video in display order, each decoded on demand.
 
@@ -56,6 +58,7 @@ def frames(path: "str | os.PathLike[str]", on_damage: Callable[[ImageError], obj
     return _frames(container, stream, repr(str(path)), on_damage or _raise)
 
 
+@explained
 def measure(path: "str | os.PathLike[str]") -> tuple[Fraction, int | None]:
     """The mean frame rate of a video in 1/s (25 if the file does not specify it), and its approximate number of frames.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import torch
 
+from segzoo._arguments import explained
 from segzoo._io import atomic_write, require_suffix
 from segzoo.data.images import ImageLike
 from segzoo.errors import ExportError
@@ -46,6 +47,7 @@ class Export:
         return f"{text}; {self.quantization}" if self.quantization else text
 
 
+@explained
 def export(
     model: SegmentationModel,
     path: str | os.PathLike[str],

@@ -12,6 +12,10 @@ Size = int | tuple[int, int]
 """In pixels: one number for both height and width, or (height, width)."""
 
 
+MAX_SAMPLES = 10_000
+"""Far beyond any use; more is a mistake that would run for hours."""
+
+
 class PredictOptions(TypedDict, total=False):
     """Keyword arguments of `Predictor.predict`, `stream` and `submit`, and of `model.predict`."""
 
@@ -89,6 +93,8 @@ class Plan:
                 given[name] = tiling.as_size(given[name], name, minimum)
         if "samples" in given:
             given["samples"] = whole_number("samples", given["samples"], 1)
+            if given["samples"] > MAX_SAMPLES:
+                raise OptionError(f"samples must be at most {MAX_SAMPLES:,}, not {given['samples']}.")
         given["views"] = tuple(views(given.pop("tta", None)))
         return cls(**given)
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from segzoo._arguments import explained
 from segzoo.classes import ClassSet
 from segzoo.data.images import ImageLike, list_images
 from segzoo.errors import ImageError, OptionError, SegzooError
@@ -48,6 +49,7 @@ class Predictor:
         device_reason: one sentence on why `device` was chosen.
     """
 
+    @explained
     def __init__(
         self,
         model: "Any | str | os.PathLike[str]",
@@ -136,6 +138,7 @@ class Predictor:
     def predict(
         self, image: ImageLike, *, out: npt.NDArray[Any] | None = None, **options: Unpack[PredictOptions]
     ) -> Segmentation: ...
+    @explained
     def predict(
         self, image: Any, *, out: npt.NDArray[Any] | None = None, **options: Unpack[PredictOptions]
     ) -> Segmentation | list[Segmentation]:
@@ -169,6 +172,7 @@ class Predictor:
             arrays.check_out(out, pixels.shape[:2], self.spec)
         return self._execution.run([(image, pixels)], plan, out)[0]
 
+    @explained
     def stream(
         self,
         images: "str | os.PathLike[str] | Iterable[ImageLike]",

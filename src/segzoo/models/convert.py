@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segzoo._arguments import explained
 from segzoo._registry import unknown_source
 from segzoo.classes import ClassSet
 from segzoo.errors import CheckpointError, OptionError, PairingError
@@ -29,6 +30,7 @@ _WRAPPERS = ("", "module.", "model.", "_orig_mod.")
 """Prefixes that DataParallel, a LightningModule and torch.compile add to each name."""
 
 
+@explained
 def convert(
     weights: str | os.PathLike[str] | Mapping[str, Tensor],
     source: str | None = None,

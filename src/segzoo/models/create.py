@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from segzoo._arguments import explained
 from segzoo.classes import ClassSet, class_set
 from segzoo.errors import OptionError, PairingError
 from segzoo.models.base import SegmentationModel
@@ -16,6 +17,7 @@ from segzoo.weights.catalog import entries
 from segzoo.weights.resolve import locate
 
 
+@explained
 def create(
     decoder: str,
     encoder: str | None = None,

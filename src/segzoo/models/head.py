@@ -4,6 +4,7 @@ import copy
 
 from torch import Tensor, nn
 
+from segzoo._arguments import explained
 from segzoo.classes import ClassSet
 from segzoo.errors import OptionError
 from segzoo.models.base import SegmentationModel
@@ -12,6 +13,7 @@ from segzoo.models.create import resolve_classes
 from segzoo.schema import whole_number
 
 
+@explained
 def with_classes(
     model: SegmentationModel, num_classes: int | None = None, classes: str | ClassSet | None = None
 ) -> SegmentationModel:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from segzoo._arguments import explained
 from segzoo._version import __version__
 from segzoo.classes import ClassSet, class_set
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
@@ -23,6 +24,7 @@ from segzoo.weights.catalog import Entry
 from segzoo.weights.resolve import Located, locate
 
 
+@explained
 def load(
     source: str | os.PathLike[str],
     *,

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from segzoo._arguments import explained
 from segzoo._version import __version__
 from segzoo.errors import CheckpointError, OptionError, UploadError
 from segzoo.models.base import SegmentationModel
@@ -20,6 +21,7 @@ ONNX = "model.onnx"
 """Name of an exported graph in a repository."""
 
 
+@explained
 def push(
     model: SegmentationModel | str | os.PathLike[str],
     repo: str,

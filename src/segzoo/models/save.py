@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from segzoo._arguments import explained
 from segzoo._io import atomic_write
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, OptionError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.parameters import count_parameters
 from segzoo.weights import checkpoint
@@ -14,6 +15,7 @@ from segzoo.weights.card import model_card
 from segzoo.weights.hub import FILE
 
 
+@explained
 def save(model: SegmentationModel, path: str | os.PathLike[str], *, half: bool = False) -> Path:
     """Writes one .safetensors file from which `load` rebuilds the model, without any other file.
 
@@ -33,6 +35,8 @@ def save(model: SegmentationModel, path: str | os.PathLike[str], *, half: bool =
     """
     if not isinstance(model, SegmentationModel):
         raise CheckpointError(f"segzoo.save takes a model from segzoo.create or load, not {type(model).__name__}.")
+    if not os.fspath(path):
+        raise OptionError("The path to save the model to is empty. Pass the path of a file or a folder.")
     target = Path(path)
     if target.is_dir() or os.fspath(path).endswith(("/", os.sep)):
         return _save_folder(model, target, half)

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from segzoo._arguments import explained
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.images import Pixels
@@ -90,6 +91,7 @@ class Evaluation:
         }
 
 
+@explained
 def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, int], None] | None = None) -> Evaluation:
     """Predicts every image of the data at its original size, one at a time, and compares it with the mask.
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
 
 
@@ -284,6 +285,7 @@ LOSSES: dict[str, type[Loss]] = {
 }
 
 
+@explained
 def create_loss(text: str, ignore_index: int, options: Mapping[str, Mapping[str, Any]] | None = None) -> WeightedSum:
     """A weighted sum of losses, by name.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
 from segzoo.training.schema import build_config, override
 
@@ -311,6 +312,7 @@ SCHEDULES = ("constant", "poly", "cosine", "step")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
+@explained
 def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Reads a recipe from a .toml file, or from a checkpoint that was trained with one.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from segzoo._arguments import explained
 from segzoo.classes import CLASS_SETS
 from segzoo.errors import SegzooError, unknown
 from segzoo.weights import cache
@@ -162,6 +163,7 @@ def default() -> Entry | None:
     return next((entry for entry in entries().values() if entry.source == "package"), None)
 
 
+@explained
 def find(key: str) -> Entry:
     """The entry for a key such as "fcn/resnet101/coco-voc".
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from segzoo._arguments import explained
 from segzoo.errors import CheckpointError, DownloadError, OptionError, unknown
 from segzoo.weights import cache, download, hub
 from segzoo.weights.catalog import Entry, entries
@@ -28,6 +29,7 @@ class Located:
         return str(self.path) if self.entry is None else self.entry.key
 
 
+@explained
 def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located:
     """The file that `source` names, downloaded into the cache if it is not on this machine.
 
@@ -45,6 +47,8 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
     """
     if not isinstance(source, str | os.PathLike):
         raise OptionError(f"segzoo.load takes a catalog key, a path or a URL, not {source!r}.")
+    if not os.fspath(source):
+        raise OptionError("The name of the model is empty. Pass a catalog key, a path or a URL.")
     if sha256 is not None:
         if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
             raise OptionError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}.")

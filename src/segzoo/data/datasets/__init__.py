@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from segzoo._arguments import explained
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets.base import Reader, check_split
 from segzoo.data.datasets.camvid import CAMVID
@@ -24,6 +25,7 @@ READERS: dict[str, Reader] = {
 }
 
 
+@explained
 def open_data(
     name: str,
     root: str | os.PathLike[str],

@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 import timm
 from timm.models import is_model_in_modules
 
+from segzoo._arguments import explained
 from segzoo.errors import OptionError, UnknownNameError, unknown
 from segzoo.models.encoders.base import Encoder
 from segzoo.models.encoders.pretrained import is_path
@@ -80,6 +81,7 @@ def _check_tag(architecture: str, tag: str) -> None:
         )
 
 
+@explained
 def list_encoders(pattern: str = "*") -> list[str]:
     """Names of the encoders that match a shell pattern, segzoo's short names first.
 

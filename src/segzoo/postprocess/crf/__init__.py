@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from segzoo._arguments import explained
 from segzoo.data.images import ImageLike, read_image
 from segzoo.errors import ImageError, OptionError, unknown
 from segzoo.postprocess.crf.kernels import Appearance, Smoothness
@@ -48,6 +49,7 @@ class Refined(NamedTuple):
     probabilities: Floats
 
 
+@explained
 def refine(
     logits: Any,
     image: ImageLike | Sequence[ImageLike],

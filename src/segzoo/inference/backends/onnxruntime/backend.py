@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from segzoo._arguments import explained
 from segzoo.errors import DeviceError, OptionError, SegzooError
 from segzoo.inference import arrays
 from segzoo.inference.backends.base import EngineOptions, Images, Output
@@ -33,6 +34,7 @@ class OnnxBackend:
         device_reason: one sentence on why `device` was chosen.
     """
 
+    @explained
     def __init__(
         self, path: "str | os.PathLike[str]", device: str = "auto", options: EngineOptions | None = None
     ) -> None:
