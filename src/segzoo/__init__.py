@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segzoo.models.load import load
     from segzoo.models.push import push
     from segzoo.models.save import save
+    from segzoo.training.train import train
     from segzoo.weights.catalog import list_weights
 
 _MODULES = {
@@ -33,6 +34,7 @@ _MODULES = {
     "list_weights": "segzoo.weights.catalog",
     "push": "segzoo.models.push",
     "export": "segzoo.exporting.export",
+    "train": "segzoo.training.train",
     "ClassSet": "segzoo.classes",
 }
 _SUBMODULES = ("errors", "inference", "postprocess", "weights")
@@ -49,6 +51,7 @@ __all__ = [
     "load",
     "push",
     "save",
+    "train",
 ]
 
 
