@@ -289,7 +289,9 @@ def _build_parts(
     optimizer: Any,
     schedule: Any,
 ) -> Parts:
-    objects = {"model": model.spec.title, "data": f"{_title(data)}, {len(data)} images"}
+    objects = {"model": model.spec.title, "data": _describe_data(data)}
+    if held_out is not None:
+        objects["validation"] = _describe_data(held_out)
     if callable(augmentation):
         augment, objects["augmentation"] = augmentation, describe(augmentation)
     else:
@@ -351,5 +353,5 @@ def _adopt_data(model: SegmentationModel, data: LabeledData) -> None:
     model.spec = spec
 
 
-def _title(data: LabeledData) -> str:
-    return data.description if isinstance(data, PairData) else data.title
+def _describe_data(data: LabeledData) -> str:
+    return f"{data.description if isinstance(data, PairData) else data.title}, {len(data)} images"
