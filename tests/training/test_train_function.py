@@ -19,8 +19,10 @@ from segzoo.classes import ClassSet
 from segzoo.data.augment import Augmentation
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets import open_data
+from segzoo.data.masks import read_mask
 from segzoo.data.pairs import PairData
 from segzoo.errors import DataError, OptionError, SegzooError, TrainingError
+from segzoo.formatting import sections
 from segzoo.models.base import SegmentationModel
 from segzoo.training.callbacks import Callback, CsvLog, Row
 from segzoo.training.evaluate import evaluate
@@ -270,8 +272,26 @@ def test_pairs_give_the_weights_of_the_files_that_they_were_read_from(data, held
     assert actual.best_mean_iou == expected.best_mean_iou
 
 
-def test_a_subset_of_the_data_can_be_held_out(data):
-    result = train(new_model(classes=data.classes), Subset(data, range(4)), validation=Subset(data, range(4, 8)))
+def test_subsets_of_the_data_are_files_with_their_classes(data):
+    """Although the model's classes are only numbered. `random_split` returns such subsets, which can be split again."""
+    half = Subset(data, range(4))
+    result = train(new_model(), half, validation=Subset(Subset(data, range(2, 8)), range(2, 6)))
+    assert result.best_epoch == 1 and result.model.classes == data.classes
+    with pytest.raises(DataError, match="2 images are both trained on and held out"):
+        train(new_model(), half, validation=Subset(data, range(2, 6)))
+    with pytest.raises(DataError, match="contains no images"):
+        train(new_model(), Subset(data, []))
+
+
+def test_pairs_that_are_held_out_have_the_classes_of_the_data(make_data):
+    """Not those of the model, which are only numbered and have no ignore_index."""
+    data = make_data(8)
+    shifted = ClassSet(data.classes.names, data.classes.palette, 254)
+    files = SegmentationData(
+        data.items, shifted, mask_reader=lambda path, _: read_mask(path, data.classes) // 255 * 254
+    )
+    pairs = [(sample.image, np.where(sample.mask == 255, 254, sample.mask)) for sample in data]
+    result = train(new_model(num_classes=5), files, validation=pairs)
     assert result.best_epoch == 1
 
 
@@ -356,6 +376,7 @@ def test_the_file_names_the_own_objects(data, tmp_path):
     """A recipe could not build them, so the file has none; what the model started from stays."""
     first = train(new_model(), data, output=tmp_path / "first")
     info = read_spec(first.last).info
+    assert [section.title for section in sections(info)] == ["At the end of training", "Settings"]
     assert "recipe" not in info and info["trained"]["images"] == 8
     assert info["settings"]["loss"]["loss"] == "ce" and info["settings"]["run"]["epochs"] == 1
     second = train(segzoo.load(first.last), data, output=tmp_path / "second", loss=MyLoss(), auxiliary=0.1)
@@ -426,7 +447,7 @@ def test_mistakes_are_sentences_and_nothing_is_written(changed, error, message, 
 
 
 def test_the_classes_of_model_and_data_must_match(data):
-    with pytest.raises(DataError, match=r"The model has 4 classes, and \S+ train has 3\. Create the model with"):
+    with pytest.raises(DataError, match=r"The model has 4 classes, and \S+ train has 3\. Create it with num_classes=3"):
         train(new_model(num_classes=4), data)
     other = ClassSet(("ground", "ball", "bag"), data.classes.palette, 255)
     with pytest.raises(DataError, match=r"has the class 'bag' at id 2, and \S+ train has 'box'"):
@@ -461,5 +482,5 @@ def test_a_pair_keeps_its_ids_and_the_name_of_a_sample(data):
     masks = np.array([[[0, -1], [2, 1]]])
     mask = PairData(Pairs(np.zeros((1, 2, 2, 3), np.uint8), masks), classes)[0].mask
     assert mask.dtype == np.int32 and mask.tolist() == masks[0].tolist()
-    sample = PairData(Subset(data, [2]), data.classes)[0]
+    sample = PairData([data[2]], data.classes)[0]
     assert sample.name == data[2].name and np.array_equal(sample.mask, data[2].mask)

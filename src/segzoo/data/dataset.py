@@ -189,6 +189,14 @@ class SegmentationData(Sequence[Sample]):
             raise DataError(f"No image of {self.title} is left: select={included}, exclude={excluded}.")
         return self._with_items(kept)
 
+    def take(self, indices: Iterable[int]) -> "SegmentationData":
+        """The samples at these indices, in their order.
+
+        Raises:
+            DataError: there are none, or one occurs twice.
+        """
+        return self._with_items(self.items[index] for index in indices)
+
     def _with_items(self, items: Iterable[Item]) -> "SegmentationData":
         return SegmentationData(items, self.classes, self.title, self._read_mask)
 

@@ -18,7 +18,7 @@ class PairData:
 
     Args:
         pairs: pairs[i] is (image, mask): uint8 (H, W, channels), 0-255, and integers (H, W), as arrays, tensors or PIL
-            images. A `Sample` is accepted too, so that `torch.utils.data.Subset` of a `SegmentationData` works.
+            images; or a `Sample`, as a data set has that wraps a `SegmentationData`.
         classes: the class set of the masks; `ignore_index` is also allowed in masks if the class set has none.
         title: the name of the data in messages.
 

@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
+from segzoo.classes import ClassSet
 from segzoo.data.augment import Augmentation
 from segzoo.data.dataset import Augment, LabeledData, SegmentationData, TrainingSet
 from segzoo.data.pairs import PairData
-from segzoo.errors import DataError, OptionError, SegzooError
+from segzoo.errors import DataError, DeviceError, OptionError, TrainingError, UnknownNameError
 from segzoo.models.base import SegmentationModel, evaluating
 from segzoo.training import engine
 from segzoo.training.build import Parts, Schedule, build_optimizer, check_datasets
@@ -44,6 +46,9 @@ _LOSS, _OPTIMIZER, _SCHEDULE, _RUN, _HARDWARE = (
     RunConfig(),
     HardwareConfig(),
 )
+
+_TABLES = {"loss": _LOSS, "optimizer": _OPTIMIZER, "schedule": _SCHEDULE, "run": _RUN, "hardware": _HARDWARE}
+_KEYS = re.compile("|".join(rf"\b{table}\.(?={key}\b)" for table, config in _TABLES.items() for key in vars(config)))
 
 
 @dataclass(frozen=True)
@@ -176,8 +181,11 @@ def train(
     }
     with _argument_names():
         settings = Recipe.from_dict(tables)
-        training = _labeled(data, "data", model)
-        held_out = None if validation is None else _labeled(validation, "validation", model)
+        training = _labeled(data, "data", model.classes)
+        check_classes(model.classes, training, f"Create it with num_classes={len(training.classes)}, or classes=.")
+        held_out = None if validation is None else _labeled(validation, "validation", training.classes)
+        if held_out is not None:
+            check_classes(model.classes, held_out, "Validate it on data with the classes that it is trained on.")
         if validation is data:
             raise DataError("data and validation are the same object. Hold out images that are not trained on.")
         check_datasets(training, held_out, batch_size)
@@ -265,18 +273,22 @@ def _argument_names() -> Iterator[None]:
     """Replaces the keys of recipes in error messages by the names of arguments: "run.epochs" by "epochs"."""
     try:
         yield
-    except SegzooError as error:
-        message = re.sub(r"\b(?:run|hardware|optimizer|schedule|loss)\.(\w+)", r"\1", str(error))
-        raise type(error)(message.replace(" of a recipe", "")) from error
+    except (OptionError, UnknownNameError, DeviceError, TrainingError) as error:  # others name files
+        raise type(error)(_KEYS.sub("", str(error)).replace(" of a recipe", "")) from error
 
 
-def _labeled(data: Any, argument: str, model: SegmentationModel) -> LabeledData:
-    """The data with the interface that the loop needs, after a check of its classes."""
-    labeled: LabeledData = data if isinstance(data, SegmentationData) else PairData(data, model.classes, argument)
-    check_classes(
-        model.classes, labeled, f"Create the model with classes= of the data, or num_classes={len(labeled.classes)}."
-    )
-    return labeled
+def _labeled(data: Any, argument: str, classes: ClassSet) -> LabeledData:
+    """The data with the interface that the loop needs; `classes` are those of pairs."""
+    data = _subset(data)
+    return data if isinstance(data, SegmentationData) else PairData(data, classes, argument)
+
+
+def _subset(data: Any) -> Any:
+    """A `SegmentationData` for torch's Subset of one, which `random_split` returns; anything else as it is."""
+    if not isinstance(data, Subset):
+        return data
+    whole = _subset(data.dataset)
+    return whole.take(data.indices) if isinstance(whole, SegmentationData) else data
 
 
 def _build_parts(
