@@ -115,7 +115,7 @@ def measure_loop(args: argparse.Namespace, root: Path, runs: Path) -> dict[str, 
     recipe = create_recipe(args, root)
     train(recipe, runs, callbacks=[callback])
     data, _ = build.open_datasets(recipe)
-    loaders = build.build_loaders(recipe, data, None, rank=0, world_size=1)
+    loaders = build.build_loaders(build.build_parts(recipe, data, None), rank=0, world_size=1)
     seen, seconds = 0, 0.0
     for epoch in range(2):  # the workers start in the first
         loaders.set_epoch(epoch)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segzoo.models.load import load
     from segzoo.models.push import push
     from segzoo.models.save import save
+    from segzoo.training.train import train
     from segzoo.weights.catalog import list_weights
 
 _MODULES = {
@@ -34,6 +35,7 @@ _MODULES = {
     "list_weights": "segzoo.weights.catalog",
     "push": "segzoo.models.push",
     "export": "segzoo.exporting.export",
+    "train": "segzoo.training.train",
     "ClassSet": "segzoo.classes",
     "Predictor": "segzoo.inference.predictor",
 }
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "push",
     "save",
+    "train",
 ]
 
 

@@ -95,8 +95,8 @@ class Section:
 
 
 def sections(info: Mapping[str, Any]) -> list[Section]:
-    """Tables of a file's metrics, training and recipe, as far as its info holds them as objects."""
-    metrics, trained, recipe = (info.get(key) for key in ("metrics", "trained", "recipe"))
+    """Tables of a file's metrics, training, and recipe or settings, as far as its info holds them as objects."""
+    metrics, trained = (info.get(key) for key in ("metrics", "trained"))
     both = isinstance(metrics, Mapping) and isinstance(trained, Mapping)
     tables = []
     if isinstance(metrics, Mapping) and metrics:
@@ -111,8 +111,10 @@ def sections(info: Mapping[str, Any]) -> list[Section]:
             "between."
         )
         tables.append(Section("At the end of training", ("trained",), _trained(trained), note if both else ""))
-    if isinstance(recipe, Mapping) and recipe:
-        tables.append(Section("Recipe", ("recipe",), recipe_rows(recipe)))
+    for key in ("recipe", "settings"):
+        recipe = info.get(key)
+        if isinstance(recipe, Mapping) and recipe:
+            tables.append(Section(key.capitalize(), (key,), recipe_rows(recipe)))
     return tables
 
 

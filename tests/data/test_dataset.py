@@ -194,3 +194,12 @@ def test_images_of_different_sizes_are_padded_to_the_largest() -> None:
     assert batch["mask"].tolist()[0] == [[1] * 4, [1] * 4, [255] * 4]
     assert batch["mask"].tolist()[1] == [[1, 1, 1, 255]] * 3
     assert batch["image"].sum() == 3 * (8 + 9)
+
+
+def test_samples_are_taken_by_index(make_data: Make) -> None:
+    data = make_data()
+    assert data.take([3, 0]).names == ("b_3", "a_0")
+    with pytest.raises(DataError, match="two images named 'a_0'"):
+        data.take([0, 0])
+    with pytest.raises(DataError, match="contains no images"):
+        data.take([])

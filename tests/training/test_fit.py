@@ -20,7 +20,7 @@ from segzoo.data.statistics import count_classes
 from segzoo.errors import DataError, DeviceError, OptionError, TrainingError
 from segzoo.metrics import ConfusionMatrix
 from segzoo.training.callbacks import Callback, CsvLog
-from segzoo.training.fit import Run, train
+from segzoo.training.fit import Run, start, train
 from segzoo.training.logit_adjustment import adjust_logits
 from segzoo.training.recipe import Recipe, read_recipe
 
@@ -150,7 +150,7 @@ def test_two_processes_make_the_same_step_as_one(small, tmp_path):
         schedule={"name": "constant"},
         run={"epochs": 1, "batch_size": 8, "freeze_batchnorm": True},
     )
-    before = Run(recipe, tmp_path / "none", False, ()).model.state_dict()
+    before = start(recipe, tmp_path / "none", False, ()).model.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
     train(recipe, tmp_path / "one")
     (tmp_path / "program.py").write_text(TRAIN_WITH_CSV_LOG)
@@ -242,7 +242,7 @@ def poison(run: Run, target: str) -> None:
     ],
 )
 def test_a_diverging_run_reports_the_step_and_the_cause(target, cause, small, tmp_path):
-    run = Run(small(), tmp_path, False, ())
+    run = start(small(), tmp_path, False, ())
     run.callbacks = [*run.callbacks, Recorder(lambda step: poison(run, target) if step == 3 else None)]
     with pytest.raises(TrainingError, match=rf"diverged in step 4 \(epoch 2\).*{cause}"):
         run.fit()
@@ -311,7 +311,7 @@ def test_border_weights_change_the_training(small, tmp_path):
 
 def test_an_auxiliary_head_is_trained(small, tmp_path):
     recipe = small(model={"decoder": "fcn", "options": {"auxiliary": True}}, run={"epochs": 1})
-    run = Run(recipe, tmp_path, False, ())
+    run = start(recipe, tmp_path, False, ())
     before = {name: p.clone() for name, p in run.model.named_parameters()}
     run.fit()
     moved = [name for name, p in run.model.named_parameters() if not torch.equal(p, before[name])]

@@ -1,7 +1,7 @@
 """Data sets: a sequence of images and masks with their class set, read one at a time.
 
 The readers in `segzoo.data.datasets` return `SegmentationData` for the files of a known data set; a list of `Item`
-creates it from any files. `TrainingSet` wraps it for a torch DataLoader.
+creates it from any files. `TrainingSet` wraps it for a torch DataLoader. `segzoo.data.pairs` wraps other data sets.
 """
 
 import itertools
@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from segzoo.classes import ClassSet
 from segzoo.data.images import Pixels, read_image
@@ -52,6 +53,44 @@ class Sample(NamedTuple):
     name: str
 
 
+class LabeledData(Protocol):
+    """The interface that training needs of a data set: `SegmentationData`, or `segzoo.data.pairs.PairData`."""
+
+    title: str
+    """The name of the data in messages."""
+
+    @property
+    def classes(self) -> ClassSet:
+        """The class set of the masks."""
+
+    @property
+    def ignore_index(self) -> int:
+        """The id that losses and metrics ignore."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """The mask of one sample."""
+
+
+def ignore_index_of(classes: ClassSet) -> int:
+    """The id that losses and metrics ignore: that of the class set, else 255 (-1 for more than 255 classes).
+
+    Losses need it even if the class set has none, because augmentation fills the area outside the image with it.
+    """
+    if classes.ignore_index is not None:
+        return classes.ignore_index
+    return 255 if len(classes) <= 255 else -1
+
+
+def as_ids(mask: NDArray[Any], classes: ClassSet) -> NDArray[Any]:
+    """A copy of a mask of valid ids, uint8 if all ids of the class set fit, else int32."""
+    fits_uint8 = len(classes) <= 256 and 0 <= ignore_index_of(classes) <= 255
+    return np.array(mask, np.uint8 if fits_uint8 else np.int32)
+
+
 class SegmentationData(Sequence[Sample]):
     """Images with masks and their class set. It holds file names only; indexing reads a sample.
 
@@ -86,13 +125,8 @@ class SegmentationData(Sequence[Sample]):
 
     @property
     def ignore_index(self) -> int:
-        """The id that losses and metrics ignore: that of the class set, else 255 (-1 for more than 255 classes).
-
-        Losses need it even if the class set has none, because augmentation fills the area outside the image with it.
-        """
-        if self.classes.ignore_index is not None:
-            return self.classes.ignore_index
-        return 255 if len(self.classes) <= 255 else -1
+        """The id that losses and metrics ignore: that of the class set, else 255 (-1 for more than 255 classes)."""
+        return ignore_index_of(self.classes)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -127,9 +161,7 @@ class SegmentationData(Sequence[Sample]):
             DataError: the mask contains an id that is not in the class set, or cannot be read.
         """
         item = self.items[index]
-        mask = check_ids(self._read_mask(item.mask, self.classes), item.mask, self.classes)
-        fits_uint8 = len(self.classes) <= 256 and 0 <= self.ignore_index <= 255
-        return np.array(mask, np.uint8 if fits_uint8 else np.int32)
+        return as_ids(check_ids(self._read_mask(item.mask, self.classes), item.mask, self.classes), self.classes)
 
     def select(self, select: str | Sequence[str] = (), exclude: str | Sequence[str] = ()) -> "SegmentationData":
         """The samples whose name matches a pattern of `select` (all if it is empty) and no pattern of `exclude`.
@@ -157,6 +189,14 @@ class SegmentationData(Sequence[Sample]):
             raise DataError(f"No image of {self.title} is left: select={included}, exclude={excluded}.")
         return self._with_items(kept)
 
+    def take(self, indices: Iterable[int]) -> "SegmentationData":
+        """The samples at these indices, in their order.
+
+        Raises:
+            DataError: there are none, or one occurs twice.
+        """
+        return self._with_items(self.items[index] for index in indices)
+
     def _with_items(self, items: Iterable[Item]) -> "SegmentationData":
         return SegmentationData(items, self.classes, self.title, self._read_mask)
 
@@ -176,7 +216,7 @@ class TrainingSet(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        data: SegmentationData,
+        data: LabeledData,
         augment: Augment | None = None,
         seed: int = 0,
         pixel_weights: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
@@ -227,6 +267,10 @@ class PaddedBatch:
         self.ignore_index = ignore_index
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        if len({sample["mask"].shape for sample in samples}) == 1:
+            # In a worker process, this one stacks into shared memory directly.
+            same: dict[str, Any] = default_collate(list(samples))
+            return same
         height = max(sample["mask"].shape[0] for sample in samples)
         width = max(sample["mask"].shape[1] for sample in samples)
         batch: dict[str, Any] = {"name": [sample["name"] for sample in samples]}

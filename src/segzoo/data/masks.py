@@ -78,11 +78,14 @@ class RemappedIds:
         return mapped[np.searchsorted(ids, pixels)]
 
 
-def check_ids(mask: NDArray[Any], path: Path, classes: ClassSet) -> NDArray[Any]:
+def check_ids(mask: NDArray[Any], source: Path | str, classes: ClassSet) -> NDArray[Any]:
     """Returns the mask if each of its ids is a class or `ignore_index`.
 
+    Args:
+        source: the file of the mask, or a name for it.
+
     Raises:
-        DataError: an id is neither; the message names the file, the id and its position.
+        DataError: an id is neither; the message names the source, the id and its position.
     """
     valid = (mask >= 0) & (mask < len(classes))
     if classes.ignore_index is not None:
@@ -91,7 +94,7 @@ def check_ids(mask: NDArray[Any], path: Path, classes: ClassSet) -> NDArray[Any]
         row, column = (int(index) for index in np.argwhere(~valid)[0])
         ignored = "no id is ignored" if classes.ignore_index is None else f"{classes.ignore_index} is ignored"
         raise DataError(
-            f"{path} has the id {mask[row, column]} in row {row}, column {column}; the classes are "
+            f"{source} has the id {mask[row, column]} in row {row}, column {column}; the classes are "
             f"0-{len(classes) - 1}, and {ignored}. Correct the mask, or choose the class set it was made for."
         )
     return mask

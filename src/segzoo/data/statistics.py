@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from segzoo.data.dataset import SegmentationData
+from segzoo.data.dataset import LabeledData
 from segzoo.errors import OptionError
 
 
@@ -66,7 +66,7 @@ class ClassStatistics:
         return cls(pixels, image_pixels)
 
 
-def count_classes(data: SegmentationData, progress: Callable[[int, int], None] | None = None) -> ClassStatistics:
+def count_classes(data: LabeledData, progress: Callable[[int, int], None] | None = None) -> ClassStatistics:
     """Counts the pixels of each class. Reads every mask, one at a time, and no image.
 
     Args:

@@ -1,25 +1,94 @@
-"""Builds what a recipe describes: data, network, optimizer and loaders."""
+"""Builds the objects that a recipe describes: data, network, loss, optimizer, schedule and loaders."""
 
-from dataclasses import asdict
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler, Subset
 
 from segzoo.classes import ClassSet
 from segzoo.data.augment import Augmentation
 from segzoo.data.border_weights import BorderWeights
-from segzoo.data.dataset import SegmentationData, TrainingSet
+from segzoo.data.dataset import Augment, LabeledData, PaddedBatch, SegmentationData, TrainingSet
 from segzoo.data.datasets import open_data
 from segzoo.errors import DataError, SegzooError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.create import create
 from segzoo.models.load import load
+from segzoo.training.build_loss import build_loss, compute_class_weights
+from segzoo.training.losses import WeightedSum
 from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig, read_recipe
+from segzoo.training.schedule import lr_factor
 from segzoo.weights.catalog import entries
 from segzoo.weights.resolve import locate
+
+Schedule = Callable[[int, int, int], float]
+"""(step, from 0; steps of the run; steps per epoch) -> the factor of the learning rate."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects that the training loop works with.
+
+    Attributes:
+        settings: the numbers of the loop: its tables loss, optimizer, schedule, run and hardware, as far as no object
+            below replaces them. The loop does not read the others.
+        augment: of the training data; None for none.
+        class_weights: those that the loss applies; logit adjustment removes them.
+        objects: descriptions of the objects that do not come from the recipe, by the name of the table that they
+            replace; empty if the recipe describes the whole run.
+    """
+
+    settings: Recipe
+    data: LabeledData
+    held_out: LabeledData | None
+    augment: Augment | None
+    model: SegmentationModel
+    loss: WeightedSum
+    class_weights: Sequence[float]
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    objects: Mapping[str, str] = field(default_factory=dict)
+
+    def info(self) -> dict[str, Any]:
+        """What a trained model's file says about its settings: the recipe, or the settings with the objects."""
+        recipe = self.settings.to_dict()
+        if not self.objects:
+            return {"recipe": recipe}
+        kept = {
+            # What the loop still reads of a table that an object replaces.
+            "loss": {"auxiliary": self.settings.loss.auxiliary},
+            "optimizer": {"clip_grad_norm": self.settings.optimizer.clip_grad_norm},
+        }
+        settings = {name: table for name, table in recipe.items() if name not in ("note", "validation")}
+        for name, description in self.objects.items():
+            settings[name] = {"object": description, **kept.get(name, {})}
+        return {"settings": settings}
+
+
+def build_parts(recipe: Recipe, data: SegmentationData, held_out: SegmentationData | None) -> Parts:
+    """The parts of a run by a recipe; `data` and `held_out` are those of `open_datasets`.
+
+    Raises:
+        UnknownNameError, OptionError, PairingError, CheckpointError: as `build_model`, `build_loss` and `Augmentation`.
+    """
+    model = build_model(recipe.model, data.classes)
+    class_weights = compute_class_weights(recipe.loss, data)
+    return Parts(
+        settings=recipe,
+        data=data,
+        held_out=held_out,
+        augment=Augmentation(recipe.augmentation, data.ignore_index),
+        model=model,
+        loss=build_loss(recipe.loss, data.ignore_index, class_weights),
+        class_weights=class_weights,
+        optimizer=build_optimizer(recipe.optimizer, model),
+        schedule=functools.partial(lr_factor, recipe.schedule),
+    )
 
 
 def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | None]:
@@ -31,17 +100,10 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
         UnknownNameError: an unknown data set or split.
     """
     data = _open(recipe.data, recipe.data)
-    if len(data) < recipe.run.batch_size:
-        raise DataError(f"{data.title} has {len(data)} images, fewer than the batch size {recipe.run.batch_size}.")
-    if recipe.validation is None:
+    held_out = None if recipe.validation is None else _open(recipe.data, recipe.validation)
+    check_datasets(data, held_out, recipe.run.batch_size)
+    if held_out is None:
         return data, None
-    held_out = _open(recipe.data, recipe.validation)
-    shared = _image_paths(data) & _image_paths(held_out)
-    if shared:
-        raise DataError(
-            f"{len(shared)} images are both trained on and held out, such as {min(shared)}, so metrics on them would "
-            "be meaningless. Exclude them from one part."
-        )
     for key, source in (
         ("model.init_from", recipe.model.init_from),
         ("model.encoder_weights", recipe.model.encoder_weights),
@@ -56,12 +118,30 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
     return data, held_out
 
 
+def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: int) -> None:
+    """Checks that there are enough images, and that none is both trained on and held out.
+
+    Raises:
+        DataError: otherwise. Images without a file cannot be compared.
+    """
+    if len(data) < batch_size:
+        raise DataError(
+            f"{data.title} has {len(data)} images, fewer than the batch size {batch_size}. Lower the batch size."
+        )
+    shared = _image_paths(data) & _image_paths(held_out)
+    if shared:
+        raise DataError(
+            f"{len(shared)} images are both trained on and held out, such as {min(shared)}, so metrics on them would "
+            "be meaningless. Exclude them from one part."
+        )
+
+
 def _open(data: DataConfig, selection: DataConfig | ValidationConfig) -> SegmentationData:
     return open_data(data.name, data.root, selection.split, select=selection.select, exclude=selection.exclude)
 
 
-def _image_paths(data: SegmentationData) -> set[Path]:
-    return {item.image for item in data.items}
+def _image_paths(data: LabeledData | None) -> set[Path]:
+    return {item.image for item in data.items} if isinstance(data, SegmentationData) else set()
 
 
 def _trained_on(source: str | None, data: DataConfig) -> set[Path]:
@@ -130,20 +210,17 @@ class Loaders(NamedTuple):
         self.training.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
 
-def build_loaders(
-    recipe: Recipe, data: SegmentationData, held_out: SegmentationData | None, rank: int, world_size: int
-) -> Loaders:
+def build_loaders(parts: Parts, rank: int, world_size: int) -> Loaders:
     """The loaders of process `rank` of `world_size`.
 
     Raises:
         DataError: there are fewer held-out images than processes.
-        OptionError, UnknownNameError: an invalid augmentation step.
     """
-    run, workers = recipe.run, recipe.hardware.workers
+    run, hardware, borders = parts.settings.run, parts.settings.hardware, parts.settings.loss.borders
+    data, held_out, workers = parts.data, parts.held_out, hardware.workers
     batch_size = run.batch_size // world_size // run.grad_accum_steps
-    borders = recipe.loss.borders
     pixel_weights = None if borders is None else BorderWeights(data.ignore_index, **asdict(borders))
-    augmented = TrainingSet(data, Augmentation(recipe.augmentation, data.ignore_index), run.seed, pixel_weights)
+    augmented = TrainingSet(data, parts.augment, run.seed, pixel_weights)
     # Also for a single process: the order depends on the seed and the epoch, and each batch is split in the same order.
     sampler: DistributedSampler[Any] = DistributedSampler(augmented, world_size, rank, seed=run.seed, drop_last=True)
     training = DataLoader(
@@ -152,14 +229,15 @@ def build_loaders(
         sampler=sampler,
         num_workers=workers,
         drop_last=True,
+        collate_fn=PaddedBatch(data.ignore_index),
         # A separate generator: starting workers draws from it, and a resumed run starts them in another epoch.
         generator=torch.Generator(),
         persistent_workers=workers > 0,
-        pin_memory=recipe.hardware.accelerator != "cpu" and torch.cuda.is_available(),
+        pin_memory=hardware.accelerator != "cpu" and torch.cuda.is_available(),
     )
     if held_out is None:
         return Loaders(training, None)
     if len(held_out) < world_size:
         raise DataError(f"{held_out.title} has {len(held_out)} held-out images, fewer than {world_size} processes.")
-    share = TrainingSet(held_out[rank::world_size])
+    share = Subset(TrainingSet(held_out), range(rank, len(held_out), world_size))
     return Loaders(training, DataLoader(share, batch_size, num_workers=workers, collate_fn=list))

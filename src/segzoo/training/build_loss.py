@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from segzoo.data.dataset import SegmentationData
+from segzoo.data.dataset import LabeledData
 from segzoo.data.statistics import count_classes
 from segzoo.errors import OptionError
 from segzoo.training.losses import WeightedSum, create_loss
@@ -12,7 +12,7 @@ from segzoo.training.recipe import LossConfig
 _WEIGHTED = ("ce", "focal")
 
 
-def compute_class_weights(config: LossConfig, data: SegmentationData) -> list[float]:
+def compute_class_weights(config: LossConfig, data: LabeledData) -> list[float]:
     """The class weights of a recipe, clipped at `max_class_weight`; ones if `class_weights` is "none"."""
     if config.class_weights == "none":
         return [1.0] * len(data.classes)

@@ -9,6 +9,7 @@ import torch
 
 from segzoo._io import atomic_write
 from segzoo.errors import TrainingError
+from segzoo.training.build import Parts
 from segzoo.training.recipe import Recipe, changes_between
 from segzoo.training.run_folder import RESUME
 
@@ -34,35 +35,43 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def write(folder: Path, progress: Progress, recipe: dict[str, Any], states: dict[str, Any]) -> None:
+def write(folder: Path, progress: Progress, parts: Parts, states: dict[str, Any]) -> None:
     """Writes the resume file under a temporary name, then renames it.
 
     Args:
         states: the state_dict of each stateful object.
     """
-    content = {"progress": vars(progress), "recipe": recipe, "states": states}
+    recipe, objects = parts.settings.to_dict(), dict(parts.objects)
+    content = {"progress": vars(progress), "recipe": recipe, "objects": objects, "states": states}
     with atomic_write(folder / RESUME) as draft:
         torch.save(content, draft)
         with draft.open("rb") as file:
             os.fsync(file.fileno())
 
 
-def read(folder: Path, recipe: Recipe) -> tuple[Progress, dict[str, Any]]:
+def read(folder: Path, parts: Parts) -> tuple[Progress, dict[str, Any]]:
     """The progress of the run in a folder, and the states to resume from, on the CPU.
 
     Raises:
-        TrainingError: the file is damaged, or the run had another recipe. Note and hardware may differ.
+        TrainingError: the file is damaged, or the run had another recipe, or objects with other descriptions. Note and
+            hardware may differ.
     """
     path = folder / RESUME
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         progress, before, states = Progress(**content["progress"]), content["recipe"], content["states"]
+        objects = content["objects"]
     except Exception as error:  # The exceptions of pickle have no common base class.
         raise TrainingError(f"{path} cannot be read ({error}). Start a new run in another folder.") from error
-    changes = changes_between(Recipe.from_dict(before), recipe)
+    changes = changes_between(Recipe.from_dict(before), parts.settings) + [
+        f"{name} = {parts.objects.get(name)} instead of {objects.get(name)}"
+        for name in dict.fromkeys([*objects, *parts.objects])
+        if parts.objects.get(name) != objects.get(name)
+    ]
     if changes:
+        other, own = ("other settings", "the same settings") if parts.objects else ("another recipe", "its own recipe")
         raise TrainingError(
-            f"The run in {folder} started with another recipe: {'; '.join(changes[:3])}. A run can be resumed only "
-            "with its own recipe; start a new run in another folder."
+            f"The run in {folder} started with {other}: {'; '.join(changes[:3])}. A run can be resumed only with "
+            f"{own}; start a new run in another folder."
         )
     return progress, states

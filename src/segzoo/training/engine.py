@@ -1,4 +1,4 @@
-"""Starts Lightning Fabric from a recipe's [hardware]: CPU, GPUs and several machines."""
+"""Starts Lightning Fabric with the settings in a recipe's [hardware]: CPU, GPUs and several machines."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def launch(hardware: HardwareConfig) -> "Fabric":
         )
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         raise DeviceError(
-            f"The hardware that the recipe requests is unavailable: {error} "
+            f"The requested hardware is unavailable: {error} "
             'Use hardware.accelerator = "auto" and hardware.devices = 1 for what this machine has.'
         ) from error
     fabric.launch()

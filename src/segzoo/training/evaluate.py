@@ -16,7 +16,7 @@ import numpy as np
 
 from segzoo._arguments import explained
 from segzoo.classes import ClassSet
-from segzoo.data.dataset import SegmentationData
+from segzoo.data.dataset import LabeledData, SegmentationData
 from segzoo.data.images import Pixels
 from segzoo.errors import DataError
 from segzoo.metrics import ConfusionMatrix
@@ -119,8 +119,14 @@ def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, i
     return Evaluation(data.title, data.classes, matrix, tuple(images), seconds)
 
 
-def check_classes(classes: ClassSet, data: SegmentationData) -> None:
+def check_classes(
+    classes: ClassSet, data: LabeledData, advice: str = "Evaluate it on data with the classes it was trained on."
+) -> None:
     """Checks that the class ids of a model and of the data have the same meaning.
+
+    Args:
+        classes: those of the model.
+        advice: the last sentence of the message.
 
     Raises:
         DataError: the names or the number of classes differ. Names are not compared if the model's are generic
@@ -134,7 +140,7 @@ def check_classes(classes: ClassSet, data: SegmentationData) -> None:
     else:
         index = next(index for index, name in enumerate(names) if name != expected[index])
         difference = f"has the class {names[index]!r} at id {index}, and {data.title} has {expected[index]!r}"
-    raise DataError(f"The model {difference}. Evaluate it on data with the classes it was trained on.")
+    raise DataError(f"The model {difference}. {advice}")
 
 
 def _nan_to_none(value: float) -> float | None:
