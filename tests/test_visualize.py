@@ -66,7 +66,7 @@ def test_a_mask_of_more_classes_than_a_palette_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("a.png", 256, "class ids 0-255, but this mask's range from 0 to 256"),
+        ("a.png", 65_536, "class ids 0-65,535, but this mask's range from 0 to 65536"),
         ("a.png", -1, "this mask's range from -1 to 0"),
         ("a.jpg", 1, "name the file a.png"),
         ("gone/a.png", 1, "no folder .*gone"),

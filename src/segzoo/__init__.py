@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from segzoo.classes import ClassSet
     from segzoo.exporting.export import export
     from segzoo.inference.predictor import Predictor
+    from segzoo.inference.result import Segmentation
     from segzoo.models.convert import convert
     from segzoo.models.create import create, list_models
     from segzoo.models.encoders import list_encoders
@@ -38,12 +39,14 @@ _MODULES = {
     "train": "segzoo.training.train",
     "ClassSet": "segzoo.classes",
     "Predictor": "segzoo.inference.predictor",
+    "Segmentation": "segzoo.inference.result",
 }
 _SUBMODULES = ("errors", "inference", "postprocess", "weights")
 
 __all__ = [
     "ClassSet",
     "Predictor",
+    "Segmentation",
     "__version__",
     "convert",
     "create",

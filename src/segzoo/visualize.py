@@ -4,6 +4,7 @@ A mask is any integer array (H, W) of class ids.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,40 +46,59 @@ def colorize(mask: "npt.NDArray[Any]", classes: ClassSet) -> npt.NDArray[np.uint
     return colored
 
 
-@explained
 def save_mask(path: "str | os.PathLike[str]", mask: "npt.NDArray[Any]", classes: ClassSet) -> None:
-    """Writes a mask as an 8-bit PNG with a palette: viewers show colors, and pixel values are the class ids.
+    """Writes one mask, as `save_masks` does.
+
+    Args:
+        path: the file to write: .png, .tif or .tiff.
+        mask: integers (H, W), 0-65,535. Ids outside `classes` are kept, and shown in black.
+        classes: the palette.
+
+    Raises:
+        ImageError: as `save_masks`.
+    """
+    save_masks(path, [mask], classes)
+
+
+@explained
+def save_masks(path: "str | os.PathLike[str]", masks: "Sequence[npt.NDArray[Any]]", classes: ClassSet) -> None:
+    """Writes masks as the pages of one image file: viewers show colors, and pixel values are the class ids.
 
     The file is written under a temporary name, then renamed, so that it is complete or absent.
 
     Args:
-        path: the file to write; its suffix must be .png.
-        mask: integers (H, W), 0-255. Ids outside `classes` are kept, and shown in black.
-        classes: the palette.
+        path: the file to write: .png for one mask, .tif or .tiff for any number.
+        masks: integers (H, W), 0-65,535. Pages are 8-bit with a palette if all ids are below 256 and one mask is
+            written; of several, each is 0 and 1, and shows 1 in the color of the class of its number. Otherwise they
+            are 16-bit gray.
+        classes: the palette. Ids outside it are kept, and shown in black.
 
     Raises:
-        ImageError: `mask` is not (H, W) integers in 0-255, `path` has another suffix, or its folder does not exist.
+        ImageError: a mask is not (H, W) integers in 0-65,535, `path` has another suffix, or its folder does not exist.
             It is also a ValueError.
     """
     path = Path(path)
-    _check_mask(mask)
-    if mask.min() < 0 or mask.max() > 255:
-        raise ImageError(
-            f"A PNG palette holds class ids 0-255, but this mask's range from {mask.min()} to {mask.max()}. "
-            "Save it with numpy.save."
-        )
-    if path.suffix.lower() != ".png":
-        raise ImageError(f"Masks are written as PNG, which keeps class ids exact; name the file {path.stem}.png.")
+    suffix = path.suffix.lower()
+    for mask in masks:
+        _check_mask(mask)
+        if mask.min() < 0 or mask.max() > 65535:
+            raise ImageError(
+                f"An image file holds class ids 0-65,535, but this mask's range from {mask.min()} to {mask.max()}. "
+                "Save it with numpy.save."
+            )
+    if suffix not in (".png", ".tif", ".tiff"):
+        raise ImageError(f"Masks are written as PNG or TIFF, which keep ids exact; name the file {path.stem}.png.")
+    if suffix == ".png" and len(masks) > 1:
+        raise ImageError(f"A PNG holds one mask, not {len(masks)}; name the file {path.stem}.tif.")
     if not path.parent.is_dir():
         raise ImageError(f"There is no folder {str(path.parent)!r} to write {path.name!r} into. Create it first.")
-    image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8)).convert("L")
-    # All 256 entries: Pillow packs fewer than 17 colors into 4 bits per pixel, which some readers get wrong.
-    palette = np.zeros((256, 3), np.uint8)
-    colors = classes.palette[:256]
-    palette[: len(colors)] = colors
-    image.putpalette(palette.tobytes())
+    palettes = [classes.palette[:256]] if len(masks) == 1 else [((0, 0, 0), color) for color in classes.palette]
+    first, *others = (_indexed(mask, colors) for mask, colors in zip(masks, palettes, strict=True))
+    format_options: dict[str, Any] = {"optimize": False} if suffix == ".png" else {"compression": "tiff_deflate"}
+    if others:
+        format_options |= {"save_all": True, "append_images": others}
     with atomic_write(path) as draft:
-        image.save(draft, format="PNG", optimize=False)
+        first.save(draft, format="PNG" if suffix == ".png" else "TIFF", **format_options)
 
 
 @explained
@@ -133,6 +153,17 @@ def _check_mask(mask: "npt.NDArray[Any]") -> None:
         raise ImageError(f"A mask must be integers (H, W), not empty; got {mask.dtype} {mask.shape}.")
 
 
+def _indexed(mask: "npt.NDArray[Any]", colors: Sequence[Color]) -> Image.Image:
+    if mask.max() > 255:
+        return Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint16))
+    image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8)).convert("L")
+    # All 256 entries: Pillow packs fewer than 17 colors into 4 bits per pixel, which some readers get wrong.
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colors)] = colors
+    image.putpalette(palette.tobytes())
+    return image
+
+
 def _alpha(selected: npt.NDArray[np.bool_]) -> Image.Image:
     return Image.fromarray(selected.astype(np.uint8) * 255)
 
@@ -157,10 +188,9 @@ def _shares(mask: "npt.NDArray[Any]", classes: ClassSet) -> list[tuple[int, floa
     return sorted(shares, key=lambda pair: -pair[1])
 
 
-def _percent(share: float) -> str:
-    percent = 100 * share
-    # A class that occurs must not be rounded to 0.0 %.
-    return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+def percent(share: float) -> str:
+    """A share of pixels, 0-1, in percent; a class that occurs is not rounded to 0.0 %."""
+    return "<0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def _with_legend(picture: Image.Image, shares: list[tuple[int, float]], classes: ClassSet) -> Image.Image:
@@ -174,7 +204,7 @@ def _with_legend(picture: Image.Image, shares: list[tuple[int, float]], classes:
     for index, share in shown:
         name = classes.names[index]
         name = name if len(name) <= _MAX_NAME_LENGTH else name[: _MAX_NAME_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        rows.append((classes.palette[index], name, _percent(share)))
+        rows.append((classes.palette[index], name, percent(share)))
     if len(shares) > len(shown):
         rows.append((None, f"and {len(shares) - len(shown)} more", ""))
 

@@ -1,13 +1,16 @@
 """`Segmentation`: what its mask is for each task, and what it refuses."""
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 
+from segzoo import visualize
 from segzoo.classes import ClassSet
-from segzoo.errors import OptionError
+from segzoo.errors import OptionError, SegzooError
 from segzoo.inference.result import Segmentation, mask_dtype
 
 TWO, THREE = ClassSet.generic(2), ClassSet.generic(3)
@@ -83,3 +86,82 @@ def test_numpy_takes_it_for_its_mask() -> None:
     assert (np.asarray(result) == 2).sum() == 1
     with pytest.raises(ValueError, match="has to be copied"):
         result.__array__(np.int64, copy=False)
+
+
+def pages(path: Path) -> list[Image.Image]:
+    with Image.open(path) as file:
+        return [page.copy() for page in ImageSequence.Iterator(file)]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("count", [3, 256, 300, 65_536])
+def test_a_saved_mask_has_the_class_ids(tmp_path: Path, suffix: str, count: int) -> None:
+    mask = np.array([[0, 1, count - 1], [2, 2, 0]], mask_dtype(count))
+    result = Segmentation(mask, ClassSet.generic(count))
+    (page,) = pages(result.save(tmp_path / f"mask{suffix}"))
+    assert np.array_equal(np.asarray(page), mask)
+    assert page.mode == ("P" if count <= 256 else "I;16")
+    if count <= 256:
+        assert page.convert("RGB").getpixel((1, 0)) == result.classes.palette[1]
+
+
+def test_a_multilabel_mask_has_one_page_for_each_class(tmp_path: Path) -> None:
+    mask = np.array([[[0, 1]], [[1, 1]], [[0, 0]]], np.uint8)
+    result = Segmentation(mask, THREE, "multilabel")
+    saved = pages(result.save(tmp_path / "mask.tiff"))
+    assert np.array_equal([np.asarray(page) for page in saved], mask)
+    assert saved[1].convert("RGB").getpixel((0, 0)) == THREE.palette[1]
+    with pytest.raises(SegzooError, match=r"A PNG holds one mask, not 3; name the file mask\.tif"):
+        result.save(tmp_path / "mask.png")
+
+
+def test_areas_are_shares_of_pixels() -> None:
+    assert Segmentation(np.array([[0, 2, 2, 2]], np.uint8), THREE).areas() == {
+        "class 0": 0.25,
+        "class 1": 0.0,
+        "class 2": 0.75,
+    }
+    planes = np.array([[[0, 1]], [[1, 1]], [[0, 0]]], np.uint8)
+    assert Segmentation(planes, THREE, "multilabel").areas() == {"class 0": 0.5, "class 1": 1.0, "class 2": 0.0}
+    assert Segmentation(np.array([[0, 1]], np.uint8), TWO, "binary").areas() == {"class 0": 0.5, "class 1": 0.5}
+
+
+def test_an_overlay_is_drawn_on_the_image_passed_the_file_or_the_pixels(tmp_path: Path) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:, 30:] = 2
+    image = np.full((40, 60, 3), 90, np.uint8)
+    Image.fromarray(image).save(tmp_path / "street.png")
+    expected = np.asarray(visualize.overlay(image, mask, THREE))
+    bare = Segmentation(mask, THREE)
+    for drawn in (
+        bare.overlay(image),
+        Segmentation(mask, THREE, path=tmp_path / "street.png").overlay(),
+        Segmentation(mask, THREE, image=image).overlay(),
+    ):
+        assert np.array_equal(np.asarray(drawn), expected)
+    assert np.array_equal(bare.overlay(image, opacity=0, legend=False), image)
+    gray = Segmentation(mask, THREE, image=image[..., :1])
+    assert np.array_equal(gray.overlay(), expected)
+    with pytest.raises(OptionError, match="does not know its image"):
+        bare.overlay()
+
+
+def test_where_classes_overlap_the_smaller_is_drawn_on_top() -> None:
+    planes = np.zeros((3, 4, 4), np.uint8)
+    planes[2] = 1
+    planes[1, :2] = 1
+    result = Segmentation(planes, THREE, "multilabel")
+    picture = np.asarray(result.overlay(np.zeros((4, 4, 3), np.uint8), opacity=1, legend=False))
+    assert [tuple(picture[row, 0]) for row in (0, 3)] == [THREE.palette[1], THREE.palette[2]]
+
+
+def test_a_notebook_shows_the_classes_present_with_escaped_names() -> None:
+    classes = ClassSet(("<b>sky</b>", "road", "car"), THREE.palette)
+    mask = np.zeros((1000, 2000), np.uint8)
+    mask[0, 0] = 1
+    result = Segmentation(mask, classes)
+    page = result._repr_html_()
+    assert "&lt;b&gt;sky&lt;/b&gt;" in page and "<b>" not in page and "road" in page and "car" not in page
+    assert "&lt;0.1 %" in page or "<0.1 %" in page
+    with Image.open(io.BytesIO(result._repr_png_())) as picture:
+        assert picture.size == (640, 320)

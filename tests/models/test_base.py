@@ -321,3 +321,10 @@ def test_half_precision_predicts() -> None:
     image = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
     expected = model.predict(image)
     assert (model.bfloat16().predict(image) == expected).mean() > 0.9
+
+
+def test_repr_is_one_line_and_tree_has_the_modules() -> None:
+    model = create("fcn", "test_resnet", num_classes=5)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert repr(model) == f"EncoderDecoder(fcn on test_resnet, 5 classes, {count:,} parameters, cpu)"
+    assert model.tree.count("\n") > 50 and "(decoder): FCN(" in model.tree

@@ -5,9 +5,10 @@ same pixels in training, in `predict` and in the runtime. Throughout the package
 tuple; an array is one image.
 """
 
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +35,23 @@ _TRANSPOSE = {
 
 Pixels = npt.NDArray[np.uint8]
 
-ImageLike = str | os.PathLike[str] | Image.Image | npt.NDArray[Any]
+ChannelOrder = Literal["RGB", "BGR"]
+
+
+class HasArray(Protocol):
+    """An object that numpy can convert, such as a torch tensor on the CPU."""
+
+    def __array__(self) -> Any: ...
+
+
+ImageLike = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | bytes | bytearray | BinaryIO | HasArray
 """What `read_image` accepts, and everything in segzoo that takes an image."""
 
+_MAX_NAME = 255
+"""Longest name of a file, in bytes, on nearly every system."""
 
-def read_image(image: ImageLike, channels: int = 3, channel_order: str = "RGB") -> Pixels:
+
+def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder = "RGB") -> Pixels:
     """Reads one image as the pixels that a model takes.
 
     Files and PIL images are rotated according to their EXIF orientation. Of an animation, the first frame is read.
@@ -48,8 +61,10 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: str = "RGB") 
     An array must already be uint8 (H, W, channels), or (H, W) gray, which is repeated for 3 channels.
 
     Args:
-        image: a path, a PIL image or an array.
+        image: a path, a PIL image, an array, a torch tensor like the array, the bytes of an image file, or a file that
+            is open for reading bytes, which is read from its current position and stays open.
         channels: 1 for gray, 3 for RGB, 4 for RGBA; any other number works for arrays only.
+        channel_order: "BGR" for arrays that OpenCV read, whose first three channels are then reversed.
 
     Returns:
         uint8 (H, W, channels), 0-255, C-contiguous; it may share memory with the array passed in.
@@ -59,16 +74,22 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: str = "RGB") 
             float values or more than 16 bits, so its range is unknown; the array has another shape or dtype.
     """
     if isinstance(image, np.ndarray):
-        return _from_array(image, channels)
+        return _from_array(image, channels, channel_order)
+    if channel_order != "RGB":
+        raise ImageError("channel_order='BGR' is for arrays. Files and PIL images are always read as RGB.")
     if isinstance(image, Image.Image):
         return _from_pil(image, channels, _describe(image))
     if isinstance(image, str | os.PathLike):
-        if not os.fspath(image):
-            raise ImageError("The path of the image is empty. Pass the path of a file.")
-        return _from_file(Path(image), channels)
+        return _from_file(_checked(image), channels)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _from_stream(io.BytesIO(image), channels, f"The image of {len(image):,} bytes")
+    if hasattr(image, "read"):
+        return _from_file_object(image, channels)
+    if hasattr(image, "__array__"):
+        return _from_array(_to_array(image), channels, channel_order)
     raise ImageError(
-        f"An image must be a path, a PIL image or a numpy array, got {type(image).__name__}."
-        + (" Convert it with numpy.asarray(...)." if hasattr(image, "__array__") else "")
+        f"An image must be a path, a PIL image, an array, the bytes of a file or an open file, got "
+        f"{type(image).__name__}."
     )
 
 
@@ -80,7 +101,7 @@ def list_images(path: "str | os.PathLike[str]") -> list[Path]:
     Raises:
         ImageError: `path` does not exist, or the folder contains no image.
     """
-    root = Path(path)
+    root = _checked(path)
     if root.is_file():
         return [root]
     if not root.is_dir():
@@ -99,6 +120,32 @@ def list_images(path: "str | os.PathLike[str]") -> list[Path]:
     return sorted(images)
 
 
+def _checked(path: Any) -> Path:
+    """The path, if it can be one."""
+    if not isinstance(path, str | os.PathLike):
+        raise ImageError(f"The path of an image must be a string or a Path, got {type(path).__name__}.")
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise ImageError("The path of an image must be a string, got bytes. Decode it with os.fsdecode.")
+    if not text:
+        raise ImageError("The path of the image is empty. Pass the path of a file.")
+    names = text.replace(os.sep, "/").split("/")
+    if "\0" in text or len(text) > 4096 or any(len(name.encode(errors="replace")) > _MAX_NAME for name in names):
+        raise ImageError(f"{text[:60]!r}... is not a path: it has {len(text):,} characters, or a NUL. Check it.")
+    return Path(path)
+
+
+def _to_array(image: Any) -> "npt.NDArray[Any]":
+    """The array of a tensor or of any other object that numpy can convert."""
+    try:
+        # A torch tensor may be on a GPU or require gradients.
+        return np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    except Exception as error:  # whatever the object raises
+        raise ImageError(
+            f"The {type(image).__name__} cannot be converted to an array: {error}. Pass a uint8 array (H, W, channels)."
+        ) from error
+
+
 def _from_file(path: Path, channels: int) -> Pixels:
     if path.is_dir():
         raise ImageError(f"{str(path)!r} is a folder. Pass one file, or the list from segzoo.data.images.list_images.")
@@ -110,7 +157,28 @@ def _from_file(path: Path, channels: int) -> Pixels:
             raise ImageError(f"{name} is empty (0 bytes). Download or copy the file again.")
         # Pass an open file, not its name. Given a name, Pillow 13.0 memory-maps uncompressed TIFFs, and garbles gray
         # ones with an orientation tag of 5 to 8, which rotates them by 90 degrees.
-        with path.open("rb") as stream, Image.open(stream) as image:
+        with path.open("rb") as stream:
+            return _from_stream(stream, channels, name)
+    except PermissionError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror}. Change its permissions.") from error
+
+
+def _from_file_object(file: Any, channels: int) -> Pixels:
+    """Reads the rest of a file that somebody else opened; Pillow would start from its beginning."""
+    name = f"The image in {getattr(file, 'name', type(file).__name__)!r}"
+    try:
+        data = file.read()
+    except Exception as error:  # whatever the object raises
+        raise ImageError(f"{name} cannot be read: {error}. Open the file again.") from error
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name} is open in text mode. Open it with mode 'rb'.")
+    return _from_stream(io.BytesIO(data), channels, name)
+
+
+def _from_stream(stream: Any, channels: int, name: str) -> Pixels:
+    """Reads an image file that is open."""
+    try:
+        with Image.open(stream) as image:
             return _from_pil(image, channels, name)
     except ImageError:
         raise
@@ -123,8 +191,6 @@ def _from_file(path: Path, channels: int) -> Pixels:
         raise ImageError(
             f"{name} is too large to be opened safely: {error} If you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from error
-    except PermissionError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror}. Change its permissions.") from error
     # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
     except Exception as error:
         raise ImageError(f"{name} is damaged: {error}. Download or copy the file again.") from error
@@ -178,7 +244,7 @@ def _to_8_bits(image: Image.Image, name: str) -> Image.Image:
     return image
 
 
-def _from_array(array: "npt.NDArray[Any]", channels: int) -> Pixels:
+def _from_array(array: "npt.NDArray[Any]", channels: int, channel_order: ChannelOrder) -> Pixels:
     expected = f"uint8 (H, W, {channels}), 0-255" + (", or (H, W) gray" if channels in (1, 3) else "")
     actual = f"{array.dtype} {array.shape}"
     gray = array.ndim == 2 and channels in (1, 3)
@@ -188,6 +254,8 @@ def _from_array(array: "npt.NDArray[Any]", channels: int) -> Pixels:
         raise ImageError(f"An image array must have pixels; got {actual}.")
     if gray:
         array = np.repeat(array[..., None], channels, axis=2)
+    elif channel_order == "BGR" and channels > 1:
+        array = np.concatenate((array[..., 2::-1], array[..., 3:]), axis=2)
     return np.ascontiguousarray(array)
 
 

@@ -195,6 +195,16 @@ class SegmentationModel(nn.Module):
                 stacklevel=3,
             )
 
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.parameters())
+        device = next((str(parameter.device) for parameter in self.parameters()), "no device")
+        return f"{type(self).__name__}({self.spec.title}, {len(self.classes)} classes, {count:,} parameters, {device})"
+
+    @property
+    def tree(self) -> str:
+        """The modules of the model as torch shows them: `print(model.tree)`."""
+        return super().__repr__()
+
     def with_info(self, **info: Any) -> "SegmentationModel":
         """Adds to the spec's `info` about the weights (training data, metrics, license). Returns the model.
 
