@@ -2,12 +2,11 @@
 
 import functools
 import inspect
+import numbers
 import os
 import types
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import numpy as np
 
 from segzoo.errors import OptionError, SegzooError
 
@@ -69,7 +68,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return any(value is part or (type(value) is type(part) and value == part) for part in parts)
     if hint in (bool, int, float):
-        accepted = {bool: bool | np.bool_, int: int | np.integer, float: int | float | np.number}[hint]
+        accepted = {bool: bool, int: numbers.Integral, float: numbers.Real}[hint]  # numpy's are of these kinds too
         return isinstance(value, accepted) and (hint is bool or not isinstance(value, bool))
     if hint is None or hint is types.NoneType:
         return value is None

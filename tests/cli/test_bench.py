@@ -7,7 +7,7 @@ import pytest
 
 from segzoo.cli import bench
 from segzoo.errors import SegzooError
-from segzoo.inference import Session
+from segzoo.inference import OnnxBackend
 
 
 def rows(text: str) -> list[list[str]]:
@@ -58,14 +58,14 @@ def test_a_static_tensor_file_is_measured_at_its_own_shape(segzoo_, static):
 
 
 def test_a_failed_case_does_not_stop_the_rest(segzoo_, exported, monkeypatch):
-    run = Session.run
+    run = OnnxBackend.run
 
     def out_of_memory(self, batch):
         if len(batch) == 2:
             raise SegzooError("out of memory")
         return run(self, batch)
 
-    monkeypatch.setattr(Session, "run", out_of_memory)
+    monkeypatch.setattr(OnnxBackend, "run", out_of_memory)
     done = segzoo_("bench", exported[1], "--sizes", "32", "--batch-sizes", "1,2,3", "--runs", 1, "--device", "cpu")
     assert done.exit_code == 1
     assert [row[1] for row in rows(done.stdout)[1:]] == ["1", "3"]

@@ -7,21 +7,21 @@ from types import SimpleNamespace
 import pytest
 
 import segzoo
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 from segzoo.weights.resolve import Located
 
 
 def test_it_writes_a_file_that_runs(exported, photos):
     done, path = exported
     assert done.exit_code == 0, done.stderr
-    assert Session(path, device="cpu").predict(photos / "one.jpg").shape == (37, 50)
+    assert Predictor(path, device="cpu").predict(photos / "one.jpg").mask.shape == (37, 50)
 
 
 def test_it_reports_the_file_and_how_to_run_it(exported):
     done, path = exported
     for row in ("parameters", "size", "opset", "export time", "logits differ by", "same class", "verified on"):
         assert re.search(rf"^{row} +\S", done.stdout, re.MULTILINE), row
-    assert f'Session("{path}", device="auto")' in done.stdout
+    assert f'Predictor("{path}", device="auto")' in done.stdout
 
 
 def test_it_warns_once_that_the_weights_are_random(exported):

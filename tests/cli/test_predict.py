@@ -15,7 +15,7 @@ from PIL import Image
 
 import segzoo
 from segzoo.cli import predict
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 from segzoo.weights import catalog
 
 
@@ -33,7 +33,7 @@ def test_a_folder_becomes_a_folder_of_masks(segzoo_, exported, photos, tmp_path)
     assert done.exit_code == 0, done.stderr
     assert "Wrote 3 masks and their overlays" in done.stdout
     assert re.search(r"on cpu, because device='cpu' was requested\.", done.stderr)
-    session = Session(exported[1], device="cpu")
+    session = Predictor(exported[1], device="cpu")
     for name in ("one.jpg", "two.png", "deep/one.gif"):
         with Image.open((tmp_path / "masks" / name).with_suffix(".png")) as mask:
             assert mask.mode == "P"
@@ -52,7 +52,7 @@ def test_an_onnx_file_needs_no_torch(imports, exported, photos, tmp_path):
 def test_a_checkpoint_predicts_as_the_model_does(segzoo_, checkpoint, photos, tmp_path):
     done = segzoo_("predict", checkpoint, photos / "one.jpg", "-o", tmp_path, "--device", "cpu")
     assert done.exit_code == 0, done.stderr
-    expected = segzoo.load(checkpoint).predict(photos / "one.jpg")
+    expected = segzoo.load(checkpoint).predict(photos / "one.jpg").mask
     assert np.array_equal(pixels(tmp_path / "one.png"), expected)
 
 
@@ -211,51 +211,36 @@ def test_a_model_after_the_images_is_an_error_with_the_right_command(segzoo_, sh
     assert two.stderr.endswith(f"{photos / 'one.jpg'} A run takes one model, so omit other.onnx.\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "options", "export_options"),
-    [
-        ("--tile 32 --tta flip", "--tile and --tta need", " --logits"),
-        ("--batch-size 2", "--batch-size needs", ""),
-    ],
-)
-def test_options_that_need_onnx_are_shown_as_two_commands(
-    segzoo_, shipped, checkpoint, photos, tmp_path, monkeypatch, words, options, export_options
+@pytest.mark.parametrize("words", ["--tile 32 --tta flip", "--batch-size 2"])
+def test_options_mean_the_same_for_a_checkpoint_and_its_graph(
+    segzoo_, checkpoint, export_cache, photos, tmp_path, words
 ):
-    monkeypatch.chdir(tmp_path)
-    photo = photos / "one.jpg"
-    for model, name, exported in (
-        ((), shipped.key, "fcn8s-test_resnet-camvid.onnx"),
-        ((shipped.key,), shipped.key, "fcn8s-test_resnet-camvid.onnx"),
-        ((checkpoint,), checkpoint, "small.onnx"),
-    ):
-        done = segzoo_("predict", *model, photo, "-o", "out", "--overlay", *words.split())
-        assert done.exit_code == 1
-        assert done.stderr.splitlines() == [
-            f"Error: {options} an .onnx file. To export one and use it:",
-            f"  segzoo export {name}{export_options}",
-            f"  segzoo predict {exported} {photo} -o out --overlay {words}",
-        ]
-        assert not Path("out").exists()
+    graph = export_cache(segzoo.load(checkpoint)).path
+    for model, name in ((checkpoint, "torch"), (graph, "onnx")):
+        done = segzoo_("predict", model, photos / "one.jpg", "-o", tmp_path / name, "--device", "cpu", *words.split())
+        assert done.exit_code == 0, done.stderr
+    torch_mask, onnx_mask = (pixels(tmp_path / name / "one.png") for name in ("torch", "onnx"))
+    assert np.mean(torch_mask == onnx_mask) > 0.999
 
 
 def test_out_of_memory_in_torch_is_a_failed_image(segzoo_, checkpoint, photos, tmp_path, monkeypatch):
-    def fail(self, image):
+    def fail(self, images):
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("segzoo.models.base.SegmentationModel.predict", fail)
+    monkeypatch.setattr("segzoo.models.base.SegmentationModel.classify", fail)
     done = segzoo_("predict", checkpoint, photos / "one.jpg", "-o", tmp_path, "--device", "cpu")
-    assert "torch failed on 50 x 37 pixels: CUDA out of memory." in done.stderr
+    assert "torch failed on a batch of (1, 37, 50, 3) in torch.float32 on cpu: CUDA out of memory." in done.stderr
 
 
 def test_an_interrupted_run_reports_how_many_are_done(segzoo_, exported, photos, tmp_path, monkeypatch):
     # `segzoo.cli.predict` is the module that holds the command.
     write, seen = predict._write, []
 
-    def interrupted(predictor, job, mask):
+    def interrupted(job, result):
         seen.append(job)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        write(predictor, job, mask)
+        write(job, result)
 
     monkeypatch.setattr(predict, "_write", interrupted)
     done = segzoo_("predict", exported[1], photos, "-o", tmp_path / "masks", "--device", "cpu")
@@ -334,7 +319,7 @@ def test_batched_and_single_images_have_the_same_masks(segzoo_, exported, photos
 def test_tiles_and_views_equal_the_sessions(segzoo_, blending, photos, tmp_path, words, options):
     done = segzoo_("predict", blending, photos / "one.jpg", "-o", tmp_path, "--device", "cpu", *words.split())
     assert done.exit_code == 0, done.stderr
-    expected = Session(blending, device="cpu").predict(photos / "one.jpg", **options)
+    expected = Predictor(blending, device="cpu").predict(photos / "one.jpg", **options).mask
     assert np.array_equal(pixels(tmp_path / "one.png"), expected)
 
 
@@ -358,8 +343,6 @@ def test_invalid_options_are_wrong_usage(segzoo_, exported, photos, tmp_path, wo
 @pytest.mark.parametrize(
     ("model", "words", "message"),
     [
-        ("exported", "--tile 32", "{path} has no logits output, which --tile needs. Export it again with"),
-        ("exported", "--tile 32 --tta flip", "{path} has no logits output, which --tile and --tta need."),
         ("blending", "--tile 32 --overlap 31", "overlap"),
         ("blending", "--tta 99", "a scale is a number from 0.1 to 10"),
         (

@@ -14,7 +14,7 @@ import segzoo
 from segzoo import visualize
 from segzoo.cli import video
 from segzoo.data.video import frames, measure
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 
 
 @pytest.fixture
@@ -45,9 +45,9 @@ def test_a_video_becomes_a_folder_of_masks_and_a_video(segzoo_, exported, clip, 
     assert done.exit_code == 0, done.output
     assert files(out) == ["clip.overlay.mp4", *NAMES]
     assert re.search(r"Wrote 16 masks to \S+clip/ and \S+clip.overlay.mp4 in .* frames/s\.", done.stdout)
-    session = Session(exported[1], device="cpu")
+    session = Predictor(exported[1], device="cpu")
     pictures = list(frames(clip))
-    expected = [result.mask for result in session.stream(frames(clip), batch=3)]
+    expected = [result.mask for result in session.stream(frames(clip), batch_size=3)]
     assert len(expected) == 16
     assert all(np.array_equal(mask, other) for mask, other in zip(masks(out / "clip"), expected, strict=True))
     assert measure(out / "clip.overlay.mp4") == (Fraction(12), 16)
@@ -224,26 +224,22 @@ def test_an_interrupted_run_leaves_complete_masks_and_no_overlay(segzoo_, export
 
 
 def test_an_error_on_a_frame_is_a_failed_video(segzoo_, checkpoint, clip, photos, tmp_path, monkeypatch):
-    def fail(self, image):
+    def fail(self, images):
         raise RuntimeError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("segzoo.models.base.SegmentationModel.predict", fail)
+    monkeypatch.setattr("segzoo.models.base.SegmentationModel.classify", fail)
     done = segzoo_("predict", checkpoint, clip, "-o", tmp_path / "out", "--overlay", "--device", "cpu")
     assert done.exit_code == 1
-    assert "torch failed on 64 x 48 pixels: CUDA out of memory." in done.stderr
+    assert "torch failed on a batch of (1, 48, 64, 3) in torch.float32 on cpu: CUDA out of memory." in done.stderr
     assert files(tmp_path / "out") == []
 
 
 def test_few_frames_are_buffered(exported, tmp_path, monkeypatch):
     """Masks of the second half exist already, and are read faster than the first half is segmented."""
-    from segzoo.cli.predictors import How, open_model
-
-    from segzoo.cli import files
-
     path = film(tmp_path / "clip.mp4", scene(60, (16, 16)))
     clip = video.Clip(path, tmp_path / "clip", None)
     clip.folder.mkdir()
-    predictor = open_model(files.find(str(exported[1])), "cpu", How(batch_size=2))
+    predictor = Predictor(exported[1], "cpu")
     for index in range(30, 60):
         visualize.save_mask(clip.mask(index), np.zeros((16, 16), np.uint8), predictor.classes)
     read = 0
@@ -255,7 +251,9 @@ def test_few_frames_are_buffered(exported, tmp_path, monkeypatch):
             yield frame
 
     ahead = []
-    results = video._frames_with_masks(predictor, clip, counted(), True, True)
+    results = video._frames_with_masks(
+        lambda images: predictor.stream(images, batch_size=2), clip, counted(), True, True
+    )
     for index, (_, mask, existed) in enumerate(results):
         ahead.append(read - index)
         assert existed == (index >= 30)

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from segzoo.cli import app
 from segzoo.errors import ExportError
 from segzoo.exporting import triton
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 
 DataType = model_config_pb2.DataType
 
@@ -73,7 +73,7 @@ def test_the_repository_is_complete(segzoo_, quick, tmp_path):
     assert config.HasField("dynamic_batching")
     assert values(config.input) == [("image", "TYPE_UINT8", [-1, -1, 3], "")]
     assert values(config.output) == [("mask", "TYPE_UINT8", [-1, -1], "labels.txt")]
-    session = Session(folder / "1" / "model.onnx", device="cpu")
+    session = Predictor(folder / "1" / "model.onnx", device="cpu")
     assert (folder / "labels.txt").read_text().splitlines() == list(session.classes.names)
     assert f"Wrote {folder}/" in done.stdout and "tritonserver --model-repository=" in done.stdout
 

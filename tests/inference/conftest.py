@@ -123,6 +123,7 @@ def make_network(tmp_path: Path) -> MakeFile:
         batch: int | str = "batch",
         size_divisibility: int = 1,
         seed: int = 0,
+        padded_logits: str | None = None,
     ) -> Path:
         nodes, tensors = convolutions(classes, seed)
         nodes += [
@@ -142,7 +143,10 @@ def make_network(tmp_path: Path) -> MakeFile:
             tensors,
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-        helper.set_model_props(model, metadata("image", classes, {"size_divisibility": size_divisibility}))
+        fields = {"size_divisibility": size_divisibility}
+        if padded_logits is not None:
+            fields["padded_logits"] = padded_logits
+        helper.set_model_props(model, metadata("image", classes, fields))
         path = tmp_path / "network.onnx"
         onnx.save(model, path)
         return path

@@ -13,7 +13,8 @@ import pytest
 from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import DeviceError, UnknownNameError
-from segzoo.inference import Session
+from segzoo.inference import Predictor
+from segzoo.inference.backends import device_names
 from segzoo.inference.backends.onnxruntime import device
 
 MakeFile = Callable[..., Path]
@@ -34,7 +35,7 @@ cuda_build = pytest.mark.skipif(not BUILT_FOR_CUDA, reason="the installed onnxru
     ],
 )
 def test_device_names(text: str, expected: tuple[str, int]) -> None:
-    assert device.parse(text) == expected
+    assert device_names.parse(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,12 +44,12 @@ def test_device_names(text: str, expected: tuple[str, int]) -> None:
 )
 def test_other_device_names(text: Any, make_file: MakeFile) -> None:
     with pytest.raises(UnknownNameError, match="A device is 'auto', 'cpu', 'cuda' or 'cuda:N'"):
-        Session(make_file(), text)
+        Predictor(make_file(), text)
 
 
 def test_a_similar_device_name_is_suggested() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'cuda'"):
-        device.parse("cudda")
+        device_names.parse("cudda")
 
 
 # Checks of CUDA, in their order
@@ -72,18 +73,18 @@ def test_a_cpu_build_is_refused(
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CPU])
     with pytest.raises(DeviceError, match=reason) as caught:
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
     assert "onnxruntime-gpu[cuda,cudnn]" in str(caught.value)
     assert "must not be installed together" in str(caught.value)
 
 
 @pytest.mark.skipif(
-    not isinstance(device.read_driver(), device.DeviceIssue), reason="this machine has an NVIDIA driver"
+    not isinstance(device.read_driver(), device_names.DeviceIssue), reason="this machine has an NVIDIA driver"
 )
 def test_this_machine_has_no_driver(make_file: MakeFile, machine: Any) -> None:
     machine.cuda_in_build()
     with pytest.raises(DeviceError, match=r"device='cuda:1' is unavailable, because .*driver"):
-        Session(make_file(), "cuda:1")
+        Predictor(make_file(), "cuda:1")
 
 
 @pytest.mark.parametrize(("system", "name"), [("Linux", "libcuda.so.1"), ("Windows", "nvcuda.dll")])
@@ -92,12 +93,14 @@ def test_no_driver(system: str, name: str, make_file: MakeFile, machine: Any, mo
     monkeypatch.setattr("platform.system", lambda: system)
     machine.without(name)
     with pytest.raises(DeviceError, match=f"no NVIDIA driver is installed \\({name} cannot be loaded\\)"):
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
 
 
 def test_no_driver_for_this_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert device.driver_issue(0) == device.DeviceIssue("NVIDIA has no CUDA driver for Darwin", "Use device='cpu'.")
+    assert device.driver_issue(0) == device_names.DeviceIssue(
+        "NVIDIA has no CUDA driver for Darwin", "Use device='cpu'."
+    )
 
 
 class FakeDriver:
@@ -181,11 +184,11 @@ def test_the_fallback_of_onnxruntime_is_detected(
     make_file: MakeFile, machine: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The most important one: the real onnxruntime, on a fake GPU, falls back to the CPU, and segzoo notices."""
-    if not isinstance(device.read_driver(), device.DeviceIssue):
+    if not isinstance(device.read_driver(), device_names.DeviceIssue):
         pytest.skip("this machine has an NVIDIA driver")
     machine.driver()
     with pytest.raises(DeviceError, match="device='cuda' is unavailable, because"):
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
     # onnxruntime's log messages are suppressed, and its logger is reset afterwards.
     assert "onnxruntime:" not in capfd.readouterr().err
     onnxruntime.InferenceSession(str(make_file()), providers=[device.CUDA, device.CPU])
@@ -201,7 +204,7 @@ def test_missing_libraries_are_named(make_file: MakeFile, machine: Any, monkeypa
     machine.without("curand", "cudnn")
     machine.fake_sessions([device.CPU])
     with pytest.raises(DeviceError) as caught:
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
     message = str(caught.value)
     assert "libcurand.so.10 (cannot open shared object file); libcudnn.so.9 (cannot open" in message
     assert "libcublas" not in message

@@ -11,7 +11,7 @@ import pytest
 from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import CheckpointError, DeviceError, SegzooError
-from segzoo.inference import Session
+from segzoo.inference import OnnxBackend, Predictor
 from segzoo.inference.backends.onnxruntime import device
 
 MakeFile = Callable[..., Path]
@@ -49,7 +49,7 @@ def test_cuda_is_used_after_a_probe(
 ) -> None:
     machine.ready()
     calls = machine.fake_sessions([device.CUDA, device.CPU])
-    session = Session(make_file(**options), requested)
+    session = OnnxBackend(make_file(**options), requested)
     assert (session.device, session.provider, session.device_reason) == (actual, device.CUDA, reason)
     fixed = "size" in options
     searches = ["HEURISTIC", "EXHAUSTIVE"] if fixed else ["HEURISTIC"]
@@ -66,8 +66,8 @@ def test_cuda_is_used_after_a_probe(
 )
 @pytest.mark.parametrize("requested", ["cuda", "auto"])
 def test_a_real_gpu(requested: str, make_file: MakeFile) -> None:
-    session = Session(make_file(), requested)
-    assert (session.device, session.provider) == ("cuda:0", device.CUDA)
+    session = Predictor(make_file(), requested)
+    assert (session.device, session.backend.provider) == ("cuda:0", device.CUDA)
     images = [np.random.default_rng(seed).integers(0, 256, (40, 50 + seed % 2, 3), np.uint8) for seed in range(9)]
     for image, mask in zip(images, session.predict(images), strict=True):
         assert np.array_equal(mask, image.argmax(2))
@@ -76,8 +76,8 @@ def test_a_real_gpu(requested: str, make_file: MakeFile) -> None:
 def test_tensorrt_is_used_or_refused(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
     calls = machine.fake_sessions([device.TENSORRT, device.CUDA, device.CPU])
-    session = Session(make_file(), "tensorrt:1")
-    assert (session.device, session.provider) == ("tensorrt:1", device.TENSORRT)
+    session = Predictor(make_file(), "tensorrt:1")
+    assert (session.device, session.backend.provider) == ("tensorrt:1", device.TENSORRT)
     assert [name if isinstance(name, str) else name[0] for name in calls[0]["providers"]] == [
         device.TENSORRT,
         device.CUDA,
@@ -87,7 +87,7 @@ def test_tensorrt_is_used_or_refused(make_file: MakeFile, machine: Any) -> None:
     assert np.array_equal(session.predict(image), image.argmax(2))
     machine.fake_sessions([device.CUDA, device.CPU])
     with pytest.raises(DeviceError, match="device='tensorrt' is unavailable, because"):
-        Session(make_file(), "tensorrt")
+        Predictor(make_file(), "tensorrt")
 
 
 @pytest.mark.parametrize("system", ["Linux", "Windows"])
@@ -100,7 +100,7 @@ def test_missing_tensorrt_is_named(
     machine.without("nvinfer")
     name = {"Linux": "libnvinfer.so.10", "Windows": "nvinfer_10.dll"}[system]
     with pytest.raises(DeviceError) as caught:
-        Session(make_file(), "tensorrt")
+        Predictor(make_file(), "tensorrt")
     assert f"because TensorRT's library {name} cannot be loaded (cannot open shared object file)" in str(caught.value)
     assert "pip install 'tensorrt-cu13==10.*'" in str(caught.value)
 
@@ -110,7 +110,7 @@ def test_a_build_without_tensorrt(make_file: MakeFile, machine: Any, monkeypatch
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CUDA, device.CPU])
     monkeypatch.setattr(device, "_is_installed", lambda name: name == "onnxruntime-gpu")
     with pytest.raises(DeviceError, match="built without TensorRT"):
-        Session(make_file(), "tensorrt")
+        Predictor(make_file(), "tensorrt")
 
 
 @cuda_build
@@ -126,40 +126,40 @@ def test_the_tensorrt_version_is_the_one_the_provider_needs() -> None:
 def test_tf32_is_passed_on(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
     calls = machine.fake_sessions([device.CUDA, device.CPU])
-    Session(make_file(), "cuda", tf32=True)
+    Predictor(make_file(), "cuda", tf32=True)
     assert calls[0]["providers"][0][1]["use_tf32"] == 1
 
 
 def test_cuda_graphs_need_a_fixed_size(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
     calls = machine.fake_sessions([device.CUDA, device.CPU])
-    session = Session(make_file(size=(4, 5), batch=1), "cuda", cuda_graph=True)
+    session = Predictor(make_file(size=(4, 5), batch=1), "cuda", cuda_graph=True)
     # The first session only reads the size: with CUDA graphs, a file of dynamic size fails to load.
     assert [call["providers"][0][1]["enable_cuda_graph"] for call in calls[:2]] == [0, 1]
     image = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     assert np.array_equal(session.predict(image), image.argmax(2))
     with pytest.raises(SegzooError, match="cuda_graph=True needs a file with a fixed size"):
-        Session(make_file(), "cuda", cuda_graph=True)
+        Predictor(make_file(), "cuda", cuda_graph=True)
 
 
 @pytest.mark.parametrize("requested", ["cpu", "tensorrt"])
 def test_cuda_graphs_need_cuda(requested: str, make_file: MakeFile) -> None:
     with pytest.raises(SegzooError, match="cuda_graph=True needs device='cuda'"):
-        Session(make_file(), requested, cuda_graph=True)
+        Predictor(make_file(), requested, cuda_graph=True)
 
 
 def test_a_session_that_fell_back_is_refused(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
     machine.fake_sessions([device.CPU])
     with pytest.raises(DeviceError, match="fell back to the CPU, although the driver and the CUDA libraries load"):
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
 
 
 def test_a_failing_probe_is_refused(make_file: MakeFile, machine: Any) -> None:
     machine.ready()
     machine.fake_sessions([device.CUDA, device.CPU], fails="CUDNN_STATUS_NOT_INITIALIZED")
     with pytest.raises(DeviceError, match=r"small run of the model failed on the GPU \(CUDNN_STATUS_NOT_INITIALIZED\)"):
-        Session(make_file(), "cuda")
+        Predictor(make_file(), "cuda")
 
 
 @pytest.mark.parametrize("requested", ["cuda", "auto"])
@@ -168,7 +168,7 @@ def test_a_bad_file_is_not_blamed_on_the_gpu(requested: str, tmp_path: Path, mac
     machine.fake_sessions([device.CUDA, device.CPU])
     (tmp_path / "notes.onnx").write_bytes(b"Dear diary, " * 9)
     with pytest.raises(CheckpointError, match="cannot be loaded as ONNX"):
-        Session(tmp_path / "notes.onnx", requested)
+        Predictor(tmp_path / "notes.onnx", requested)
 
 
 # device="auto"
@@ -178,8 +178,8 @@ def test_auto_says_why_it_chose_the_cpu(make_file: MakeFile, machine: Any, monke
     machine.cuda_in_build()
     monkeypatch.setattr("platform.system", lambda: "Linux")
     machine.without("libcuda.so.1")
-    session = Session(make_file())
-    assert (session.device, session.provider) == ("cpu", device.CPU)
+    session = Predictor(make_file())
+    assert (session.device, session.backend.provider) == ("cpu", device.CPU)
     assert session.device_reason == (
         "Running on the CPU, because no NVIDIA driver is installed (libcuda.so.1 cannot be loaded)."
     )
@@ -194,7 +194,7 @@ def test_auto_warns_about_an_unusable_gpu(
     machine.without("curand")
     machine.fake_sessions([device.CPU])
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    session = Session(make_file(), "auto")
+    session = Predictor(make_file(), "auto")
     assert session.device == "cpu"
     assert "these CUDA libraries cannot be loaded: libcurand.so.10" in session.device_reason
     assert "CUDA cannot be used, because these CUDA libraries cannot be loaded" in caplog.text
@@ -205,7 +205,7 @@ def test_the_cpu_is_used_without_checking_the_gpu(make_file: MakeFile, monkeypat
         raise AssertionError("device='cpu' must not touch the driver")
 
     monkeypatch.setattr(device, "read_driver", never)
-    assert Session(make_file(), "cpu").device == "cpu"
+    assert Predictor(make_file(), "cpu").device == "cpu"
 
 
 def test_load_library_loads() -> None:

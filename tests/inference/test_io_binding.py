@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from segzoo.errors import SegzooError
-from segzoo.inference import Session
+from segzoo.inference import EngineOptions, OnnxBackend
 from segzoo.inference.backends.onnxruntime import device, io_binding
 from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
 
@@ -94,24 +94,24 @@ def test_threads_share_it(cuda_graph: bool, make_network: MakeFile, scene: Scene
 
 
 def test_outputs_left_on_the_device(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu")
+    session = OnnxBackend(make_network(), "cpu")
     batch = scene(20, 30)[None]
     values = session.run_on_device(batch, ["mask", "confidence"])
     assert list(values) == ["mask", "confidence"]
-    assert np.array_equal(np.from_dlpack(values["mask"]), session.run(batch))
+    assert np.array_equal(np.from_dlpack(values["mask"]), session.run(batch)["mask"])
     with pytest.raises(SegzooError, match="no output 'depth'"):
         session.run_on_device(batch, ["depth"])
 
 
 def test_outputs_by_name(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu")
-    assert session.outputs == ("mask", "confidence", "logits")
-    arrays = session.run_outputs(scene(20, 30)[None], ["confidence", "mask"])
+    session = OnnxBackend(make_network(), "cpu")
+    assert session.graph_outputs == ("mask", "confidence", "logits")
+    arrays = session.run(scene(20, 30)[None], ["confidence", "mask"])
     assert list(arrays) == ["confidence", "mask"]
     assert (arrays["confidence"] > 0.2).all()
     assert (arrays["confidence"] <= 1).all()
     with pytest.raises(SegzooError, match="Export the model with confidence=True"):
-        Session(make_network(outputs=("mask",)), "cpu").run_outputs(scene(4, 5)[None], ["confidence"])
+        OnnxBackend(make_network(outputs=("mask",)), "cpu").run(scene(4, 5)[None], ["confidence"])
 
 
 # Not yet run on a GPU.
@@ -119,12 +119,12 @@ def test_outputs_by_name(make_network: MakeFile, scene: Scene) -> None:
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_a_real_gpu_gives_what_the_cpu_gives(cuda_graph: bool, make_network: MakeFile, scene: Scene) -> None:
     path = make_network(size=(20, 30), batch=1) if cuda_graph else make_network()
-    gpu, cpu = Session(path, "cuda", cuda_graph=cuda_graph), Session(path, "cpu")
+    gpu, cpu = OnnxBackend(path, "cuda", EngineOptions(cuda_graph=cuda_graph)), OnnxBackend(path, "cpu")
     for size in [(20, 30)] if cuda_graph else [(20, 30), (9, 70), (20, 30), (64, 64)]:
         for seed in range(4):  # a graph is captured by the first run and replayed by the others
             batch = scene(*size, seed)[None]
             for names in OUTPUTS:
-                actual, expected = gpu.run_outputs(batch, names), cpu.run_outputs(batch, names)
+                actual, expected = gpu.run(batch, names), cpu.run(batch, names)
                 on_device = gpu.run_on_device(batch, names)
                 for name in names:
                     assert on_device[name].device_name() == "cuda"

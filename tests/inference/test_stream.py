@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from segzoo.errors import ImageError, SegzooError
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 
 MakeFile = Callable[..., Path]
 
@@ -38,14 +38,13 @@ def test_order_is_kept_and_sizes_are_batched(
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
     images = [random_image(4 + seed % 2, 5, seed) for seed in range(50)]
-    results = list(Session(make_file(), "cpu").stream(container(images), batch=batch))
+    results = list(Predictor(make_file(), "cpu").stream(container(images), batch_size=batch))
     assert len(results) == 50
     for image, result in zip(images, results, strict=True):
-        assert result.source is image
-        assert result.error is None
+        assert result.image is image
         assert np.array_equal(result.mask, image.argmax(2))
-    assert max(shape[0] for shape in runs) == (batch or 8)
-    assert len(runs) < 50 or batch == 1
+    assert max(shape[0] for shape in runs) == (batch or 1)
+    assert len(runs) < 50 or batch != 3
     assert segzoo_threads() == []
 
 
@@ -58,7 +57,7 @@ def test_little_is_read_ahead(make_file: MakeFile) -> None:
             taken += 1
             yield random_image(4, 5, taken)
 
-    results = Session(make_file(), "cpu").stream(endless(), batch=2)
+    results = Predictor(make_file(), "cpu").stream(endless(), batch_size=2)
     assert taken == 0
     for received in range(1, 30):
         next(results)
@@ -77,12 +76,15 @@ def test_a_bad_image_is_reported_and_the_stream_continues(make_file: MakeFile, t
         random_image(4, 5),
         "gone.png",
     ]
-    results = list(Session(make_file(), "cpu").stream(images))
-    assert [result.error is None for result in results] == [True, False, True, False, True, False]
-    assert [result.mask is not None for result in results] == [True, False, True, False, True, False]
-    assert results[1].source == tmp_path / "broken.png"
-    assert "broken.png" in str(results[1].error)
-    assert isinstance(results[3].error, ImageError)
+    failed: list[Any] = []
+    results = list(Predictor(make_file(), "cpu").stream(images, on_error=lambda *failure: failed.append(failure)))
+    assert [result.image is images[index] for result, index in zip(results, (0, 2, 4), strict=True)] == 3 * [True]
+    assert [source for source, _ in failed] == [tmp_path / "broken.png", 7, "gone.png"]
+    assert "broken.png" in str(failed[0][1])
+    assert isinstance(failed[1][1], ImageError)
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        list(Predictor(make_file(), "cpu").stream(images))
+    assert segzoo_threads() == []
 
 
 def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,18 +99,21 @@ def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.M
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
     images = [random_image(4, 5, seed) for seed in range(5)]
     images[2] = np.full((4, 5, 3), 255, np.uint8)
-    results = list(Session(make_file(), "cpu").stream(images))
-    assert [result.error is None for result in results] == [True, True, False, True, True]
-    assert "Failed to allocate memory" in str(results[2].error)
+    failed: list[Any] = []
+    predictor = Predictor(make_file(), "cpu")
+    results = list(predictor.stream(images, batch_size=8, on_error=lambda *failure: failed.append(failure)))
+    assert len(results) == 4 and all(result.image is not images[2] for result in results)
+    ((source, error),) = failed
+    assert source is images[2] and "Failed to allocate memory" in str(error)
 
 
 def test_a_decoder_may_raise_anything(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Any, channels: int) -> Any:
+    def fail(image: Any, channels: int, channel_order: str) -> Any:
         raise MemoryError("no more")
 
-    monkeypatch.setattr("segzoo.inference.session.read_image", fail)
-    (result,) = Session(make_file(), "cpu").stream([random_image(4, 5)])
-    assert str(result.error) == "The image cannot be read: MemoryError: no more."
+    monkeypatch.setattr("segzoo.inference.execution.read_image", fail)
+    with pytest.raises(ImageError, match=r"^The image cannot be read: MemoryError: no more\.$"):
+        list(Predictor(make_file(), "cpu").stream([random_image(4, 5)]))
 
 
 def test_errors_of_the_iterator_are_raised(make_file: MakeFile) -> None:
@@ -117,7 +122,7 @@ def test_errors_of_the_iterator_are_raised(make_file: MakeFile) -> None:
         raise ValueError("the camera is gone")
 
     with pytest.raises(ValueError, match="the camera is gone"):
-        list(Session(make_file(), "cpu").stream(broken()))
+        list(Predictor(make_file(), "cpu").stream(broken()))
     assert segzoo_threads() == []
 
 
@@ -140,14 +145,14 @@ def test_reading_and_running_overlap(make_file: MakeFile, monkeypatch: pytest.Mo
         wait_for("read", start("run") + 1)
         return run(self, names, feed)
 
-    def counted_read(image: Any, channels: int) -> Any:
+    def counted_read(image: Any, channels: int, channel_order: str) -> Any:
         start("read")
         return image
 
-    session = Session(make_file(), "cpu", threads=1)
+    session = Predictor(make_file(), "cpu", threads=1)
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", waiting_run)
-    monkeypatch.setattr("segzoo.inference.session.read_image", counted_read)
-    masks = session.stream([random_image(4, 5, seed) for seed in range(images)], batch=1)
+    monkeypatch.setattr("segzoo.inference.execution.read_image", counted_read)
+    masks = session.stream([random_image(4, 5, seed) for seed in range(images)], batch_size=1)
     for number, _ in enumerate(masks, 1):
         wait_for("run", number + 1)
     assert started == {"read": images, "run": images}
@@ -159,12 +164,12 @@ def test_a_folder(make_file: MakeFile, tmp_path: Path) -> None:
     for name in ("b.png", "a.png", "below/c.png"):
         Image.fromarray(random_image(4, 5, ord(name[-5]))).save(folder / name)
     (folder / "notes.txt").write_text("no image")
-    session = Session(make_file(), "cpu")
+    session = Predictor(make_file(), "cpu")
     for path in (folder, str(folder)):
         results = list(session.stream(path))
-        assert [result.source.name for result in results] == ["a.png", "b.png", "c.png"]
+        assert [result.path.name for result in results] == ["a.png", "b.png", "c.png"]
         for result in results:
-            expected = random_image(4, 5, ord(result.source.stem)).argmax(2)
+            expected = random_image(4, 5, ord(result.path.stem)).argmax(2)
             assert np.array_equal(result.mask, expected)
     assert len(list(session.stream(folder / "a.png"))) == 1
     with pytest.raises(ImageError, match="There is no file or folder"):
@@ -172,7 +177,7 @@ def test_a_folder(make_file: MakeFile, tmp_path: Path) -> None:
 
 
 def test_streams_of_tiles(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     images = [scene(40, 50, 1), scene(20, 70, 2)]
     for image, result in zip(images, session.stream(images, tile=32, tta="flip"), strict=True):
         assert np.array_equal(result.mask, session.predict(image, tile=32, tta="flip"))
@@ -184,8 +189,8 @@ def test_streams_of_tiles(make_network: MakeFile, scene: Callable[..., np.ndarra
         (random_image(4, 5), {}, "got one ndarray"),
         (Image.new("RGB", (4, 5)), {}, "got one Image"),
         (7, {}, "got one int"),
-        ([], {"batch": 0}, "batch must be 1 or more"),
-        ([], {"tile": 32}, "has no output 'logits'"),
+        ([], {"batch_size": 0}, "batch_size must be 1 or more"),
+        ([], {"tile": 32}, "tile= cannot be used with .* which returns no logits"),
         ([], {"overlap": 8}, "overlap= needs tile="),
     ],
 )
@@ -193,13 +198,13 @@ def test_invalid_arguments_raise_immediately(
     images: Any, options: dict[str, Any], message: str, make_file: MakeFile
 ) -> None:
     with pytest.raises(SegzooError, match=message):
-        Session(make_file(), "cpu").stream(images, **options)
+        Predictor(make_file(), "cpu").stream(images, **options)
 
 
 def test_a_fixed_batch_is_filled_up(make_file: MakeFile) -> None:
     images = [random_image(4, 5, seed) for seed in range(5)]
-    session = Session(make_file(size=(4, 5), batch=3), "cpu")
-    for results in (session.predict(images), [result.mask for result in session.stream(images)]):
+    session = Predictor(make_file(size=(4, 5), batch=3), "cpu")
+    for results in (session.predict(images), list(session.stream(images))):
         for image, mask in zip(images, results, strict=True):
             assert np.array_equal(mask, image.argmax(2))
     assert np.array_equal(session.predict(images[0]), images[0].argmax(2))

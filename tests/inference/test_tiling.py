@@ -14,7 +14,7 @@ import pytest
 
 import segzoo.errors
 from segzoo.errors import ImageError, SegzooError
-from segzoo.inference import Session, tiling
+from segzoo.inference import Predictor, tiling
 
 MakeFile = Callable[..., Path]
 Scene = Callable[..., np.ndarray]
@@ -67,10 +67,10 @@ def test_weights_sum_to_one(length: int, tile: int, overlap: int, step: int, fix
 def test_tiled_masks_equal_the_whole_images(
     size: tuple[int, int], tile: Any, overlap: Any, size_divisibility: int, make_network: MakeFile, scene: Scene
 ) -> None:
-    session = Session(make_network(size_divisibility=size_divisibility), "cpu", threads=1)
+    session = Predictor(make_network(size_divisibility=size_divisibility), "cpu", threads=1)
     image = scene(*size)
-    whole = session.predict(image)
-    tiled = session.predict(image, tile=tile, overlap=overlap)
+    whole = session.predict(image).mask
+    tiled = session.predict(image, tile=tile, overlap=overlap).mask
     assert tiled.shape == size
     assert tiled.dtype == np.uint8
     assert (tiled == whole).mean() >= 0.999
@@ -79,21 +79,21 @@ def test_tiled_masks_equal_the_whole_images(
 
 def test_the_scene_can_tell_differences(make_network: MakeFile, scene: Scene) -> None:
     """The test above would pass if the network predicted a single class. It must fail without overlap."""
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(120, 170)
-    whole = session.predict(image)
+    whole = session.predict(image).mask
     assert len(np.unique(whole)) >= 3
-    assert (session.predict(image, tile=32, overlap=0) == whole).mean() < 0.999
+    assert (session.predict(image, tile=32, overlap=0).mask == whole).mean() < 0.999
 
 
 @pytest.mark.parametrize("batch", ["batch", 1, 2])
 @pytest.mark.parametrize("size", [(100, 130), (64, 48), (20, 130), (20, 20)])
 def test_a_file_of_fixed_size(size: tuple[int, int], batch: int | str, make_network: MakeFile, scene: Scene) -> None:
     image = scene(*size)
-    whole = Session(make_network(), "cpu", threads=1).predict(image)
-    session = Session(make_network(size=(64, 48), batch=batch), "cpu", threads=1)
-    assert (session.size, session.batch) == ((64, 48), batch if isinstance(batch, int) else None)
-    tiled = session.predict(image, tile=(64, 48), overlap=(16, 16))
+    whole = Predictor(make_network(), "cpu", threads=1).predict(image).mask
+    session = Predictor(make_network(size=(64, 48), batch=batch), "cpu", threads=1)
+    assert session.backend.static_shape == (batch if isinstance(batch, int) else None, 64, 48)
+    tiled = session.predict(image, tile=(64, 48), overlap=(16, 16)).mask
     border = np.zeros(size, bool)
     border[3:-3, 3:-3] = True  # the file pads with the mean color, convolutions with zeros
     assert (tiled == whole)[border | (np.array(size) >= (64, 48)).all()].mean() >= 0.999
@@ -104,15 +104,15 @@ def test_a_file_of_fixed_size(size: tuple[int, int], batch: int | str, make_netw
 
 
 def test_a_fixed_size_without_tiles_is_refused(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(size=(64, 48)), "cpu", threads=1)
+    session = Predictor(make_network(size=(64, 48)), "cpu", threads=1)
     with pytest.raises(ImageError, match=r"got \(60, 48\)\. Pass tile=\(64, 48\)"):
         session.predict(scene(60, 48), tta="flip")
 
 
 def test_strips_change_nothing(make_network: MakeFile, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(150, 400)
-    at_once = session.predict(image, tile=32)
+    at_once = session.predict(image, tile=32).mask
     monkeypatch.setattr(tiling, "_KEPT_BYTES", 4 * 5 * 4 * 80)
     columns = tiling.spans(400, 32, 8)
     strips = list(tiling.strips(columns, columns, 5))
@@ -137,16 +137,16 @@ class Lazy:
 
 
 def test_slices_are_read_and_written(make_network: MakeFile, scene: Scene, tmp_path: Path) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(150, 130)
-    expected = session.predict(image, tile=64)
+    expected = session.predict(image, tile=64).mask
     lazy = Lazy(image)
     out = np.memmap(tmp_path / "mask", np.uint8, "w+", shape=(150, 130))
-    assert session.predict(lazy, tile=64, out=out) is out
+    assert session.predict(lazy, tile=64, out=out).mask is out
     assert np.array_equal(out, expected)
     assert lazy.largest <= 64 * 64 * 3
     out[:] = 9
-    assert session.predict(image, out=out) is out
+    assert session.predict(image, out=out).mask is out
     assert (out == expected).mean() >= 0.999
 
 
@@ -168,21 +168,55 @@ def test_invalid_options_are_refused(
     options: dict[str, Any], message: str, make_network: MakeFile, scene: Scene
 ) -> None:
     with pytest.raises(SegzooError, match=message):
-        Session(make_network(), "cpu").predict(scene(70, 80), **options)
+        Predictor(make_network(), "cpu").predict(scene(70, 80), **options)
 
 
-@pytest.mark.parametrize("options", [{"tile": 64}, {"tta": "flip"}])
-def test_logits_are_needed(options: dict[str, Any], make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(outputs=("mask",)), "cpu")
-    with pytest.raises(SegzooError, match=r"no output 'logits', only mask\. Export the model with logits=True"):
-        session.predict(scene(9, 9), **options)
+@pytest.mark.parametrize("options", [{"tile": 32}, {"tta": "flip"}, {"confidence": True}, {"probabilities": True}])
+def test_logits_need_not_be_an_output(options: dict[str, Any], make_network: MakeFile, scene: Scene) -> None:
+    image = scene(70, 80)
+    expected = Predictor(make_network(), "cpu").predict(image, **options)
+    predictor = Predictor(make_network(outputs=("mask",), padded_logits="logits"), "cpu")
+    assert predictor.backend.graph_outputs == ("mask",)
+    result = predictor.predict(image, **options)
+    assert np.array_equal(result, expected)
+    for name in ("confidence", "probabilities"):
+        given, other = getattr(result, name), getattr(expected, name)
+        assert (given is None) == (name not in options)
+        assert given is None or np.allclose(given, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"tile": 64}, {"tta": "flip"}, {"probabilities": True}])
+def test_a_graph_that_does_not_name_its_logits_has_none(
+    options: dict[str, Any], make_network: MakeFile, scene: Scene
+) -> None:
+    predictor = Predictor(make_network(outputs=("mask",)), "cpu")
+    with pytest.raises(SegzooError, match=r"cannot be used with '.*network\.onnx', which returns no logits"):
+        predictor.predict(scene(9, 9), **options)
+
+
+def test_with_a_known_context_tiles_are_cut_and_not_blended(scene: Scene) -> None:
+    """Each pixel comes from the one tile that has its whole context, even if tiles differ near their edges."""
+    image = scene(90, 130)
+
+    def predict(tile: np.ndarray) -> np.ndarray:
+        inside = np.zeros(tile.shape[:2], np.float32)
+        inside[8:-8, 8:-8] = 1  # what a network with a context of 8 gets right everywhere but at the edges of tiles
+        return np.stack([tile[..., 0] * inside, tile[..., 0] * (1 - inside)]).astype(np.float32)
+
+    out = np.zeros((2, 90, 130), np.float32)
+    grid = tiling.grid((90, 130), (40, 48), None, 4, context=8)
+    for rows, columns, part in tiling.blend(image, predict, 2, grid):
+        out[:, rows, columns] += part
+    assert np.array_equal(out[0, 8:-8, 8:-8], image[8:-8, 8:-8, 0])
+    with pytest.raises(SegzooError, match="tile must be 20 or more for this model"):
+        tiling.grid((90, 130), (16, 48), None, 4, context=8)
 
 
 def test_a_list_is_tiled_one_by_one(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     images = [scene(70, 80, 1), scene(30, 90, 2)]
-    for image, mask in zip(images, session.predict(images, tile=32), strict=True):
-        assert np.array_equal(mask, session.predict(image, tile=32))
+    for image, result in zip(images, session.predict(images, tile=32), strict=True):
+        assert np.array_equal(result, session.predict(image, tile=32))
     with pytest.raises(SegzooError, match="out takes the mask of one image"):
         session.predict(images, out=np.zeros((70, 80), np.uint8))
 
@@ -192,10 +226,10 @@ def test_a_list_is_tiled_one_by_one(make_network: MakeFile, scene: Scene) -> Non
 SCRIPT = """
 import json, re, sys
 import numpy as np
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 
 path, (height, width, tile) = sys.argv[1], map(int, sys.argv[2:])
-session = Session(path, "cpu", threads=1)
+session = Predictor(path, "cpu", threads=1)
 row = np.random.default_rng(0).integers(0, 256, (64, width, 3), np.uint8)
 
 class Endless:  # takes no memory, so that only the session's memory is measured

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segzoo.errors import SegzooError
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 from segzoo.inference.tta import mean_of_views, views
 
 MakeFile = Callable[..., Path]
@@ -41,21 +41,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def test_flip(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(40, 51)
-    logits = session.run_outputs(np.stack([image, image[:, ::-1]]), ["logits"])["logits"]
+    logits = session.backend.run(np.stack([image, image[:, ::-1]]), ["logits"])["logits"]
     expected = softmax(logits[0]) + softmax(logits[1])[:, :, ::-1]
-    mask = session.predict(image, tta="flip")
+    mask = session.predict(image, tta="flip").mask
     assert np.array_equal(mask, expected.argmax(0))
     assert not np.array_equal(mask, session.predict(image))
     assert np.array_equal(session.predict(np.ascontiguousarray(image[:, ::-1]), tta="flip"), mask[:, ::-1])
 
 
 def test_scales(make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(40, 50)
     smaller = np.asarray(Image.fromarray(image).resize((25, 20), Image.Resampling.BILINEAR))
-    full, half = (softmax(session.run_outputs(i[None], ["logits"])["logits"][0]) for i in (image, smaller))
+    full, half = (softmax(session.backend.run(i[None], ["logits"])["logits"][0]) for i in (image, smaller))
     larger = [np.asarray(Image.fromarray(plane).resize((50, 40), Image.Resampling.BILINEAR)) for plane in half]
     assert np.array_equal(session.predict(image, tta=(1.0, 0.5)), (full + np.stack(larger)).argmax(0))
 
@@ -81,13 +81,13 @@ def test_probabilities_still_sum_to_one(scene: Scene) -> None:
 @pytest.mark.parametrize("tta", ["flip", (0.5, 1.0), ("flip", 1.0, 1.5)])
 @pytest.mark.parametrize("size", [(90, 70), (1, 40), (1, 1)])
 def test_views_of_tiles(tta: Any, size: tuple[int, int], make_network: MakeFile, scene: Scene) -> None:
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     image = scene(*size)
-    tiled = session.predict(image, tile=48, overlap=24, tta=tta)
-    assert (tiled == session.predict(image, tta=tta)).mean() >= 0.99
+    tiled = session.predict(image, tile=48, overlap=24, tta=tta).mask
+    assert (tiled == session.predict(image, tta=tta).mask).mean() >= 0.99
 
 
 def test_tta_works_with_a_fixed_size(make_network: MakeFile, scene: Scene) -> None:
     image = scene(40, 50)
-    expected = Session(make_network(), "cpu", threads=1).predict(image, tta="flip")
-    assert np.array_equal(Session(make_network(size=(40, 50)), "cpu", threads=1).predict(image, tta="flip"), expected)
+    expected = Predictor(make_network(), "cpu", threads=1).predict(image, tta="flip").mask
+    assert np.array_equal(Predictor(make_network(size=(40, 50)), "cpu", threads=1).predict(image, tta="flip"), expected)

@@ -13,12 +13,12 @@ import sys
 import numpy as np
 from segzoo import classes, metrics, spec, visualize
 from segzoo.data import images
-from segzoo.inference import Session
+from segzoo.inference import Predictor
 
 image = np.zeros((4, 5, 3), np.uint8)
 image[..., 2] = 9
-session = Session(sys.argv[1])
-mask = session.predict(image)
+session = Predictor(sys.argv[1])
+mask = session.predict(image).mask
 assert (mask == 2).all(), mask
 visualize.overlay(image, mask, session.classes)
 heavy = sorted({"torch", "timm", "torchvision"} & set(sys.modules))

@@ -163,7 +163,7 @@ def test_predict_takes_paths_images_arrays_and_lists(photograph: np.ndarray, tmp
     model = small("unet", "test_resnet").train()
     Image.fromarray(photograph).save(tmp_path / "photo.png")
     crop = np.ascontiguousarray(photograph[:33, :47])
-    expected = model.predict(photograph)
+    expected = model.predict(photograph).mask
     assert expected.shape == photograph.shape[:2]
     assert expected.dtype == np.uint8 and expected.max() < 5
     assert model.training  # as before
@@ -290,14 +290,14 @@ def test_set_normalization_rejects_other_values(mean: tuple[float, ...], std: tu
 
 def test_predict_with_another_number_of_channels() -> None:
     model = create("unet", encoder="test_resnet", num_classes=2, in_channels=5)
-    assert model.predict(np.zeros((20, 30, 5), np.uint8)).shape == (20, 30)
+    assert model.predict(np.zeros((20, 30, 5), np.uint8)).mask.shape == (20, 30)
     with pytest.raises(ImageError, match="5"):
         model.predict(np.zeros((20, 30, 3), np.uint8))
 
 
 def test_masks_of_more_than_256_classes_are_int32() -> None:
     model = create("unet", encoder="test_resnet", num_classes=300)
-    assert model.predict(np.zeros((8, 8, 3), np.uint8)).dtype == np.int32
+    assert model.predict(np.zeros((8, 8, 3), np.uint8)).mask.dtype == np.int32
 
 
 def test_predict_on_real_frames(camvid: Path) -> None:
@@ -319,8 +319,8 @@ def test_an_unsupported_output_stride_names_a_supported_one() -> None:
 def test_half_precision_predicts() -> None:
     model = create("unet", "test_resnet", 3, decoder_channels=8).eval()
     image = np.random.default_rng(0).integers(0, 256, (33, 47, 3), np.uint8)
-    expected = model.predict(image)
-    assert (model.bfloat16().predict(image) == expected).mean() > 0.9
+    expected = model.predict(image).mask
+    assert (model.bfloat16().predict(image).mask == expected).mean() > 0.9
 
 
 def test_repr_is_one_line_and_tree_has_the_modules() -> None:

@@ -74,7 +74,7 @@ def test_the_card_describes_the_model() -> None:
     ("onnx", "expected"),
     [
         (ExportSpec(), "onnxruntime.InferenceSession(path)"),
-        (ExportSpec(input="tensor"), "It takes normalized float32 images (N, 3, H, W): `session.run_tensor`."),
+        (ExportSpec(input="tensor"), "It takes normalized float32 images (N, 3, H, W): `model.run_tensor`."),
     ],
     ids=["image", "tensor"],
 )

@@ -97,7 +97,7 @@ def test_a_missing_file(reader, tmp_path: Path) -> None:
 @readers
 def test_an_onnx_file_names_what_runs_it(reader, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"graph")
-    with pytest.raises(CheckpointError, match=r"exported graph\. Run it with segzoo\.inference\.Session\("):
+    with pytest.raises(CheckpointError, match=r"exported graph\. Run it with segzoo\.Predictor\("):
         reader(tmp_path / "model.onnx")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from segzoo.exporting.export import Export
-    from segzoo.inference import Predictor
+    from segzoo.inference import OnnxBackend
     from segzoo.models.base import SegmentationModel
 
     Pixels = npt.NDArray[np.uint8]
@@ -89,9 +89,8 @@ def demo(
             step("reading scikit-learn's photograph")
             pixels, name = _sample(), "china"
         step("loading torch")
-        from segzoo import visualize
         from segzoo.exporting.export import export
-        from segzoo.inference import Predictor
+        from segzoo.inference import OnnxBackend, Predictor
 
         entry = None if any(option is not None for option in (decoder, encoder, num_classes, seed)) else default()
         if entry is not None:
@@ -108,14 +107,14 @@ def demo(
         target = output / f"{model.spec.decoder}-{model.spec.encoder}.onnx"
         exported = export(model, target, progress=step)
         step("loading the .onnx file")
-        predictor = Predictor(exported.path, device)
+        backend = OnnxBackend(exported.path, device)
         step("segmenting the photograph")
-        mask = predictor.predict(pixels).mask
-        milliseconds, runs = _latency(predictor, pixels, step)
+        result = Predictor(backend).predict(pixels)
+        milliseconds, runs = _latency(backend, pixels, step)
         mask_file, picture = output / f"{name}-mask.png", output / f"{name}-overlay.jpg"
         step("drawing")
-        visualize.save_mask(mask_file, mask, predictor.classes)
-        overlay = visualize.overlay(pixels, mask, predictor.classes)
+        result.save(mask_file)
+        overlay = result.overlay()
         save_picture(overlay, picture)
     if console.interactive():
         _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # without the legend, too small to read here
@@ -123,7 +122,7 @@ def demo(
         model,
         trained,
         exported,
-        predictor,
+        backend,
         f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}",
     )
     console.line()
@@ -162,19 +161,19 @@ def _build(decoder: str, encoder: str, num_classes: int, seed: int) -> "Segmenta
     return create(decoder, encoder, num_classes)
 
 
-def _latency(predictor: "Predictor", pixels: "Pixels", step: console.Steps) -> tuple[float, int]:
+def _latency(backend: "OnnxBackend", pixels: "Pixels", step: console.Steps) -> tuple[float, int]:
     """The median milliseconds of one run, from uint8 pixels to class ids, and the number of runs."""
     batch = pixels[None]
     times: list[float] = []
     step("measuring onnxruntime")
     while len(times) < _MAX_RUNS and sum(times) < _MAX_SECONDS:
         start = time.perf_counter()
-        predictor.backend.run(batch, ["mask"])
+        backend.run(batch, ["mask"])
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times), len(times)
 
 
-def _report(model: "SegmentationModel", trained: str, exported: "Export", predictor: "Predictor", latency: str) -> None:
+def _report(model: "SegmentationModel", trained: str, exported: "Export", backend: "OnnxBackend", latency: str) -> None:
     from segzoo.models.parameters import count_parameters
 
     spec = model.spec
@@ -186,7 +185,7 @@ def _report(model: "SegmentationModel", trained: str, exported: "Export", predic
             ("export time", f"{exported.seconds:.1f} s, including verification"),
             *verification_rows(exported.verification),
             ("latency", latency),
-            ("device", f"{predictor.device}. {predictor.device_reason}"),
+            ("provider", f"{backend.provider}. {backend.device_reason}"),
         ]
     )
 

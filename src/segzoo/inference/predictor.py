@@ -1,7 +1,8 @@
 """`Predictor`: predicts masks with any model, from any source, on any backend."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
@@ -240,11 +241,12 @@ def _reopen(model: Any, device: str, options: EngineOptions) -> Predictor:
     return Predictor(model, device, **vars(options))
 
 
-def _unwrap(results: Iterator[Any], on_error: Callable[[Any, SegzooError], object] | None) -> Iterator[Segmentation]:
-    for result in results:
-        if result.error is None:
-            yield result.value
-        elif on_error is None:
-            raise result.error
-        else:
-            on_error(result.source, result.error)
+def _unwrap(results: Generator[Any], on_error: Callable[[Any, SegzooError], object] | None) -> Iterator[Segmentation]:
+    with closing(results):  # its threads must not outlive an error
+        for result in results:
+            if result.error is None:
+                yield result.value
+            elif on_error is None:
+                raise result.error
+            else:
+                on_error(result.source, result.error)

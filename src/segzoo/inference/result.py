@@ -37,6 +37,7 @@ class Segmentation:
             "multiclass": the class id of each pixel, (H, W), uint8, or int32 for more than 256 classes.
             "binary": 0 (background) or 1 (foreground) for each pixel, (H, W), uint8; `classes` has these two names.
             "multilabel": 0 or 1 for each class and pixel, (K, H, W), uint8; classes may overlap.
+            A numpy array, or whatever `predict` was told to write to with `out=`.
         classes: names and colors, in the order of the ids.
         task: "multiclass", "binary" or "multilabel".
         confidence: None, or float32, 0-1, of the mask's shape: the probability of what the mask says there.
@@ -51,7 +52,7 @@ class Segmentation:
         OptionError: an array has another shape or type, or the mask has a value that means nothing.
     """
 
-    mask: Mask
+    mask: Any
     classes: ClassSet
     task: Task = "multiclass"
     confidence: Floats | None = None
@@ -61,6 +62,8 @@ class Segmentation:
     image: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.mask, np.ndarray):
+            return  # an array outside memory that `predict` was told to write to, and that may be too large to check
         count = len(self.classes)
         if self.task == "binary" and count != 2:
             raise OptionError(f"A binary result must have two class names, background and foreground, not {count}.")
@@ -150,7 +153,7 @@ class Segmentation:
             shares = np.bincount(self.mask.ravel(), minlength=len(self.classes)) / self.mask.size
         return dict(zip(self.classes.names, map(float, shares), strict=True))
 
-    def _ids(self) -> npt.NDArray[Any]:
+    def _ids(self) -> Any:
         """One class id for each pixel, (H, W); -1 where a multilabel mask has none."""
         if self.task != "multilabel":
             return self.mask

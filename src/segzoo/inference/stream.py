@@ -1,7 +1,7 @@
 """Runs many images: reading, decoding and running overlap, results keep their order, and memory stays bounded."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -62,7 +62,7 @@ def run_list(images: Sequence[Any], read: Read, run: Run, batch: int) -> list[Se
     return [results[index] for index in range(len(images))]
 
 
-def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Iterator[Result[Source]]:
+def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Generator[Result[Source]]:
     """Yields the results of any number of images, in order.
 
     While the caller uses one result, the next group runs in one thread, and the images after it are read in others. At

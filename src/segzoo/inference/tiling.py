@@ -88,12 +88,10 @@ def as_size(value: Any, name: str, minimum: int) -> tuple[int, int]:
         OptionError: `value` is neither, or below `minimum`.
     """
     pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or not all(isinstance(side, int | np.integer) and side is not True for side in pair):
-        raise OptionError(f"{name} must be a number of pixels or (height, width), not {value!r}.")
-    height, width = map(int, pair)
-    if min(height, width) < minimum:
-        raise OptionError(f"{name} must be {minimum} or more in both directions, not {value!r}.")
-    return height, width
+    numbers = [int(side) for side in pair if isinstance(side, int | np.integer) and not isinstance(side, bool)]
+    if len(pair) != 2 or len(numbers) != 2 or min(numbers) < minimum:
+        raise OptionError(f"{name} must be a number of pixels or (height, width), {minimum} or more; got {value!r}.")
+    return numbers[0], numbers[1]
 
 
 def check_overlap(tile: tuple[int, int], overlap: tuple[int, int] | None) -> None:

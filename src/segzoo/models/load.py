@@ -12,7 +12,8 @@ from segzoo._version import __version__
 from segzoo.classes import ClassSet, class_set
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
 from segzoo.inference.backends.base import EngineOptions
-from segzoo.inference.backends.onnxruntime.device import driver_issue, explain, parse
+from segzoo.inference.backends.device_names import explain, parse
+from segzoo.inference.backends.onnxruntime.device import driver_issue
 from segzoo.inference.backends.torch import TorchBackend
 from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build, network_class
@@ -73,8 +74,8 @@ def open_located(located: Located, device: str, options: EngineOptions) -> Torch
         as `load`.
     """
     options.refuse("torch")
-    requested, index = parse(device, ("cuda", "tensorrt"))
-    if requested == "tensorrt":
+    requested, index = parse(device)
+    if requested not in ("auto", "cpu", "cuda"):
         raise DeviceError(
             f"device={device!r} runs .onnx files only. Write one with `segzoo export {located.name}`, or use "
             "device='cuda'."

@@ -97,29 +97,33 @@ def test_borders_are_mirrored() -> None:
 def test_tiles_are_seamless(monkeypatch: pytest.MonkeyPatch) -> None:
     """The logits of every tile equal those of the whole image, to 1e-5 of the largest, at any seam."""
     model = unet()
-    image = np.random.default_rng(1).integers(0, 256, (41, 57), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 256, (250, 270), dtype=np.uint8)
     expected = model(model.normalize(torch.from_numpy(image)[None, ..., None]))
     tiles: list[Tensor] = []
     network = type(model).network
     monkeypatch.setattr(type(model), "network", lambda self, x: tiles.append(network(self, x)) or tiles[-1])
-    mask = model.predict(image, tile=220)
-    assert len(tiles) == 4 and {tile.shape for tile in tiles} >= {(1, 2, 36, 36), (1, 2, 20, 36)}
-    for tile, (top, left) in zip(tiles, [(0, 0), (0, 32), (32, 0), (32, 32)], strict=True):
-        part = expected[..., top : top + 32, left : left + 32]
-        difference = tile[..., : part.shape[-2], : part.shape[-1]] - part
-        assert difference.abs().max() <= 1e-5 * expected.abs().max()
+    mask = model.predict(image, tile=(224, 240)).mask
+    # 96 pixels of context on each side: rows 0-128 are of the first tile, columns 0-136; the rest is of the second.
+    assert len(tiles) == 4
+    for tile, (row, column) in zip(tiles, [(0, 0), (0, 1), (1, 0), (1, 1)], strict=True):
+        top, left = 32 * row, 32 * column
+        rows, columns = ((0, 128), (128, 250))[row], ((0, 136), (136, 270))[column]
+        part = expected[..., slice(*rows), slice(*columns)]
+        own = tile[..., rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+        assert (own - part).abs().max() <= 1e-5 * expected.abs().max()
     monkeypatch.undo()
     confident = ((expected[0, 0] - expected[0, 1]).abs() > 2e-5 * expected.abs().max()).numpy()
     assert confident.mean() > 0.99 and 0.01 < mask.mean() < 0.99
-    np.testing.assert_array_equal(mask[confident], model.predict(image)[confident])
+    np.testing.assert_array_equal(mask[confident], model.predict(image).mask[confident])
 
 
 def test_tiles_of_many_images_and_of_one_pixel() -> None:
-    first, second = unet().predict([np.zeros((1, 1), np.uint8), np.zeros((3, 2), np.uint8)], tile=204)
-    assert (first.shape, second.shape) == ((1, 1), (3, 2))
+    first, second = unet().predict([np.zeros((1, 1), np.uint8), np.zeros((3, 2), np.uint8)], tile=208)
+    assert (first.size, second.size) == ((1, 1), (3, 2))
 
 
-@pytest.mark.parametrize("tile", [188, 512, 0, True, 204.0])
+@pytest.mark.parametrize("tile", [188, 207, 0, True, 204.0])
 def test_invalid_tile_sizes_are_rejected(tile: object) -> None:
-    with torch.device("meta"), pytest.raises(OptionError, match=r"tile must be 16k \+ 60 pixels"):
-        segzoo.create("paper/unet").predict(np.zeros((8, 8), np.uint8), tile=tile)
+    """Tiles need 96 pixels of context on each side and start at multiples of 16."""
+    with torch.device("meta"), pytest.raises(OptionError, match=r"tile must be (208 or more|a number of pixels)"):
+        segzoo.create("paper/unet").predict(np.zeros((300, 8), np.uint8), tile=tile)

@@ -8,6 +8,7 @@ from typing import Any
 
 from segzoo.errors import OptionError
 from segzoo.inference.backends.base import Backend, EngineOptions
+from segzoo.inference.backends.device_names import parse
 from segzoo.weights.resolve import Located, locate
 
 Open = Callable[[Located, str, EngineOptions], Backend]
@@ -54,6 +55,7 @@ def open_backend(model: Any, device: str, options: EngineOptions) -> Backend:
     Raises:
         as `Predictor`.
     """
+    parse(device)  # before an engine is imported, or a model downloaded
     if isinstance(model, str | os.PathLike | Located):
         located = model if isinstance(model, Located) else locate(model)
         suffix = located.path.suffix.lower()

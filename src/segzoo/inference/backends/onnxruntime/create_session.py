@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from segzoo.errors import CheckpointError, DeviceError, OptionError
 from segzoo.inference.backends.base import EngineOptions
+from segzoo.inference.backends.device_names import DeviceIssue, explain, parse
 from segzoo.inference.backends.onnxruntime import device as devices
 from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
 from segzoo.inference.backends.onnxruntime.providers import PROVIDERS, Provider
@@ -55,18 +56,18 @@ def create_session(path: Path, device: str, options: EngineOptions) -> CreatedSe
         UnknownNameError: `device` is not a device.
         OptionError: CUDA graphs were requested for another device or for a file without a fixed size.
     """
-    requested, index = devices.parse(device, PROVIDERS)
+    requested, index = parse(device)
     if options.cuda_graph and requested != "auto" and not (requested in PROVIDERS and PROVIDERS[requested].cuda_graphs):
         raise OptionError(f"cuda_graph=True needs device='cuda'; got device={device!r}.")
     _check_file(path)
-    issue: devices.DeviceIssue | None = None
+    issue: DeviceIssue | None = None
     for name, provider in PROVIDERS.items():
         if name != requested and not (requested == "auto" and provider.automatic):
             continue
         gpu = _on_gpu(path, provider, index, options)
         if isinstance(gpu, _Gpu):
             chosen = f"{name}:{index}"
-            reason = devices.explain(chosen, device)
+            reason = explain(chosen, device)
             return CreatedSession(
                 gpu.session, gpu.spec, gpu.export, chosen, provider.name, reason, gpu.io_binding, gpu.reopen
             )
@@ -80,7 +81,7 @@ def create_session(path: Path, device: str, options: EngineOptions) -> CreatedSe
         raise OptionError(f"cuda_graph=True needs CUDA, but {issue.reason}. {issue.remedy}")
     session = _on_cpu(path, options)
     spec, export = read_spec(session, path)
-    reason = devices.explain("cpu", device, None if issue is None else issue.reason)
+    reason = explain("cpu", device, None if issue is None else issue.reason)
     return CreatedSession(
         session, spec, export, "cpu", devices.CPU, reason, None, lambda model: _create_on_cpu(model, options)
     )
@@ -132,19 +133,19 @@ def _on_cpu(path: Path, options: EngineOptions) -> ort.InferenceSession:
         raise CheckpointError(f"{str(path)!r} cannot be loaded as ONNX: {error} {advice}") from error
 
 
-def _on_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | devices.DeviceIssue":
+def _on_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | DeviceIssue":
     """A session that has run on the GPU, or the reason why it cannot."""
     issue = provider.issue(index)
     if issue is not None:
         return issue
     result = _try_gpu(path, provider, index, options)
-    if isinstance(result, devices.DeviceIssue):
+    if isinstance(result, DeviceIssue):
         # An unusable GPU is nearly always a mistake in the setup; a machine without a GPU is not.
         _log.warning("%s cannot be used, because %s. %s", provider.title, result.reason, result.remedy)
     return result
 
 
-def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | devices.DeviceIssue":
+def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions) -> "_Gpu | DeviceIssue":
     preload_output = devices.preload()
     issue = provider.missing_library()
     if issue is not None:
@@ -161,7 +162,7 @@ def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions)
         remedy = "Check `nvidia-smi` for free memory."
         return _explain(preload_output, "onnxruntime cannot load the model on the GPU", error, remedy)
     if provider.name not in session.get_providers():
-        return devices.library_issue(preload_output) or devices.DeviceIssue(
+        return devices.library_issue(preload_output) or DeviceIssue(
             "onnxruntime fell back to the CPU, although the driver and the CUDA libraries load",
             f"onnxruntime.InferenceSession({str(path)!r}, providers=[{provider.name!r}]) prints onnxruntime's reason. "
             f"{preload_output}".rstrip(),
@@ -183,12 +184,12 @@ def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions)
     return _Gpu(session, spec, export, io_binding, lambda model: _make(model, provider, index, plain, fixed))
 
 
-def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -> devices.DeviceIssue:
+def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -> DeviceIssue:
     """The error, and any missing libraries. Both are stated, since a missing library need not be the cause."""
     libraries = devices.library_issue(preload_output)
     if libraries is None:
-        return devices.DeviceIssue(f"{failure} ({error})", remedy)
-    return devices.DeviceIssue(f"{failure} ({error}), and {libraries.reason}", libraries.remedy)
+        return DeviceIssue(f"{failure} ({error})", remedy)
+    return DeviceIssue(f"{failure} ({error}), and {libraries.reason}", libraries.remedy)
 
 
 def _make(

@@ -11,16 +11,15 @@ import importlib.metadata
 import io
 import os
 import platform
-import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import onnxruntime as ort
 
-from segzoo.errors import unknown
+from segzoo.inference.backends.device_names import DeviceIssue
 
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
@@ -47,48 +46,11 @@ _CUDA_CODES = {
 
 
 @dataclass(frozen=True)
-class DeviceIssue:
-    """Why CUDA is unavailable (a clause to follow "because"), and what to do about it (complete sentences)."""
-
-    reason: str
-    remedy: str
-
-
-@dataclass(frozen=True)
 class Driver:
     """The NVIDIA driver: how many GPUs it reports, and the newest CUDA version it supports, such as (13, 0)."""
 
     gpus: int
     cuda: tuple[int, int]
-
-
-def parse(device: str, gpus: Iterable[str] = ("cuda", "tensorrt")) -> tuple[str, int]:
-    """Splits a device into type and GPU index: "cuda:1" into ("cuda", 1), "tensorrt" into ("tensorrt", 0).
-
-    Args:
-        gpus: the types of device that have an index.
-
-    Raises:
-        UnknownNameError: `device` is none of "auto", "cpu", and a type with or without an index.
-    """
-    text = device if _is_string(device) else ""
-    names = "|".join(map(re.escape, gpus))
-    match = re.fullmatch(rf"(auto|cpu|{names})|({names}):([0-9]{{1,3}})", text)
-    if match is None:
-        known = ["auto", "cpu", *(f"{name}{index}" for name in gpus for index in ("", ":0"))]
-        others = "".join(f", {name!r} or '{name}:N'" for name in gpus)
-        raise unknown("device", str(device), known, f"A device is 'auto', 'cpu'{others}, such as 'cuda:1'.")
-    return match[1] or match[2], int(match[3] or 0)
-
-
-def explain(device: str, requested: str, issue: str | None = None) -> str:
-    """A sentence that says why `device` is used. `issue` is why a GPU cannot be."""
-    if issue is not None:
-        return f"Running on the CPU, because {issue}."
-    cause = (
-        "device='auto' uses the first GPU that works" if requested == "auto" else f"device={requested!r} was requested"
-    )
-    return f"Running on {device}, because {cause}."
 
 
 def build_issue(provider: str = CUDA) -> DeviceIssue | None:
@@ -273,10 +235,6 @@ def read_driver() -> Driver | DeviceIssue:
 def load_library(name: str) -> ctypes.CDLL:
     """Loads a shared library by name; raises OSError if it, or a library it needs, is missing."""
     return ctypes.CDLL(name)
-
-
-def _is_string(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _is_installed(distribution: str) -> bool:

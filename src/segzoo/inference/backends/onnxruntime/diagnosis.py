@@ -14,6 +14,7 @@ import onnxruntime as ort
 import PIL
 
 from segzoo._version import __version__
+from segzoo.inference.backends.device_names import DeviceIssue
 from segzoo.inference.backends.onnxruntime import device
 
 _PACKAGES = re.compile(r"(onnxruntime|ort)([-_].*)?|nvidia[-_].*|cuda[-_]toolkit|tensorrt.*|torch", re.IGNORECASE)
@@ -88,7 +89,7 @@ def doctor() -> Report:
     """
     preload_output = device.preload()
     status = device.read_driver()
-    driver, gpus = (status.reason, ()) if isinstance(status, device.DeviceIssue) else _describe(status)
+    driver, gpus = (status.reason, ()) if isinstance(status, DeviceIssue) else _describe(status)
     cuda = str(ort.cuda_version) if ort.cuda_version else None
     names: tuple[str, ...] = ()
     if platform.system() in ("Linux", "Windows"):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from segzoo.inference.backends.base import EngineOptions
+from segzoo.inference.backends.device_names import GPU_TYPES, DeviceIssue
 from segzoo.inference.backends.onnxruntime import device as devices
-from segzoo.inference.backends.onnxruntime.device import DeviceIssue
 
 
 @dataclass(frozen=True)
@@ -76,3 +76,10 @@ PROVIDERS: dict[str, Provider] = {
     ),
 }
 """Providers by the name of their device; device="auto" tries the automatic ones in this order."""
+
+
+def register_provider(device: str, provider: Provider) -> None:
+    """Adds an execution provider under the name of a device, such as "rocm"; an existing one is replaced."""
+    PROVIDERS[device] = provider
+    if device not in GPU_TYPES:
+        GPU_TYPES.append(device)

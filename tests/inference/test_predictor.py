@@ -1,4 +1,4 @@
-"""A Session returns the right masks, in the right order, and refuses invalid input."""
+"""A Predictor returns the right masks, in the right order, and refuses invalid input."""
 
 import threading
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from PIL import Image
 
 from segzoo.classes import ClassSet
 from segzoo.errors import CheckpointError, ImageError, SegzooError
-from segzoo.inference import Session
-from segzoo.weights.catalog import entries
+from segzoo.inference import EngineOptions, OnnxBackend, Predictor
+from segzoo.inference.execution import GPU_BATCH, Execution
 
 MakeFile = Callable[..., Path]
 
@@ -23,29 +23,29 @@ def random_image(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def test_attributes(make_file: MakeFile) -> None:
-    session = Session(make_file(), device="cpu")
+    session = Predictor(make_file(), device="cpu")
     assert session.classes == ClassSet.generic(3)
-    assert session.channels == 3
+    assert session.spec.in_channels == 3
     assert session.spec.encoder == "vgg16"
-    assert (session.device, session.provider) == ("cpu", "CPUExecutionProvider")
+    assert (session.device, session.backend.provider) == ("cpu", "CPUExecutionProvider")
     assert session.device_reason == "Running on cpu, because device='cpu' was requested."
     assert repr(session).endswith("model.onnx', 3 classes, on cpu)")
 
 
 def test_placement(make_file: MakeFile) -> None:
-    session = Session(make_file(), "cpu")
-    assert set(session.placement) == {"CPUExecutionProvider"}
-    assert "ArgMax" in session.placement["CPUExecutionProvider"]
+    session = Predictor(make_file(), "cpu")
+    assert set(session.backend.placement) == {"CPUExecutionProvider"}
+    assert "ArgMax" in session.backend.placement["CPUExecutionProvider"]
 
 
 def test_one_image(make_file: MakeFile, tmp_path: Path) -> None:
-    session = Session(make_file(), "cpu")
+    session = Predictor(make_file(), "cpu")
     pixels = np.zeros((2, 3, 3), np.uint8)
     pixels[0, :, 1] = pixels[1, 2, 2] = 200
     expected = [[1, 1, 1], [0, 0, 2]]
     Image.fromarray(pixels).save(tmp_path / "a.png")
     for image in (pixels, Image.fromarray(pixels), tmp_path / "a.png", str(tmp_path / "a.png")):
-        mask = session.predict(image)
+        mask = session.predict(image).mask
         assert mask.dtype == np.uint8
         assert mask.tolist() == expected
 
@@ -54,15 +54,15 @@ def test_one_image(make_file: MakeFile, tmp_path: Path) -> None:
 def test_a_list_keeps_its_order(container: type, make_file: MakeFile) -> None:
     sizes = [(4, 5), (5, 4), (4, 5), (7, 1), (5, 4)] + 20 * [(4, 5)]
     images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
-    results = Session(make_file(), "cpu").predict(container(images))
+    results = Predictor(make_file(), "cpu").predict(container(images))
     assert isinstance(results, list)
     assert len(results) == len(images)
-    for image, mask in zip(images, results, strict=True):
-        assert np.array_equal(mask, image.argmax(2))
+    for image, result in zip(images, results, strict=True):
+        assert np.array_equal(result.mask, image.argmax(2))
 
 
 def test_an_empty_list(make_file: MakeFile) -> None:
-    assert Session(make_file(), "cpu").predict([]) == []
+    assert Predictor(make_file(), "cpu").predict([]) == []
 
 
 @pytest.mark.parametrize(("batch", "expected"), [("batch", [8, 8, 1, 3]), (1, 20 * [1])])
@@ -77,25 +77,27 @@ def test_images_of_equal_size_run_together(
         return run(self, names, feed)
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", spy)
-    Session(make_file(batch=batch), "cpu").predict(17 * [random_image(4, 5)] + 3 * [random_image(5, 4)])
+    if batch == "batch":
+        monkeypatch.setattr(Execution, "batch_size", lambda self, plan: GPU_BATCH)  # on the CPU it is 1
+    Predictor(make_file(batch=batch), "cpu").predict(17 * [random_image(4, 5)] + 3 * [random_image(5, 4)])
     assert batches == expected
 
 
 def test_more_than_256_classes_are_int32(make_file: MakeFile) -> None:
-    session = Session(make_file(classes=300), "cpu")
+    session = Predictor(make_file(classes=300), "cpu")
     assert len(session.classes) == 300
-    assert session.predict(random_image(2, 2)).dtype == np.int32
+    assert session.predict(random_image(2, 2)).mask.dtype == np.int32
 
 
 def test_a_bad_image_in_a_list_is_named(make_file: MakeFile, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"gone\.png"):
-        Session(make_file(), "cpu").predict([random_image(2, 2), tmp_path / "gone.png"])
+        Predictor(make_file(), "cpu").predict([random_image(2, 2), tmp_path / "gone.png"])
 
 
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (random_image(4, 5), r"uint8 \(N, H, W, 3\); got uint8 \(4, 5, 3\)"),
+        (random_image(4, 5), r"uint8 \(N, H, W, 3\), 0-255; got uint8 \(4, 5, 3\)"),
         (random_image(4, 5)[None] / 255, r"got float64 \(1, 4, 5, 3\)"),
         (np.zeros((1, 3, 4, 5), np.uint8), r"got uint8 \(1, 3, 4, 5\)"),
         (np.zeros((0, 4, 5, 3), np.uint8), r"got uint8 \(0, 4, 5, 3\)"),
@@ -104,17 +106,18 @@ def test_a_bad_image_in_a_list_is_named(make_file: MakeFile, tmp_path: Path) -> 
 )
 def test_other_batches_are_refused(batch: Any, message: str, make_file: MakeFile) -> None:
     with pytest.raises(ImageError, match=message):
-        Session(make_file(), "cpu").run(batch)
+        OnnxBackend(make_file(), "cpu").run(batch)
 
 
 def test_run_takes_a_batch(make_file: MakeFile) -> None:
     batch = np.stack([random_image(4, 5, seed) for seed in range(9)])
-    assert np.array_equal(Session(make_file(), "cpu", threads=1).run(batch), batch.argmax(3))
+    backend = OnnxBackend(make_file(), "cpu", EngineOptions(threads=1))
+    assert np.array_equal(backend.run(batch)["mask"], batch.argmax(3))
 
 
 def test_a_fixed_size_is_checked(make_file: MakeFile) -> None:
-    session = Session(make_file(size=(4, 5)), "cpu")
-    assert session.predict(random_image(4, 5)).shape == (4, 5)
+    session = Predictor(make_file(size=(4, 5)), "cpu")
+    assert session.predict(random_image(4, 5)).mask.shape == (4, 5)
     with pytest.raises(ImageError, match=r"exported for batches of .*4, 5, 3.*got \(1, 6, 5, 3\)"):
         session.predict(random_image(6, 5))
 
@@ -123,20 +126,21 @@ def test_a_fixed_size_is_checked(make_file: MakeFile) -> None:
 
 
 def test_tensor_files_give_logits(make_file: MakeFile) -> None:
-    session = Session(make_file("tensor"), "cpu")
+    backend = OnnxBackend(make_file("tensor"), "cpu")
     batch = np.linspace(-1, 1, 2 * 3 * 4 * 5, dtype=np.float32).reshape(2, 3, 4, 5)
-    assert np.array_equal(session.run_tensor(batch), 2 * batch)
+    assert np.array_equal(backend.run_tensor(batch), 2 * batch)
     with pytest.raises(ImageError, match=r"float32 \(N, 3, H, W\); got float32 \(2, 4, 5, 3\)"):
-        session.run_tensor(batch.transpose(0, 2, 3, 1))
+        backend.run_tensor(batch.transpose(0, 2, 3, 1))
 
 
 def test_each_input_has_its_methods(make_file: MakeFile) -> None:
-    tensor = Session(make_file("tensor"), "cpu")
-    for call in (lambda: tensor.predict(random_image(4, 5)), lambda: tensor.run(random_image(4, 5)[None])):
-        with pytest.raises(SegzooError, match="returns logits: use run_tensor, or export the model with input='image'"):
-            call()
-    with pytest.raises(SegzooError, match="use predict or run, or export the model with input='tensor'"):
-        Session(make_file(), "cpu").run_tensor(np.zeros((1, 3, 4, 5), np.float32))
+    path = make_file("tensor")
+    with pytest.raises(SegzooError, match=r"exported with input='tensor' and takes no images.*OnnxBackend.*run_tensor"):
+        Predictor(path, "cpu")
+    with pytest.raises(SegzooError, match="returns logits: use run_tensor, or export the model with input='image'"):
+        OnnxBackend(path, "cpu").run(random_image(4, 5)[None])
+    with pytest.raises(SegzooError, match="use run or Predictor, or export the model with input='tensor'"):
+        OnnxBackend(make_file(), "cpu").run_tensor(np.zeros((1, 3, 4, 5), np.float32))
 
 
 # Files
@@ -151,7 +155,7 @@ def test_each_input_has_its_methods(make_file: MakeFile) -> None:
         (
             "weights.safetensors",
             b"\x08\0\0\0\0\0\0\0{}      ",
-            "holds weights, but Session runs .onnx files. `segzoo export ",
+            "holds weights, which onnxruntime cannot run. `segzoo export ",
         ),
         ("weights.pth", b"PK\x03\x04 and so on", "looks like a torch checkpoint"),
     ],
@@ -160,31 +164,25 @@ def test_other_files_are_refused(name: str, content: bytes | None, message: str,
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        Session(tmp_path / name, "cpu")
+        OnnxBackend(tmp_path / name, "cpu")
     assert name in str(caught.value)
-
-
-def test_a_catalog_key_is_refused_with_the_command_that_exports_it() -> None:
-    key = next(iter(entries()))
-    with pytest.raises(CheckpointError, match=f"'{key}' is a key of the catalog.*`segzoo export {key}` writes one"):
-        Session(key)
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="is a folder"):
-        Session(tmp_path)
+        OnnxBackend(tmp_path)
 
 
 def test_a_truncated_file_is_refused(make_file: MakeFile) -> None:
     path = make_file()
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(CheckpointError, match=r"model\.onnx"):
-        Session(path, "cpu")
+        Predictor(path, "cpu")
 
 
 def test_a_file_of_another_program_is_refused(make_file: MakeFile) -> None:
     with pytest.raises(CheckpointError, match=r"without segzoo's metadata.*Export the model with segzoo.export"):
-        Session(make_file(bare=True), "cpu")
+        Predictor(make_file(bare=True), "cpu")
 
 
 RGBA = {"in_channels": 4, "mean": [0.5] * 4, "std": [0.5] * 4}
@@ -214,23 +212,23 @@ PAIR = {"names": ["background", "pet"], "palette": [[0, 0, 0], [128, 0, 0]]}
 )
 def test_invalid_metadata_is_refused(change: dict[str, Any], message: str, make_file: MakeFile) -> None:
     with pytest.raises(CheckpointError, match=message):
-        Session(make_file(change=change), "cpu")
+        Predictor(make_file(change=change), "cpu")
 
 
 def test_class_names_that_contradict_the_logits_are_refused(make_file: MakeFile) -> None:
     with pytest.raises(CheckpointError, match=r"there are 4 classes, but the graph's logits are \['batch', 3, "):
-        Session(make_file("tensor", classes=4), "cpu")
+        Predictor(make_file("tensor", classes=4), "cpu")
 
 
 def test_damaged_metadata_is_refused(make_file: MakeFile) -> None:
     path = make_file()
     path.write_bytes(path.read_bytes().replace(b'"vgg16"', b'"vgg16.'))
     with pytest.raises(CheckpointError, match=r"metadata of .* is invalid: segzoo.encoder is not JSON"):
-        Session(path, "cpu")
+        Predictor(path, "cpu")
 
 
 def test_a_failing_run_states_the_batch(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = Session(make_file(), "cpu")
+    session = Predictor(make_file(), "cpu")
 
     def fail(*_: Any) -> None:
         raise RuntimeError("Failed to allocate memory.")
@@ -242,13 +240,13 @@ def test_a_failing_run_states_the_batch(make_file: MakeFile, monkeypatch: pytest
 
 @pytest.mark.parametrize("threads", [0, -2])
 def test_at_least_one_thread(threads: int, make_file: MakeFile) -> None:
-    with pytest.raises(SegzooError, match=f"threads must be 1 or more, got {threads}"):
-        Session(make_file(), "cpu", threads=threads)
+    with pytest.raises(SegzooError, match=f"threads must be 1 or more, not {threads}"):
+        Predictor(make_file(), "cpu", threads=threads)
 
 
 def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[..., np.ndarray]) -> None:
     """Eight threads, with different image sizes, by each way of predicting, against results of one thread."""
-    session = Session(make_network(), "cpu", threads=1)
+    session = Predictor(make_network(), "cpu", threads=1)
     images = {seed: [scene(8 + 3 * seed, 9 + step, seed) for step in range(4)] for seed in range(8)}
     expected = {seed: [(session.predict(i), session.predict(i, tile=12)) for i in images[seed]] for seed in images}
     wrong: list[tuple[int, int]] = []
@@ -260,7 +258,7 @@ def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[...
             image, (whole, tiled) = images[seed][step % 4], expected[seed][step % 4]
             same = [np.array_equal(session.predict(image), whole), np.array_equal(session.predict([image])[0], whole)]
             same.append(np.array_equal(session.predict(image, tile=12), tiled))
-            same += [np.array_equal(result.mask, whole) for result in session.stream([image])]
+            same += [np.array_equal(result, whole) for result in session.stream([image])]
             if not all(same):
                 wrong.append((seed, step))
 
@@ -273,7 +271,7 @@ def test_threads_may_share_a_session(make_network: MakeFile, scene: Callable[...
 
 
 def test_cuda_graphs_are_not_dropped_silently(make_file: MakeFile) -> None:
-    if Session(make_file(), "auto").device != "cpu":
+    if Predictor(make_file(), "auto").device != "cpu":
         pytest.skip("this machine has a GPU")
     with pytest.raises(SegzooError, match="cuda_graph=True needs CUDA"):
-        Session(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)
+        Predictor(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)

@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from segzoo.models.papers.sampling import Sampling
 from torch import nn
 
 import segzoo
 from segzoo.errors import OptionError
-from segzoo.models.papers import sampling
+from segzoo.inference import sampling
+from segzoo.models.base import SegmentationModel
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (24, 35, 3), dtype=np.uint8)
 
 
-def basic() -> Sampling:
+def basic() -> SegmentationModel:
     torch.manual_seed(0)
     model = segzoo.create("paper/bayesian_segnet_basic", num_classes=4)
-    assert isinstance(model, Sampling)
     nn.init.normal_(model.get_submodule("dense_softmax_inner_prod").weight, std=0.5)
     return model.eval()
 
@@ -71,7 +70,7 @@ def test_without_dropout_there_is_no_variance() -> None:
     model = basic()
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0
+            module.p = 1e-12  # not 0, which is no dropout
     sampled = model.predict(IMAGE, samples=5)
     assert not sampled.variance.any()
     np.testing.assert_array_equal(sampled.mask, model.predict(IMAGE))
@@ -92,7 +91,7 @@ def test_a_list_of_images_gives_a_list() -> None:
 
 @pytest.mark.parametrize("samples", [0, -1, 2.0, True])
 def test_invalid_numbers_of_samples_are_rejected(samples: object) -> None:
-    with pytest.raises(OptionError, match="samples must be a whole number, 1 or more"):
+    with pytest.raises(OptionError, match=r"samples must be (a whole number|1 or more)"):
         basic().predict(IMAGE, samples=samples)
 
 
