@@ -26,7 +26,7 @@ from rich.table import Table
 
 import segzoo
 from compare import CLASSES, export_peer, keep, machine
-from segzoo.inference import Session
+from segzoo.inference import EngineOptions, OnnxBackend
 from segzoo.models.base import SegmentationModel
 
 MEAN, STD = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
@@ -68,17 +68,23 @@ def eager(model: SegmentationModel, device: str, compiled: bool) -> Run:
     return run
 
 
+def masks_of(backend: OnnxBackend) -> Run:
+    return lambda images: backend.run(images)["mask"]
+
+
 def contenders(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Run]:
     decoder, encoder = name.split("/")
     torch.manual_seed(0)
     model = segzoo.create(decoder, encoder=encoder, num_classes=CLASSES).eval()
     segzoo.export(model, folder / "ours.onnx")
     device = "cuda" if args.device == "cuda" else "cpu"
-    runs: dict[str, Run] = {"segzoo": Session(folder / "ours.onnx", args.device, threads=args.threads).run}
+    runs: dict[str, Run] = {
+        "segzoo": masks_of(OnnxBackend(folder / "ours.onnx", args.device, EngineOptions(threads=args.threads)))
+    }
     if device == "cuda":
         segzoo.export(model, folder / "half.onnx", precision="fp16")
-        runs["segzoo fp16"] = Session(folder / "half.onnx", args.device).run
-        runs["segzoo on the CPU"] = Session(folder / "ours.onnx", "cpu").run
+        runs["segzoo fp16"] = masks_of(OnnxBackend(folder / "half.onnx", args.device))
+        runs["segzoo on the CPU"] = masks_of(OnnxBackend(folder / "ours.onnx", "cpu"))
     if PEERS[name]:
         providers = ["CUDAExecutionProvider"] if device == "cuda" else []
         providers.append("CPUExecutionProvider")

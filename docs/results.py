@@ -142,7 +142,7 @@ def picture_files() -> dict[str, bytes]:
     for name in _names():
         image, mask, _ = data[data.names.index(name)]
         drawn = io.BytesIO()
-        side_by_side(image, mask, model.predict(image), data.classes).save(drawn, "JPEG", quality=88)
+        side_by_side(image, mask, model.predict(image).mask, data.classes).save(drawn, "JPEG", quality=88)
         files[_picture(name)] = drawn.getvalue()
     return files
 

@@ -23,7 +23,7 @@ import onnxruntime
 import torch
 
 import segzoo
-from segzoo.inference import Session
+from segzoo.inference import OnnxBackend
 from segzoo.models.base import SegmentationModel
 
 MODELS = (
@@ -68,7 +68,7 @@ def check(name: str, device: str, folder: Path, precision: str) -> dict[str, Any
         model, folder / f"{name.replace('/', '-')}-{precision}.onnx", logits=True, confidence=True, precision=precision
     )
     exported = time.perf_counter() - start
-    cpu, gpu = Session(done.path, "cpu"), Session(done.path, device)
+    cpu, gpu = OnnxBackend(done.path, "cpu"), OnnxBackend(done.path, device)
     on_cpu = set(gpu.placement.get("CPUExecutionProvider", [])) - SHAPE_OPERATORS
     row: dict[str, Any] = {
         "model": name,
@@ -81,8 +81,8 @@ def check(name: str, device: str, folder: Path, precision: str) -> dict[str, Any
     }
     random = np.random.default_rng(0)
     for size in SIZES:
-        images = random.integers(0, 256, (*size, cpu.channels), np.uint8)
-        ours, theirs = (session.run_outputs(images, session.outputs) for session in (gpu, cpu))
+        images = random.integers(0, 256, (*size, cpu.spec.in_channels), np.uint8)
+        ours, theirs = (backend.run(images, sorted(backend.outputs)) for backend in (gpu, cpu))
         largest = max(float(np.abs(theirs["logits"]).max()), 1e-12)
         row["sizes"].append(
             {
@@ -94,7 +94,7 @@ def check(name: str, device: str, folder: Path, precision: str) -> dict[str, Any
         )
     if torch.cuda.is_available():
         model = model.cuda()
-        images = torch.randint(0, 256, (*SIZES[-1], cpu.channels), dtype=torch.uint8)
+        images = torch.randint(0, 256, (*SIZES[-1], cpu.spec.in_channels), dtype=torch.uint8)
 
         def eager() -> None:
             with torch.inference_mode():

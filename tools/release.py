@@ -38,7 +38,7 @@ from segzoo.classes import CLASS_SETS
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets import open_data
 from segzoo.errors import SegzooError
-from segzoo.inference import Session
+from segzoo.inference import EngineOptions, OnnxBackend
 from segzoo.metrics import ConfusionMatrix
 from segzoo.models.base import SegmentationModel
 from segzoo.models.decoders import DECODERS
@@ -106,7 +106,7 @@ class RecordingModel:
         self._model = model
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        self.masks.append(self._model.predict(image))
+        self.masks.append(self._model.predict(image).mask)
         return self.masks[-1]
 
 
@@ -218,7 +218,7 @@ def catalog_metrics(matrix: ConfusionMatrix) -> dict[str, float]:
 
 def pixel_agreement(model: Any, data: SegmentationData, masks: Sequence[np.ndarray]) -> float:
     """The share of pixels for which a model predicts the classes in `masks`."""
-    equal = sum(int((model.predict(sample.image) == mask).sum()) for sample, mask in zip(data, masks, strict=True))
+    equal = sum(int((model.predict(sample.image).mask == mask).sum()) for sample, mask in zip(data, masks, strict=True))
     return equal / sum(mask.size for mask in masks)
 
 
@@ -227,12 +227,12 @@ def measure_runtime(
 ) -> dict[str, Any]:
     """The values of `Entry.runtime`."""
     exported = segzoo.export(model, path)
-    session = Session(path, "cpu", threads=threads)
+    backend = OnnxBackend(path, "cpu", EngineOptions(threads=threads))
     image = data[0].image[None]
     times = []
     for number in range(-3, RUNS):
         start = time.perf_counter()
-        session.run(image)
+        backend.run(image)
         if number >= 0:
             times.append(time.perf_counter() - start)
     return {
@@ -243,7 +243,7 @@ def measure_runtime(
         "cpu": cpu(),
         "onnxruntime": onnxruntime.__version__,
         "logits_difference": float(f"{exported.verification.logits_difference:.2g}"),
-        "pixel_agreement": round(pixel_agreement(session, data, masks), 7),
+        "pixel_agreement": round(pixel_agreement(segzoo.Predictor(backend), data, masks), 7),
     }
 
 

@@ -71,7 +71,7 @@ def open_located(located: Located, device: str, options: EngineOptions) -> Torch
     Raises:
         DeviceError: the device is unavailable, or cannot run torch models.
         OptionError: an option that torch does not have.
-        as `load`.
+        CheckpointError, DownloadError: as `load`.
     """
     options.refuse("torch")
     requested, index = parse(device)

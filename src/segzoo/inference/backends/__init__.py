@@ -53,7 +53,7 @@ def open_backend(model: Any, device: str, options: EngineOptions) -> Backend:
         model: as for `Predictor`.
 
     Raises:
-        as `Predictor`.
+        SegzooError: as `Predictor`.
     """
     parse(device)  # before an engine is imported, or a model downloaded
     if isinstance(model, str | os.PathLike | Located):

@@ -138,7 +138,7 @@ class OnnxBackend:
             an OrtValue per name. It owns its memory and supports DLPack; on the CPU it is in host memory.
 
         Raises:
-            as `run`.
+            ImageError, SegzooError: as `run`.
         """
         for name in outputs:
             self._require_output(name, self.graph_outputs)
