@@ -64,7 +64,7 @@ def test_translation_by_a_lattice_vector_changes_nothing(d: int) -> None:
     for axis in range(d + 1):
         step = np.full(d + 1, -1.0)
         step[axis] = d
-        moved = features + np.linalg.lstsq(_elevation(d), step)[0].astype(np.float32)
+        moved = features + np.linalg.lstsq(_elevation(d), step, rcond=None)[0].astype(np.float32)
         np.testing.assert_allclose(matrix(Lattice(moved), 200), expected, atol=1e-5 * expected.max())
 
 
