@@ -6,6 +6,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+
+from segzoo import _registry
 
 if TYPE_CHECKING:
     from export_cache import ExportCache
@@ -62,3 +65,22 @@ def camvid() -> Path:
     if not CAMVID.is_dir():
         pytest.skip("CamVid is not available: set SEGZOO_CAMVID to its folder, or put it at ../shared/camvid")
     return CAMVID
+
+
+@pytest.fixture
+def own_registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test registers, and the modules that it imports to do so, are gone after it."""
+    for registry in vars(_registry).values():
+        if isinstance(registry, _registry.Registry):
+            monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+            monkeypatch.setattr(registry, "_objects", dict(registry._objects))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if (
+            "." not in name
+            and getattr(sys.modules[name], "__file__", None)
+            and "site-packages" not in str(sys.modules[name].__file__)
+        ):
+            del sys.modules[name]

@@ -26,13 +26,14 @@ from sklearn.datasets import load_sample_image
 from typer.testing import CliRunner
 
 import segzoo
-from segzoo._registry import PAPERS
+from segzoo import _registry
 from segzoo.cli import app
 from segzoo.data.video import written_video
 from segzoo.models.encoders import SHORT_NAMES
 from segzoo.weights.catalog import default
 
 ROOT = Path(__file__).parents[1]
+PAPERS = list(_registry.PAPERS)
 PAGES = [
     str(path.relative_to(ROOT))
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -54,7 +55,7 @@ NOT_RUN = {
 
 BLOCK = re.compile(
     r"""
-    (?:^<!--\ (?P<mark>not\ run|from|new|insert|replace\ in):\ (?P<value>.+)\ -->\n)?
+    (?:^<!--\ (?P<mark>not\ run|from|file|new|insert|replace\ in):\ (?P<value>.+)\ -->\n)?
     ^(?P<fence>```+)(?P<language>\w*).*\n
     (?P<code>(?:.*\n)*?)
     (?P=fence)$
@@ -107,10 +108,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("own_registries")
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.mark is None for block in blocks(page))])
-def test_blocks_run(page: str, folder: Path) -> None:
+def test_blocks_run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(folder)
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
+        if block.mark == "file":
+            (folder / block.value).write_text(block.code, encoding="utf-8")
         if block.mark is not None:
             continue
         location = f"{page}, line {block.line}"

@@ -135,13 +135,17 @@ def test_unknown_keys_are_ignored() -> None:
     assert ModelSpec.from_metadata(pairs) == MULTICLASS
 
 
-def test_a_field_that_was_added_later_may_be_missing() -> None:
+ADDED_LATER = {"context", "requires"}
+
+
+def test_fields_that_were_added_later_may_be_missing() -> None:
     record = MULTICLASS.to_dict()
-    del record["context"]
+    for name in ADDED_LATER:
+        del record[name]
     assert ModelSpec.from_dict(record) == MULTICLASS
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(ModelSpec) if field.name != "context"])
+@pytest.mark.parametrize("name", [field.name for field in fields(ModelSpec) if field.name not in ADDED_LATER])
 def test_a_missing_field_is_named(name: str) -> None:
     record = MULTICLASS.to_dict()
     del record[name]
@@ -164,6 +168,7 @@ WRONG = {
     "size_divisibility": ("a whole number", [True, 1.5, None, "32"]),
     "min_size": ("a whole number", [False, 1.5, None]),
     "context": ("a whole number or null", [True, 1.5, "8"]),
+    "requires": ("a list of strings", [None, "mymodule", [1], {"mymodule": 1}]),
     "info": ("an object", [None, [], "MIT"]),
     "version": ("a string", [None, 1, 0.1]),
     "format_version": ("a whole number", [None, True, 1.0, "1"]),
@@ -189,7 +194,7 @@ def test_all_faults_are_named_at_once() -> None:
     faults = str(caught.value).removesuffix(".").split("; ")
     assert faults[0] == "info is missing"
     assert [fault.split(" must be ")[0] for fault in faults[1:]] == [name for name in WRONG if name != "info"]
-    required = [name for name in WRONG if name != "context"]
+    required = [name for name in WRONG if name not in ADDED_LATER]
     with pytest.raises(OptionError, match=f"^{'; '.join(f'{name} is missing' for name in required)}\\.$"):
         ModelSpec.from_dict({})
 

@@ -19,10 +19,20 @@ if TYPE_CHECKING:
     from segzoo.inference.result import Segmentation
     from segzoo.models.convert import convert
     from segzoo.models.create import create, list_models
-    from segzoo.models.encoders import list_encoders
+    from segzoo.models.decoders import Decoder
+    from segzoo.models.encoders import Encoder, list_encoders
+    from segzoo.models.features import Features
     from segzoo.models.load import load
     from segzoo.models.push import push
     from segzoo.models.save import save
+    from segzoo.plugins import (
+        register_dataset,
+        register_decoder,
+        register_encoder,
+        register_loss,
+        register_metric,
+        register_transform,
+    )
     from segzoo.training.train import train
     from segzoo.weights.catalog import list_weights
 
@@ -38,6 +48,15 @@ _MODULES = {
     "export": "segzoo.exporting.export",
     "train": "segzoo.training.train",
     "ClassSet": "segzoo.classes",
+    "Decoder": "segzoo.models.decoders",
+    "Encoder": "segzoo.models.encoders",
+    "Features": "segzoo.models.features",
+    "register_dataset": "segzoo.plugins",
+    "register_decoder": "segzoo.plugins",
+    "register_encoder": "segzoo.plugins",
+    "register_loss": "segzoo.plugins",
+    "register_metric": "segzoo.plugins",
+    "register_transform": "segzoo.plugins",
     "Predictor": "segzoo.inference.predictor",
     "Segmentation": "segzoo.inference.result",
 }
@@ -45,6 +64,9 @@ _SUBMODULES = ("errors", "inference", "postprocess", "weights")
 
 __all__ = [
     "ClassSet",
+    "Decoder",
+    "Encoder",
+    "Features",
     "Predictor",
     "Segmentation",
     "__version__",
@@ -56,6 +78,12 @@ __all__ = [
     "list_weights",
     "load",
     "push",
+    "register_dataset",
+    "register_decoder",
+    "register_encoder",
+    "register_loss",
+    "register_metric",
+    "register_transform",
     "save",
     "train",
 ]

@@ -24,7 +24,8 @@ def check_options(name: str, network: type, options: Mapping[str, Any]) -> None:
     known = [p.name for p in inspect.signature(network).parameters.values() if p.kind is p.KEYWORD_ONLY]
     types = get_type_hints(network.__init__)  # type: ignore[misc]
     for option, value in options.items():
-        if option in known and option != "upsample" and not matches(value, types[option]):
+        # A plugin's options may have no annotation.
+        if option in known and option in types and option != "upsample" and not matches(value, types[option]):
             described = describe(types[option]).replace("null", "None")
             raise OptionError(f"{option}= of {name!r} must be {described}, not {value!r}.")
         if option not in known:

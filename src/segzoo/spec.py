@@ -82,6 +82,9 @@ class ModelSpec:
     """How many pixels on each side can influence a pixel's class, rounded up to a multiple of `size_divisibility`.
     Tiles with that much context give the mask of the whole image. None if it is unknown."""
 
+    requires: tuple[str, ...] = ()
+    """Modules that register the decoder or the encoder, if these are not segzoo's own. Reading a file imports none."""
+
     info: dict[str, Any] = field(default_factory=dict)
     """Further facts about the weights, as JSON values: training data, metrics, license."""
 
@@ -98,6 +101,7 @@ class ModelSpec:
         _raise_faults(_type_faults(type(self), record))
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(map(_as_float, getattr(self, name))))
+        object.__setattr__(self, "requires", tuple(self.requires))
         for name in ("options", "info"):  # as a file gives them back, and not the caller's own
             object.__setattr__(self, name, _json_copy(name, getattr(self, name)))
         counts = {name: getattr(self, name) for name in _POSITIVE}
@@ -270,7 +274,7 @@ def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Far beyond any image on a scale of 0 to 1, and far within float32."""
 
-_ADDED = ("context",)
+_ADDED = ("context", "requires")
 """Fields that files of the same format version may lack, because they were added later."""
 
 _POSITIVE = ("in_channels", "output_stride", "size_divisibility", "min_size", "context", "format_version")

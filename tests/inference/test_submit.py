@@ -14,7 +14,7 @@ from segzoo.spec import ModelSpec
 
 
 class Largest:
-    """A pixel's class is its largest channel. The first run waits until it may go on; every batch is recorded."""
+    """A pixel's class is its largest channel. The first run waits for a signal; every batch is recorded."""
 
     def __init__(self, hold: bool = True) -> None:
         self.spec = ModelSpec("largest", None, ClassSet.generic(3))

@@ -156,7 +156,8 @@ def _print(result: "Evaluation") -> None:
     record = result.to_dict()
     console.title(f"{result.title}: {len(result.images)} images")
     metrics = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "mean_dice")
-    console.key_values([(formatting.name(key), formatting.percent(record[key])) for key in metrics])
+    shown = (*metrics, *result.own_metrics())
+    console.key_values([(formatting.name(key), formatting.percent(record[key])) for key in shown])
     console.line()
     rows = [
         (row["name"], formatting.percent(row["iou"]), formatting.percent(row["accuracy"]), f"{row['pixels']:,}")

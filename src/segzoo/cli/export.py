@@ -240,7 +240,9 @@ def export(
                 raise ExportError(f"{file} is already an exported file. `segzoo info {file}` describes it.")
     else:
         validators.check_model(source, classes, encoder_weights, output_stride, upsample)
-        default = files.safe_name("-".join(filter(None, (source, encoder or DECODERS.get(source))))) + ".onnx"
+        entry = DECODERS.get(source)
+        given = encoder or (None if entry is None else entry.default_encoder)
+        default = files.safe_name("-".join(filter(None, (source, given)))) + ".onnx"
     name = name or files.safe_name(default.removesuffix(".onnx"))
     destination: AbstractContextManager[Path]
     if repository is not None:

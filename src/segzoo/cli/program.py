@@ -23,10 +23,24 @@ from segzoo.cli.predict import predict
 from segzoo.cli.push import push
 from segzoo.cli.train import train
 from segzoo.errors import SegzooError
+from segzoo.plugins import import_plugin
 
 
 class Program(TyperGroup):
     """The command group. Errors that a user can act on become one line on stderr and an exit code, not a traceback."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accepts --import after the command too, where it is natural to add it."""
+        moved, rest = [], iter(args)
+        kept = []
+        for word in rest:
+            if word == "--import":
+                moved += [word, *([following] if (following := next(rest, None)) is not None else [])]
+            elif word.startswith("--import="):
+                moved.append(word)
+            else:
+                kept.append(word)
+        return super().parse_args(ctx, moved + kept)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -64,6 +78,12 @@ def segzoo(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import", metavar="MODULE", help="Import a module that registers decoders, losses, ...; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """A model zoo for semantic segmentation: eight decoders, timm's encoders, and one ONNX file to deploy.
 
@@ -76,6 +96,8 @@ def segzoo(
       segzoo export unet --encoder resnet101       export a model to ONNX
       segzoo predict unet-resnet101.onnx photos/   write a mask for each image
     """
+    for module in modules or ():
+        import_plugin(module)
 
 
 def _help(command: Callable[..., None]) -> str:

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from segzoo._registry import DATASETS
+from segzoo.classes import CLASS_SETS as CLASS_SET_NAMES
+
 if TYPE_CHECKING:
     from segzoo.inference.options import Size
     from segzoo.inference.tta import Augment
@@ -15,8 +18,8 @@ MODEL_OR_ONNX = f"an .onnx file, {MODEL}"
 
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
-DATA_SETS = "folder|camvid|voc|cityscapes|pet|lfw|drone"
-CLASS_SETS = "camvid|voc|cityscapes|pet|lfw|drone"
+DATA_SETS = "|".join(entry.name for entry in DATASETS.own())
+CLASS_SETS = "|".join(CLASS_SET_NAMES)
 
 
 def parse_size(text: str | None, option: str) -> "Size | None":

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from segzoo._registry import DECODERS, PAPERS, UPSAMPLE_MODES, unknown_decoder, unknown_upsample_mode
+from segzoo._registry import DATASETS, DECODERS, PAPERS, UPSAMPLE_MODES, unknown_decoder, unknown_upsample_mode
 from segzoo.classes import class_set
-from segzoo.cli import types
 from segzoo.errors import CheckpointError, DataError, OptionError, unknown
 from segzoo.weights.catalog import entries
 
@@ -54,9 +53,8 @@ def check_data(root: str | Path, name: str | None) -> None:
         UnknownNameError: there is no such data set.
         DataError: there is no such folder.
     """
-    known = types.DATA_SETS.split("|")
-    if name is not None and name not in known:
-        raise unknown("data set", name, known, f"Data sets are {', '.join(known)}.")
+    if name is not None:
+        DATASETS.find(name)
     if not Path(root).is_dir():
         raise DataError(
             f"There is no folder {root}. The documentation's page Data describes the layout of each data set."

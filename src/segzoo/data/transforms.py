@@ -20,6 +20,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from segzoo import _registry
+
 Pair = tuple[float, float]
 
 Limits = Mapping[str, Pair]
@@ -299,18 +301,7 @@ class Dropout:
         return image, mask
 
 
-STEPS: dict[str, type[Step]] = {
-    "crop": Crop,
-    "scale": Scale,
-    "flip": Flip,
-    "affine": Affine,
-    "elastic": Elastic,
-    "color_jitter": ColorJitter,
-    "gray": Gray,
-    "blur": Blur,
-    "noise": Noise,
-    "dropout": Dropout,
-}
+STEPS: Mapping[str, type[Step]] = _registry.TRANSFORMS.objects
 
 
 def uniform(low: float, high: float) -> float:

@@ -82,10 +82,10 @@ def network_class(name: str) -> type[Decoder] | type[Paper]:
     """
     if not isinstance(name, str):
         raise OptionError(f"The decoder must be a name such as 'unet', not {name!r}.")
-    networks: dict[str, type[Decoder] | type[Paper]] = {**DECODERS, **PAPERS}
-    if name not in networks:
-        raise unknown_decoder(name)
-    return networks[name]
+    for networks in (DECODERS, PAPERS):
+        if name in networks:
+            return networks[name]
+    raise unknown_decoder(name)
 
 
 def classes_for(num_classes: int, classes: ClassSet | None) -> ClassSet:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from segzoo._arguments import explained
+from segzoo._registry import required_plugins
 from segzoo.classes import ClassSet, class_set
 from segzoo.errors import OptionError, PairingError
 from segzoo.models.base import SegmentationModel
@@ -92,6 +93,7 @@ def create(
         in_channels=in_channels,
         output_stride=output_stride,
         options=options,
+        requires=required_plugins(decoder, encoder),
     )
     return build(spec, encoder_weights)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from segzoo._arguments import explained
+from segzoo._registry import required_plugins
 from segzoo._version import __version__
 from segzoo.classes import ClassSet, class_set
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
@@ -20,6 +21,7 @@ from segzoo.models.build import build, network_class
 from segzoo.models.convert import convert
 from segzoo.models.head import with_classes
 from segzoo.schema import check_options
+from segzoo.spec import ModelSpec
 from segzoo.weights import checkpoint
 from segzoo.weights.catalog import Entry
 from segzoo.weights.resolve import Located, locate
@@ -117,8 +119,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
             model = build(spec, measure=False)  # it was measured before it was saved
     except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         raise CheckpointError(
-            f"{target} describes a model that this segzoo cannot build: {error!s} (written by segzoo {spec.version}, "
-            f"this is {__version__})."
+            f"{target} describes a model that this segzoo cannot build: {_cause(spec, error)}"
         ) from error
     expected = model.state_dict()
     _check_tensors(target, expected, tensors)
@@ -132,6 +133,17 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
             owner, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(owner), attribute, computed[name])
     return model.eval()
+
+
+def _cause(spec: ModelSpec, error: Exception) -> str:
+    absent = [module for module in spec.requires if module not in required_plugins(spec.decoder, spec.encoder)]
+    if absent:
+        modules = " and ".join(map(repr, absent))
+        return (
+            f"{spec.title} comes from the module {modules}, which has not been imported. Import it first, or pass "
+            f"--import {absent[0]} to a command, if you trust it."
+        )
+    return f"{error} (written by segzoo {spec.version}, this is {__version__})."
 
 
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:

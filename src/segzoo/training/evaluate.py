@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from segzoo._arguments import explained
+from segzoo._registry import METRICS
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import LabeledData, SegmentationData
 from segzoo.data.images import Pixels
@@ -60,6 +61,10 @@ class Evaluation:
     images: tuple[ImageMetrics, ...]
     seconds: float
 
+    def own_metrics(self) -> dict[str, float]:
+        """The metrics that plugins registered, by name."""
+        return {name: float(metric(self.matrix)) for name, metric in METRICS.objects.items()}
+
     def worst(self, count: int) -> list[ImageMetrics]:
         """The images with the lowest mean IoU, the lowest first, without those that have no labeled pixels."""
         labeled = [image for image in self.images if not math.isnan(image.mean_iou)]
@@ -71,7 +76,7 @@ class Evaluation:
         columns = (matrix.iou, matrix.accuracy, matrix.dice, matrix.counts.sum(1))
         return {
             "data": self.title,
-            **{name: _nan_to_none(value) for name, value in matrix.summary().items()},
+            **{name: _nan_to_none(value) for name, value in (matrix.summary() | self.own_metrics()).items()},
             "classes": [
                 {
                     "name": name,

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segzoo import _registry
 from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
 
@@ -276,13 +277,7 @@ class WeightedSum(nn.Module):
         return loss if auxiliary is None else loss + weight * self(auxiliary, target, pixel_weights)
 
 
-LOSSES: dict[str, type[Loss]] = {
-    "ce": CrossEntropy,
-    "dice": Dice,
-    "jaccard": Jaccard,
-    "lovasz": Lovasz,
-    "focal": Focal,
-}
+LOSSES: Mapping[str, type[Loss]] = _registry.LOSSES.objects
 
 
 @explained

@@ -17,6 +17,7 @@ from typing import Any
 
 from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
+from segzoo.plugins import import_plugin
 from segzoo.training.schema import build_config, override
 
 
@@ -207,12 +208,15 @@ class Recipe:
 
     Attributes:
         note: the purpose of this recipe, in a sentence or two.
+        plugins: modules that register decoders, losses, steps or data sets of one's own. They are imported when a .toml
+            file is read, and not when a checkpoint is.
         augmentation: the steps, as for `segzoo.data.augment.Augmentation`.
         validation: the held-out data; None disables validation.
     """
 
     data: DataConfig
     note: str = ""
+    plugins: tuple[str, ...] = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     validation: ValidationConfig | None = None
     augmentation: tuple[dict[str, Any], ...] = ()
@@ -339,6 +343,10 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
             raise OptionError(f"{file} is not TOML: {error}.") from None
     for key, value in (overrides or {}).items():
         override(record, key, value)
+    if file.suffix != ".safetensors":
+        plugins = record.get("plugins", ())
+        for module in [plugins] if isinstance(plugins, str) else plugins if isinstance(plugins, list) else ():
+            import_plugin(str(module))
     return Recipe.from_dict(record)
 
 

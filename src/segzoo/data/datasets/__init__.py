@@ -1,28 +1,16 @@
 """Known data sets, by name: `open_data("camvid", "data/camvid", "train")`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from segzoo import _registry
 from segzoo._arguments import explained
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets.base import Reader, check_split
-from segzoo.data.datasets.camvid import CAMVID
-from segzoo.data.datasets.drone import DRONE
-from segzoo.data.datasets.folder import FOLDER
-from segzoo.data.datasets.lfw import LFW
-from segzoo.data.datasets.vision import CITYSCAPES, PET, VOC
-from segzoo.errors import DataError, ImageError, unknown
+from segzoo.errors import DataError, ImageError
 
-READERS: dict[str, Reader] = {
-    "folder": FOLDER,
-    "camvid": CAMVID,
-    "voc": VOC,
-    "cityscapes": CITYSCAPES,
-    "pet": PET,
-    "lfw": LFW,
-    "drone": DRONE,
-}
+READERS: Mapping[str, Reader] = _registry.DATASETS.objects
 
 
 @explained
@@ -37,7 +25,7 @@ def open_data(
     """Opens a data set. It reads only file names.
 
     Args:
-        name: "camvid", "voc", "cityscapes", "pet", "lfw", "drone", or "folder" for your own.
+        name: "camvid", "voc", "cityscapes", "pet", "lfw", "drone", "folder" for your own, or a registered one.
         root: the folder of the data set.
         split: such as "train" or "val"; None selects the split to train on.
         select: patterns of the names to include, such as "0001TP*"; empty includes all.
@@ -47,9 +35,8 @@ def open_data(
         UnknownNameError: an unknown data set or split; the message suggests similar names.
         DataError: the data is missing; the message describes the expected files and where to download them.
     """
-    if name not in READERS:
-        raise unknown("data set", name, READERS, f"Data sets are {', '.join(READERS)}.")
-    reader, folder = READERS[name], Path(root)
+    reader: Reader = _registry.DATASETS.load(name)
+    folder = Path(root)
     if split is None:
         split = reader.splits[0] if reader.splits else "train" if (folder / "train").is_dir() else "all"
     if reader.splits:

@@ -1,22 +1,10 @@
-"""Decoders by name. Each architecture has a file."""
+"""Decoders by name. Each architecture has a file; `segzoo._registry` lists them."""
 
+from collections.abc import Mapping
+
+from segzoo import _registry
 from segzoo.models.decoders.base import Decoder
-from segzoo.models.decoders.deconvnet import DeconvNet
-from segzoo.models.decoders.deeplab_largefov import DeepLabLargeFOV
-from segzoo.models.decoders.fcn import FCN
-from segzoo.models.decoders.fcn_skip import FCN8s, FCN16s, FCN32s
-from segzoo.models.decoders.segnet import SegNet
-from segzoo.models.decoders.unet import UNet
 
-DECODERS: dict[str, type[Decoder]] = {
-    "fcn32s": FCN32s,
-    "fcn16s": FCN16s,
-    "fcn8s": FCN8s,
-    "fcn": FCN,
-    "unet": UNet,
-    "segnet": SegNet,
-    "deconvnet": DeconvNet,
-    "deeplab_largefov": DeepLabLargeFOV,
-}
+DECODERS: Mapping[str, type[Decoder]] = _registry.DECODERS.objects
 
 __all__ = ["DECODERS", "Decoder"]

@@ -8,12 +8,12 @@ from fnmatch import fnmatch
 import timm
 from timm.models import is_model_in_modules
 
+from segzoo import _registry
 from segzoo._arguments import explained
 from segzoo.errors import OptionError, UnknownNameError, unknown
 from segzoo.models.encoders.base import Encoder
 from segzoo.models.encoders.pretrained import is_path
 from segzoo.models.encoders.timm_encoder import TimmEncoder
-from segzoo.models.encoders.unet import UNetEncoder
 
 SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
 """timm's names for networks with a common short name; vgg16 and resnet101 are timm's names already."""
@@ -51,15 +51,19 @@ def create_encoder(
         raise OptionError(f"in_channels must be 1 to 16, not {in_channels}.")
     if output_stride not in (8, 16, 32):
         raise OptionError(f"output_stride is 8, 16 or 32, not {output_stride}.")
-    if name == "unet":
+    if name in _registry.ENCODERS:
         if weights is not None:
-            raise UnknownNameError("There are no pretrained weights for encoder 'unet'. Use encoder_weights=None.")
-        return UNetEncoder(in_channels, output_stride)
+            raise UnknownNameError(f"There are no pretrained weights for encoder {name!r}. Use encoder_weights=None.")
+        encoder: Encoder = _registry.ENCODERS.load(name)(in_channels, output_stride)
+        return encoder
     full = SHORT_NAMES.get(name, name)
     architecture, _, tag = full.partition(".")
     if not timm.is_model(architecture):
         raise unknown(
-            "encoder", name, ["unet", *SHORT_NAMES, *timm.list_models()], "segzoo.list_encoders('*res*') lists more."
+            "encoder",
+            name,
+            [*_registry.ENCODERS, *SHORT_NAMES, *timm.list_models()],
+            "segzoo.list_encoders('*res*') lists more.",
         )
     if tag:
         _check_tag(architecture, tag)
@@ -91,5 +95,6 @@ def list_encoders(pattern: str = "*") -> list[str]:
     Args:
         pattern: such as "*resnet*"; "*" lists all, more than 800.
     """
-    names = ["unet", *SHORT_NAMES, *timm.list_models(exclude_filters=_FIXED_SIZE)]
-    return [n for n in names if fnmatch(n, pattern) and not is_model_in_modules(n, _NO_PYRAMID.split())]
+    names = [*SHORT_NAMES, *timm.list_models(exclude_filters=_FIXED_SIZE)]
+    ours = [name for name in _registry.ENCODERS if fnmatch(name, pattern)]
+    return ours + [n for n in names if fnmatch(n, pattern) and not is_model_in_modules(n, _NO_PYRAMID.split())]

@@ -1,0 +1,198 @@
+"""Adds decoders, encoders, data sets, losses, augmentation steps and metrics of one's own.
+
+    @segzoo.register_decoder("mine", default_encoder="resnet50")
+    class Mine(segzoo.Decoder): ...
+
+Whatever is registered is known everywhere: to `create`, `load`, `export`, recipes and commands. The module must have
+been imported: `import mymodule` in Python, `segzoo --import mymodule` on the command line, or `plugins = ["mymodule"]`
+in a recipe. An installed package names its module as an entry point of the group "segzoo.plugins", and it is imported
+when it is needed.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from segzoo import _registry
+from segzoo._registry import Entry, Registry
+from segzoo.errors import OptionError, SegzooError
+
+if TYPE_CHECKING:
+    from segzoo.data.dataset import SegmentationData
+    from segzoo.metrics import ConfusionMatrix
+
+_Object = TypeVar("_Object", bound=Callable[..., Any])
+
+
+def register_decoder(name: str, *, default_encoder: str | None = None) -> Callable[[_Object], _Object]:
+    """Registers a decoder: a subclass of `segzoo.Decoder` that takes `(features, num_classes, *, options...)`.
+
+    Args:
+        name: for `segzoo.create` and commands: letters, digits, "_", "." and "-".
+        default_encoder: used if none is given; None takes the class variable of that name.
+
+    Raises:
+        OptionError: an invalid or existing name; or the class is no decoder, or an option has no default.
+    """
+
+    def register(decoder: _Object) -> _Object:
+        _require_subclass(decoder, "segzoo.models.decoders.base", "Decoder", "segzoo.Decoder")
+        _check_arguments(decoder, ("features", "num_classes"))
+        encoder = default_encoder or getattr(decoder, "default_encoder", None)
+        if not isinstance(encoder, str):
+            raise OptionError(
+                f"The decoder {name!r} needs a default encoder: register_decoder(..., default_encoder=...)."
+            )
+        _register(_registry.DECODERS, name, decoder, encoder)
+        decoder.default_encoder = encoder  # type: ignore[attr-defined]
+        if not hasattr(decoder, "paper"):
+            decoder.paper = f"{decoder.__module__}.{decoder.__qualname__}"  # type: ignore[attr-defined]
+        return decoder
+
+    return register
+
+
+def register_encoder(name: str) -> Callable[[_Object], _Object]:
+    """Registers an encoder: a subclass of `segzoo.Encoder` that takes `(in_channels, output_stride)`.
+
+    Raises:
+        OptionError: an invalid or existing name, or the class is no encoder.
+    """
+
+    def register(encoder: _Object) -> _Object:
+        _require_subclass(encoder, "segzoo.models.encoders.base", "Encoder", "segzoo.Encoder")
+        _check_arguments(encoder, ("in_channels", "output_stride"))
+        return _register(_registry.ENCODERS, name, encoder)
+
+    return register
+
+
+def register_dataset(
+    name: str, *, splits: Iterable[str] = (), layout: str = "its own layout", source: str = "your own"
+) -> "Callable[[Callable[[Path, str], SegmentationData]], Callable[[Path, str], SegmentationData]]":
+    """Registers a data set: a function of the root folder and the split that returns a `SegmentationData`.
+
+    Args:
+        splits: the available splits, the one to train on first; empty if the folders define them.
+        layout: the files expected below the root, for error messages.
+        source: where to download it.
+
+    Raises:
+        OptionError: an invalid or existing name, or not a function of two arguments.
+    """
+
+    def register(read: "Callable[[Path, str], SegmentationData]") -> "Callable[[Path, str], SegmentationData]":
+        from segzoo.data.datasets.base import Reader
+
+        _check_arguments(read, ("root", "split"), names_matter=False)
+        _add(_registry.DATASETS, name, read, Reader(read, tuple(splits), layout, source))
+        return read
+
+    return register
+
+
+def register_loss(name: str) -> Callable[[_Object], _Object]:
+    """Registers a loss: a subclass of `segzoo.training.losses.Loss` that takes `(ignore_index, *, options...)`.
+
+    Raises:
+        OptionError: an invalid or existing name, or the class is no loss.
+    """
+
+    def register(loss: _Object) -> _Object:
+        _require_subclass(loss, "segzoo.training.losses", "Loss", "segzoo.training.losses.Loss")
+        _check_arguments(loss, ("ignore_index",))
+        return _register(_registry.LOSSES, name, loss)
+
+    return register
+
+
+def register_transform(name: str) -> Callable[[_Object], _Object]:
+    """Registers an augmentation step: a frozen dataclass like those of `segzoo.data.transforms`.
+
+    Its fields are the options, among them `p`. The class variable `limits` has the range of each number, and
+    `step(image, mask, ignore_index)` returns the changed image and mask.
+
+    Raises:
+        OptionError: an invalid or existing name, or the class is no step.
+    """
+
+    def register(step: _Object) -> _Object:
+        fields = getattr(step, "__dataclass_fields__", {})
+        if "p" not in fields or not isinstance(getattr(step, "limits", None), dict):
+            raise OptionError(
+                f"The step {name!r} must be a dataclass with a field p and a class variable limits, a dict."
+            )
+        return _register(_registry.TRANSFORMS, name, step)
+
+    return register
+
+
+def register_metric(
+    name: str,
+) -> "Callable[[Callable[[ConfusionMatrix], float]], Callable[[ConfusionMatrix], float]]":
+    """Registers a metric, which evaluations report: a function of a `ConfusionMatrix` that returns a number, 0-1.
+
+    Raises:
+        OptionError: an invalid or existing name, or not a function of one argument.
+    """
+
+    def register(metric: "Callable[[ConfusionMatrix], float]") -> "Callable[[ConfusionMatrix], float]":
+        _check_arguments(metric, ("matrix",), names_matter=False)
+        return _register(_registry.METRICS, name, metric)
+
+    return register
+
+
+def import_plugin(module: str) -> None:
+    """Imports a module that registers something, from the current folder or an installed package.
+
+    Raises:
+        SegzooError: there is no such module, or its import fails.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as `python -m` does
+    try:
+        importlib.import_module(module)
+    except SegzooError:
+        raise
+    except ModuleNotFoundError as error:
+        raise SegzooError(
+            f"The module {module!r} cannot be imported: {error}. Pass the name of a module, without .py, that is in "
+            "the current folder or installed."
+        ) from error
+    except Exception as error:  # whatever the module raises
+        raise SegzooError(f"The import of {module!r} failed: {type(error).__name__}: {error}.") from error
+
+
+def _register(registry: Registry, name: str, registered: _Object, default_encoder: str | None = None) -> _Object:
+    _add(registry, name, registered, registered, default_encoder)
+    return registered
+
+
+def _add(registry: Registry, name: str, source: Any, registered: Any, default_encoder: str | None = None) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise OptionError(f"The name of a {registry.what} has letters, digits, '_', '.' and '-' only, not {name!r}.")
+    target = f"{source.__module__}:{source.__qualname__}"
+    registry.register(Entry(name, target, default_encoder, plugin=source.__module__), registered)
+
+
+def _require_subclass(given: Any, module: str, name: str, shown: str) -> None:
+    bases = getattr(given, "__mro__", ())
+    if not any(base.__module__ == module and base.__qualname__ == name for base in bases[1:]):
+        raise OptionError(f"{getattr(given, '__qualname__', given)!r} must be a subclass of {shown}.")
+
+
+def _check_arguments(given: Any, positional: tuple[str, ...], names_matter: bool = True) -> None:
+    parameters = list(inspect.signature(given).parameters.values())
+    options = parameters[len(positional) :]
+    names = tuple(parameter.name for parameter in parameters[: len(positional)])
+    faulty = len(names) < len(positional) or (names_matter and names != positional)
+    if faulty or any(option.default is option.empty for option in options):
+        expected = ", ".join(positional)
+        raise OptionError(f"{given.__qualname__} must take ({expected}), and every further argument needs a default.")
