@@ -2,7 +2,7 @@
 
 import operator
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class ClassSet:
 
     def __post_init__(self) -> None:
         names: Any = self.names  # Files and users pass what the annotation forbids.
+        for values in (names, self.palette):
+            if not isinstance(values, Sequence):
+                raise OptionError(f"A class set needs sequences of names and colors, got a {type(values).__name__}.")
+            if len(values) > MAX_CLASSES:
+                raise OptionError(f"A class set needs at most {MAX_CLASSES:,} classes, got {len(values):,}.")
         # A bare string is a sequence of strings too: ClassSet("sky", ...) would become the classes "s", "k" and "y".
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
             raise OptionError(f"A class set needs a sequence of non-empty class names, got {names!r}.")
@@ -93,7 +98,7 @@ class ClassSet:
             OptionError: `n` is below 1 or above 65,536.
         """
         if not 1 <= (n := _integer(n, "the number of classes")) <= MAX_CLASSES:
-            raise OptionError(f"A class set has 1 to {MAX_CLASSES:,} classes, not {n}.")
+            raise OptionError(f"A class set needs at least one class and at most {MAX_CLASSES:,}, not {n}.")
         return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_color(i) for i in range(n)))
 
 

@@ -104,8 +104,13 @@ class ModelSpec:
         object.__setattr__(self, "requires", tuple(self.requires))
         for name in ("options", "info"):  # as a file gives them back, and not the caller's own
             object.__setattr__(self, name, _json_copy(name, getattr(self, name)))
-        counts = {name: getattr(self, name) for name in _POSITIVE}
+        counts = {name: getattr(self, name) for name in _LIMITS}
         faults = [f"{name} must be 1 or more, not {n}" for name, n in counts.items() if n is not None and n < 1]
+        faults += [
+            f"{name} must be at most {_LIMITS[name]}, not {reprlib.repr(n)}"
+            for name, n in counts.items()
+            if n is not None and n > _LIMITS[name]
+        ]
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
@@ -264,6 +269,8 @@ def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
     record = {}
     for key, value in pairs.items():
         if key.startswith(PREFIX):
+            if len(value) > _MAX_JSON:
+                raise OptionError(f"{key} has {len(value):,} characters; at most {_MAX_JSON:,} are read.")
             try:
                 record[key.removeprefix(PREFIX)] = json.loads(value)
             except (ValueError, RecursionError) as error:
@@ -271,13 +278,24 @@ def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
     return record
 
 
+_MAX_JSON = 2**24
+"""Characters of one value: 65,536 classes with names and colors need 4 million."""
+
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Far beyond any image on a scale of 0 to 1, and far within float32."""
 
 _ADDED = ("context", "requires")
 """Fields that files of the same format version may lack, because they were added later."""
 
-_POSITIVE = ("in_channels", "output_stride", "size_divisibility", "min_size", "context", "format_version")
+_LIMITS = {
+    "in_channels": 1024,
+    "output_stride": 1024,
+    "size_divisibility": 65_536,
+    "min_size": 65_536,
+    "context": 65_536,
+    "format_version": FORMAT_VERSION,
+}
+"""The largest values, far beyond any model, so that a small file cannot request gigabytes."""
 
 
 def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:

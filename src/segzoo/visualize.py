@@ -148,7 +148,9 @@ def overlay(
     return _with_legend(picture, _shares(mask, classes), classes) if legend else picture
 
 
-def _check_mask(mask: "npt.NDArray[Any]") -> None:
+def _check_mask(mask: Any) -> None:
+    if not isinstance(mask, np.ndarray):
+        raise ImageError(f"A mask must be an array of integers (H, W), got {type(mask).__name__}.")
     if mask.ndim != 2 or mask.dtype.kind not in "iu" or mask.size == 0:
         raise ImageError(f"A mask must be integers (H, W), not empty; got {mask.dtype} {mask.shape}.")
 

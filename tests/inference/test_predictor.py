@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.helper
+import onnx.numpy_helper
 import onnxruntime
 import pytest
 from PIL import Image
@@ -275,3 +278,26 @@ def test_cuda_graphs_are_not_dropped_silently(make_file: MakeFile) -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(SegzooError, match="cuda_graph=True needs CUDA"):
         Predictor(make_file(size=(4, 5), batch=1), "auto", cuda_graph=True)
+
+
+@pytest.mark.parametrize("name", ["string", "float", "smaller", "beyond"])
+def test_a_graph_that_is_not_what_it_says_is_refused(name: str, make_file: MakeFile) -> None:
+    path = make_file()
+    model = onnx.load(path)
+    graph, (mask,) = model.graph, model.graph.output
+    if name == "string":
+        graph.node[-1].attribute[0].i = mask.type.tensor_type.elem_type = onnx.TensorProto.STRING
+    elif name == "float":
+        graph.node[-1].attribute[0].i = mask.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    else:
+        graph.node[-1].output[0] = "before"
+        if name == "beyond":
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array(7, np.uint8), "seven"))
+            graph.node.append(onnx.helper.make_node("Add", ["before", "seven"], ["mask"]))
+        else:
+            for key, value in {"starts": 0, "ends": 2, "axes": 1}.items():
+                graph.initializer.append(onnx.numpy_helper.from_array(np.array([value], np.int64), key))
+            graph.node.append(onnx.helper.make_node("Slice", ["before", "starts", "ends", "axes"], ["mask"]))
+    onnx.save(model, path)
+    with pytest.raises(SegzooError, match=r"contradicts its graph: the output 'mask'|is \(1, 2, 5\) for|values 0-2"):
+        Predictor(path, "cpu").predict(random_image(4, 5))

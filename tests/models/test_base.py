@@ -169,7 +169,7 @@ def test_predict_takes_paths_images_arrays_and_lists(photograph: np.ndarray, tmp
     assert model.training  # as before
     masks = model.predict([tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(photograph), crop])
     assert all(np.array_equal(mask, expected) for mask in masks[:3])
-    assert masks[3].shape == (33, 47)
+    assert masks[3].size == (33, 47)
     assert model.predict([]) == []
 
 
@@ -305,7 +305,7 @@ def test_predict_on_real_frames(camvid: Path) -> None:
     frames = sorted((camvid / "val" / "images").iterdir())[:2]
     for frame, mask in zip(frames, model.predict(frames), strict=True):
         with Image.open(frame) as image:
-            assert mask.shape == (image.height, image.width)
+            assert mask.size == (image.height, image.width)
         assert len(np.unique(mask)) > 1
 
 

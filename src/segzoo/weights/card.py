@@ -43,7 +43,7 @@ def model_card(spec: ModelSpec, params: int, source: str, onnx: ExportSpec | Non
         f"Semantic segmentation into {len(spec.classes)} classes, with "
         f"[segzoo](https://pypi.org/project/segmentation-zoo/).",
         "## How to load it",
-        _code("python", f'import segzoo\n\nmodel = segzoo.load("{source}")\nmask = model.predict("street.jpg")'),
+        _code("python", f'import segzoo\n\nmodel = segzoo.load("{source}")\nmask = model.predict("street.jpg").mask'),
         f"`mask` holds a class id for each pixel, at the image's own size.{_input(spec)}",
         *(_onnx(spec, onnx, source) if onnx is not None else ()),
         "## The model",

@@ -17,6 +17,9 @@ MAX_NUMBER = 4096
 MAX_STRIDE = 1024
 """Largest product of all strides and pool sizes."""
 
+MAX_LENGTH = 4096
+"""Longest string; a thousand layers fit."""
+
 MAX_WEIGHTS = 10**9
 """Largest number of weights in the encoder's convolutions, so that a typo cannot request a terabyte."""
 
@@ -45,12 +48,14 @@ def parse(architecture: str) -> list[Conv | Pool]:
     """Parses a string into its layers, in order.
 
     Raises:
-        OptionError: the argument is not a string, does not follow the grammar, contains a number outside 1 to 4096 or
-            no convolution, has strides whose product exceeds 1024, or has convolutions with more than 1e9 weights. The
-            message points at the character.
+        OptionError: the argument is not a string of up to 4096 characters, does not follow the grammar, contains a
+            number outside 1 to 4096 or no convolution, has strides whose product exceeds 1024, or has convolutions with
+            more than 1e9 weights. The message points at the character.
     """
     if not isinstance(architecture, str):
         raise OptionError(f"architecture must be a string such as 'C5,64,2C5,64,1M2', not {architecture!r}.")
+    if len(architecture) > MAX_LENGTH:
+        raise OptionError(f"architecture must have up to {MAX_LENGTH} characters, not {len(architecture):,}.")
     layers: list[Conv | Pool] = []
     position = in_channels = weights = 0
     while position < len(architecture):

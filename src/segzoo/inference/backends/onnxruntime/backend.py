@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from segzoo._arguments import explained
-from segzoo.errors import DeviceError, OptionError, SegzooError
+from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
 from segzoo.inference import arrays
 from segzoo.inference.backends.base import EngineOptions, Images, Output
 from segzoo.inference.backends.onnxruntime.create_session import create_session, placement
@@ -96,16 +96,27 @@ class OnnxBackend:
         arrays.check_images(images, self.spec)
         arrays.check_size(images, self._input.shape, self._path.name)
         if set(outputs) <= {*self.graph_outputs}:
-            return dict(zip(outputs, self._call(images, outputs), strict=True))
+            return self._checked(images, dict(zip(outputs, self._call(images, outputs), strict=True)))
         padded = str(self.export.padded_logits)
         names = [padded if name == "logits" else name for name in outputs]
         with self._wrapped_errors(images):
             values = self._session_with_logits(padded).run(names, {self._input.name: images})
         height, width = images.shape[1:3]
-        return {
+        cropped = {
             name: np.asarray(value[..., :height, :width] if name == "logits" else value)
             for name, value in zip(outputs, values, strict=True)
         }
+        return self._checked(images, cropped)
+
+    def _checked(self, images: Images, values: dict[Output, npt.NDArray[Any]]) -> dict[Output, npt.NDArray[Any]]:
+        """The outputs, if they have the size of the images; a graph from elsewhere may say one thing and do another."""
+        for name, value in values.items():
+            if value.shape[0] != len(images) or value.shape[-2:] != images.shape[1:3]:
+                raise CheckpointError(
+                    f"The output {name!r} of {self._path.name} is {value.shape} for images of {images.shape}. "
+                    "segzoo.export did not write this graph: export the model again."
+                )
+        return values
 
     def run_tensor(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Computes the logits of normalized images, for a file exported with input="tensor".

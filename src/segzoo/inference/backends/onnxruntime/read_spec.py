@@ -40,6 +40,14 @@ def read_spec(session: ort.InferenceSession, path: Path) -> tuple[ModelSpec, Exp
     return spec, export
 
 
+_OUTPUTS = {
+    "mask": (("tensor(uint8)", "tensor(int32)"), 3),
+    "confidence": (("tensor(float)",), 3),
+    "logits": (("tensor(float)",), 4),
+}
+"""Types and number of axes."""
+
+
 def _contradiction(session: ort.InferenceSession, spec: ModelSpec, export: ExportSpec) -> str | None:
     inputs = session.get_inputs()
     if len(inputs) != 1:
@@ -56,6 +64,10 @@ def _contradiction(session: ort.InferenceSession, spec: ModelSpec, export: Expor
     outputs = {output.name: output.shape for output in session.get_outputs()}
     if main not in outputs:
         return f"input is {export.input!r}, but the graph has no output named {main!r}"
+    for output in session.get_outputs():
+        expected = _OUTPUTS.get(output.name)
+        if expected is not None and (output.type not in expected[0] or len(output.shape) != expected[1]):
+            return f"the output {output.name!r} is {output.type} {output.shape}"
     for name in ("confidence", "logits"):
         if getattr(export, name) and name not in outputs:
             return f"{name} is true, but the graph has no such output"
