@@ -41,13 +41,16 @@ def overload(decoder: str, rest: str) -> str:
 
 
 def generate() -> str:
-    """All overloads. Names with equal parameters share one; any other name, such as a plugin's, takes any option."""
+    """All overloads. Names with equal parameters share one.
+
+    The last is for any other string. It has no options, since a misspelled option would fit it; pass them as **dict.
+    """
     groups: dict[str, list[str]] = {}
     for registry, common in ((DECODERS, _PAIR), (PAPERS, _PAPER)):
         for entry in registry.own():
             groups.setdefault(f"{common} {options(entry.load())}", []).append(repr(entry.name))
     overloads = [overload(f"Literal[{', '.join(names)}]", rest) for rest, names in groups.items()]
-    return "".join([*overloads, overload("str", f"{_PAIR} **options: Any,")])
+    return "".join([*overloads, overload("str", _PAIR)])
 
 
 def replaced(text: str) -> str:

@@ -3,7 +3,7 @@
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -156,9 +156,9 @@ def _build(decoder: str, encoder: str, num_classes: int, seed: int) -> "Segmenta
 
     torch.manual_seed(seed)
     # Untrained transposed convolutions produce a grid pattern; interpolation keeps the shapes of the photograph.
-    if getattr(DECODERS.get(decoder), "upsample_modes", ())[:1] == ("upconv",):
-        return create(decoder, encoder, num_classes, upsample="bilinear")
-    return create(decoder, encoder, num_classes)
+    is_learned = getattr(DECODERS.get(decoder), "upsample_modes", ())[:1] == ("upconv",)
+    options: dict[str, Any] = {"upsample": "bilinear"} if is_learned else {}
+    return create(decoder, encoder, num_classes, **options)
 
 
 def _latency(backend: "OnnxBackend", pixels: "Pixels", step: console.Steps) -> tuple[float, int]:
