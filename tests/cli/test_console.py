@@ -1,6 +1,7 @@
 """Progress and tables."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,18 @@ def test_a_bar_is_drawn_in_a_terminal(capsys, monkeypatch, total):
             bar.advance()
     drawn = capsys.readouterr().err
     assert "Segmenting" in drawn and "frames/s" in drawn and "time left" in drawn
+
+
+def test_characters_that_change_the_terminal_are_escaped(capsys):
+    hostile = "\x1b]0;title\x07\x1b[31mred\u202egnp\ud800 ok\ttab"
+    shown = r"\x1b]0;title\x07\x1b[31mred\u202egnp\ud800 ok"
+    for show in (console.line, console.note, console.error, console.prose, console.title):
+        show(hostile)
+        captured = capsys.readouterr()
+        assert shown in captured.out + captured.err
+    console.table(("name", "value"), [(hostile, "1")])
+    console.key_values([("name", hostile)])
+    console.note(console.failure(Path("a.png"), ValueError(hostile)))
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count(shown) == 3
+    assert "\x1b" not in captured.out + captured.err

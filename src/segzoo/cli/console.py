@@ -1,12 +1,13 @@
 """Terminal output: answers on stdout; notes, errors and progress on stderr; tables that fold and never truncate."""
 
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console, JustifyMethod, RenderableType
@@ -35,6 +36,17 @@ _REPORT_SECONDS = 10.0
 """Seconds between progress lines if there is no terminal to draw a bar on."""
 
 
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, marks that reorder text, and lone surrogates, which no terminal can show."""
+
+
+def printable(text: Any) -> Any:
+    """Text with the characters escaped that could change the terminal: files of strangers name their classes."""
+    if isinstance(text, str):
+        return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    return text
+
+
 def out() -> Console:
     """The console for answers, on stdout."""
     return _console(stderr=False)
@@ -55,7 +67,7 @@ def _console(stderr: bool) -> Console:
 
 def line(text: str | Text = "", style: str = "") -> None:
     """Prints one line to stdout, never wrapped, so that paths and code can be copied."""
-    out().print(text, style=style or None, soft_wrap=True)
+    out().print(printable(text), style=style or None, soft_wrap=True)
 
 
 def title(text: str) -> None:
@@ -65,22 +77,22 @@ def title(text: str) -> None:
 
 def prose(text: str) -> None:
     """Prints a paragraph to stdout, wrapped at 100 columns or less."""
-    _show(" ".join(text.split()), min(out().width, 100))
+    _show(printable(" ".join(text.split())), min(out().width, 100))
 
 
 def note(text: str | Text) -> None:
     """Prints one line to stderr."""
-    err().print(text, soft_wrap=True)
+    err().print(printable(text), soft_wrap=True)
 
 
 def failure(path: Path, error: Exception) -> Text:
     """The line that reports one failed input; line breaks in the error become spaces."""
-    return Text.assemble(("Failed: ", "bold red"), f"{path}: {' '.join(str(error).split())}")
+    return Text.assemble(("Failed: ", "bold red"), printable(f"{path}: {' '.join(str(error).split())}"))
 
 
 def error(text: str) -> None:
     """Prints an error to stderr as one line; line breaks in the text become spaces."""
-    err().print(Text.assemble(("Error: ", "bold red"), " ".join(text.split())), soft_wrap=True)
+    err().print(Text.assemble(("Error: ", "bold red"), printable(" ".join(text.split()))), soft_wrap=True)
 
 
 def table(
@@ -97,7 +109,7 @@ def table(
         optional: indices of columns to drop, in this order, until the others fit.
         no_wrap: indices of columns that are folded only if the table does not fit otherwise.
     """
-    rows = [tuple(row) for row in rows]
+    rows = [tuple(map(printable, row)) for row in rows]
     kept = list(range(len(header)))
     rendered = _render(header, rows, kept, right, no_wrap)
     for index in optional:
@@ -116,7 +128,7 @@ def key_values(rows: Iterable[tuple[str, RenderableType]]) -> None:
     grid.add_column(style="cyan")
     grid.add_column(overflow="fold")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable, row))
     _show(grid)
 
 
