@@ -222,3 +222,28 @@ def test_a_converted_model_gets_the_metadata_of_its_entry(server: Server, monkey
     assert model.spec.info["metrics"] == {"mean_iou": 0.637, "pixel_accuracy": 0.919}
     assert model.spec.info["key"] == KEY and "license" in model.spec.info
     assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("word", "meaning"),
+    [
+        ("fcn/resnet50/coco-voc", "key"),
+        (Path("fcn/resnet50/coco-voc"), "path"),
+        ("hf://jane/street", "hub"),
+        ("https://example.org/a.safetensors#sha256=0", "url"),
+        ("ftp://example.org/a", "url"),
+        ("street.onnx", "path"),
+        ("STREET.SAFETENSORS", "path"),
+        (".", "path"),
+        ("unet", "architecture"),
+        ("paper/segnet", "architecture"),
+        ("unte", "unknown"),
+    ],
+)
+def test_a_word_has_one_meaning(word: str | Path, meaning: str) -> None:
+    assert resolve.resolve(word) == meaning
+
+
+def test_an_architecture_has_no_weights() -> None:
+    with pytest.raises(UnknownNameError, match=r"'unet' is an architecture without weights: segzoo\.create\('unet'\)"):
+        resolve.locate("unet")

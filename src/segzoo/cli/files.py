@@ -6,9 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from segzoo.errors import CheckpointError
-from segzoo.weights.catalog import entries
 from segzoo.weights.hub import FILE
-from segzoo.weights.resolve import Located, locate
+from segzoo.weights.resolve import Located, locate, resolve
 
 SUFFIXES = (".safetensors", ".onnx")
 
@@ -21,7 +20,7 @@ def is_path(name: str) -> bool:
 
 def is_key_or_url(name: str) -> bool:
     """Whether an argument is a catalog key, hf://owner/repo or https://..."""
-    return name in entries() or "://" in name
+    return resolve(name) in ("key", "hub", "url")
 
 
 def is_model(name: str) -> bool:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from segzoo._io import atomic_write
-from segzoo._registry import DECODERS, PAPERS
 from segzoo.cli import console, files, types, video
 from segzoo.cli.output_plan import Job, plan
 from segzoo.errors import SegzooError, unknown
 from segzoo.weights.catalog import default, entries
+from segzoo.weights.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -175,7 +175,7 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
         raise SegzooError(f"{models[0]} is a model, and the model comes before the images: {command}{more}")
     if not Path(first).exists() and not Path(first).suffix:
         hint = "It is not a file, a folder, or a key of `segzoo list --weights`."
-        if first in DECODERS or first in PAPERS:
+        if resolve(first) == "architecture":
             hint = f"{first} is an architecture without weights; `segzoo list --weights` shows trained models."
         raise unknown("model or image", first, entries(), hint)
     entry = default()

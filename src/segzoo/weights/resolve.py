@@ -4,9 +4,11 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from segzoo._arguments import explained
+from segzoo._registry import DECODERS, PAPERS
 from segzoo.errors import CheckpointError, DownloadError, OptionError, unknown
 from segzoo.weights import cache, download, hub
 from segzoo.weights.catalog import Entry, entries
@@ -27,6 +29,32 @@ class Located:
     def name(self) -> str:
         """The name under which commands accept it: its key or its path."""
         return str(self.path) if self.entry is None else self.entry.key
+
+
+Meaning = Literal["path", "key", "hub", "url", "architecture", "unknown"]
+"""What a word that names a model can be."""
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
+"""What the name of a model file ends in."""
+
+
+def resolve(word: str | os.PathLike[str]) -> Meaning:
+    """What a word means wherever a model is named, in Python and on the command line.
+
+    A `Path`, an existing path, and a word with the suffix of a model file are paths; "hf://..." is "hub", any other
+    scheme "url"; then come keys of the catalog, and architectures, which have no weights. Nothing is downloaded.
+    """
+    if isinstance(word, os.PathLike):
+        return "path"
+    # Only "://" marks a scheme: a Windows path has a colon after its drive letter.
+    scheme, separator, _ = word.partition("://")
+    if separator:
+        return "hub" if scheme == "hf" else "url"
+    if word in entries():
+        return "key"
+    if Path(word).suffix.lower() in SUFFIXES or Path(word).exists():
+        return "path"
+    return "architecture" if word in DECODERS or word in PAPERS else "unknown"
 
 
 @explained
@@ -53,30 +81,27 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
         if not isinstance(sha256, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
             raise OptionError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}.")
         sha256 = sha256.lower()
-    # Only "://" marks a scheme: a Windows path has a colon after its drive letter.
-    scheme = source.partition("://")[0] if isinstance(source, str) and "://" in source else None
-    if scheme in ("https", "http"):
+    meaning = resolve(source)
+    if meaning == "url":
+        scheme = str(source).partition("://")[0]
+        if scheme not in ("https", "http"):
+            raise OptionError(f"segzoo.load reads https:// and hf://, not {scheme}://. Download it and pass its path.")
         source, sha256 = _split(str(source), sha256)
         return Located(_download(str(source), sha256))
-    located = _find(source, scheme)
+    located = _find(source, meaning)
     if sha256 is not None and _sha256_of(located.path) != sha256:
         raise CheckpointError(f"{located.path} does not have the sha256 {sha256}. Nothing was loaded.")
     return located
 
 
-def _find(source: str | os.PathLike[str], scheme: str | None) -> Located:
-    if isinstance(source, os.PathLike):
+def _find(source: str | os.PathLike[str], meaning: Meaning) -> Located:
+    if meaning == "hub":
+        return Located(hub.fetch(hub.parse(str(source))))
+    if meaning == "key":
+        return _from_entry(entries()[str(source)])
+    if meaning == "path":
         return Located(_path(Path(source)))
-    if scheme == "hf":
-        return Located(hub.fetch(hub.parse(source)))
-    if scheme is not None:
-        raise OptionError(f"segzoo.load reads https:// and hf://, not {scheme}://. Download it and pass its path.")
-    if source in entries():
-        return _from_entry(entries()[source])
-    path = Path(source)
-    if not path.exists() and path.suffix not in (".safetensors", ".pth", ".pt", ".bin", ".onnx"):
-        raise _unknown_source(source)
-    return Located(_path(path))
+    raise _unknown_source(str(source), meaning)
 
 
 def _path(path: Path) -> Path:
@@ -136,10 +161,11 @@ def _sha256_of(path: Path) -> str:
         raise CheckpointError(f"Cannot read {path}: {error.strerror}.") from error
 
 
-def _unknown_source(source: str) -> Exception:
+def _unknown_source(source: str, meaning: Meaning) -> Exception:
     saved = Path(f"{source}.safetensors")
     if saved.is_file():
         return CheckpointError(f"No file {source}, but there is {saved}. Pass that path.")
-    return unknown(
-        "weights", source, entries(), "`segzoo list --weights` shows the catalog; a file's path ends in .safetensors."
-    )
+    hint = "`segzoo list --weights` shows the catalog; a file's path ends in .safetensors."
+    if meaning == "architecture":
+        hint = f"{source!r} is an architecture without weights: segzoo.create({source!r}) builds it. {hint}"
+    return unknown("weights", source, entries(), hint)
