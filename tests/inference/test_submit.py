@@ -66,6 +66,24 @@ def test_images_that_wait_together_run_together() -> None:
     assert sorted(backend.batches[1:]) == [(6, 4, 5, 3), (6, 5, 5, 3)]
 
 
+def test_first_calls_at_the_same_time_share_one_runner() -> None:
+    for _ in range(20):
+        predictor = segzoo.Predictor(Largest(hold=False))
+        barrier = threading.Barrier(8)
+
+        def call(seed: int, predictor: segzoo.Predictor = predictor, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            predictor.submit(image(seed)).result(20)
+
+        callers = [threading.Thread(target=call, args=(seed,)) for seed in range(8)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        predictor.close()
+        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("segzoo-")] == []
+
+
 def test_an_error_reaches_only_its_own_caller() -> None:
     backend = Largest()
     with segzoo.Predictor(backend) as predictor:

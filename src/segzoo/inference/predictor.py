@@ -1,6 +1,7 @@
 """`Predictor`: predicts masks with any model, from any source, on any backend."""
 
 import os
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -96,6 +97,7 @@ class Predictor:
             )
         self._execution = Execution(self.backend, self._name)
         self._batcher: Batcher | None = None
+        self._lock = threading.Lock()
 
     @property
     def spec(self) -> ModelSpec:
@@ -127,7 +129,8 @@ class Predictor:
 
     def close(self) -> None:
         """Waits for submitted images and stops the threads of `submit`, which can be called again."""
-        batcher, self._batcher = self._batcher, None
+        with self._lock:
+            batcher, self._batcher = self._batcher, None
         if batcher is not None:
             batcher.close()
 
@@ -227,9 +230,10 @@ class Predictor:
             OptionError: immediately, if the options are invalid or the backend cannot do what they ask for.
         """
         plan = self._plan(options)
-        if self._batcher is None:
-            self._batcher = Batcher(self._execution)
-        return self._batcher.submit(image, plan)
+        with self._lock:  # all callers share one, or their images would not run together
+            if self._batcher is None:
+                self._batcher = Batcher(self._execution)
+            return self._batcher.submit(image, plan)
 
     def _plan(self, options: PredictOptions) -> Plan:
         plan = Plan.of(dict(options))

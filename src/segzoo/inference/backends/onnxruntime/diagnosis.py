@@ -62,7 +62,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no problem with device="cuda" was detected. Only a run shows that it works; Session does one."""
+        """Whether no problem with device="cuda" was detected. Only a run shows that it works; OnnxBackend does one."""
         return not self.problems
 
     def __str__(self) -> str:
