@@ -1,7 +1,9 @@
 """Futures: images of several callers share batches, and each error reaches its own caller."""
 
 import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import segzoo
 from segzoo.classes import ClassSet
 from segzoo.errors import ImageError, OptionError, SegzooError, UnknownNameError
+from segzoo.inference.batching import Batcher
 from segzoo.spec import ModelSpec
 
 
@@ -66,22 +69,19 @@ def test_images_that_wait_together_run_together() -> None:
     assert sorted(backend.batches[1:]) == [(6, 4, 5, 3), (6, 5, 5, 3)]
 
 
-def test_first_calls_at_the_same_time_share_one_runner() -> None:
-    for _ in range(20):
-        predictor = segzoo.Predictor(Largest(hold=False))
-        barrier = threading.Barrier(8)
+def test_first_calls_at_the_same_time_share_one_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Batcher] = []
 
-        def call(seed: int, predictor: segzoo.Predictor = predictor, barrier: threading.Barrier = barrier) -> None:
-            barrier.wait()
-            predictor.submit(image(seed)).result(20)
+    def slow(execution: Any) -> Batcher:
+        time.sleep(0.05)  # long enough for every caller to arrive
+        made.append(Batcher(execution))
+        return made[-1]
 
-        callers = [threading.Thread(target=call, args=(seed,)) for seed in range(8)]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-        predictor.close()
-        assert [thread.name for thread in threading.enumerate() if thread.name.startswith("segzoo-")] == []
+    monkeypatch.setattr("segzoo.inference.predictor.Batcher", slow)
+    with segzoo.Predictor(Largest(hold=False)) as predictor, ThreadPoolExecutor(8) as callers:
+        futures = list(callers.map(lambda seed: predictor.submit(image(seed)), range(8)))
+        assert all(np.array_equal(future.result(20), image(seed).argmax(2)) for seed, future in enumerate(futures))
+    assert len(made) == 1
 
 
 def test_an_error_reaches_only_its_own_caller() -> None:

@@ -2,8 +2,8 @@
 
 Without I/O binding, every call on a GPU allocates memory for inputs and outputs. Here inputs are copied into buffers on
 the device (one per shape), and outputs are written to buffers that only grow, whatever the shape, and can stay on the
-device. On the CPU a plain `run` shares numpy's memory already, so `OnnxBackend` uses I/O binding only on GPUs. The code is
-the same for both, and its tests run on the CPU.
+device. On the CPU a plain `run` shares numpy's memory already, so `OnnxBackend` uses I/O binding only on GPUs. The
+code is the same for both, and its tests run on the CPU.
 
 Host memory is not pinned. onnxruntime's Python API provides pinned memory only through an allocator that is registered
 for the whole process (its issues #25211 and #25212 describe the effect on other sessions), and copying a batch of uint8
