@@ -145,7 +145,6 @@ def cases(folder: Path) -> dict[str, Case]:
     }
 
 
-@pytest.mark.slow
 def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     raw: dict[str, str] = {}
