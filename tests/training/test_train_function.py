@@ -142,6 +142,7 @@ def test_a_model_with_numbered_classes_takes_those_of_the_data(data):
 
 
 @pytest.mark.parametrize("options", [{}, {"ema": 0.5, "precision": "bf16", "freeze_batchnorm": True}])
+@pytest.mark.slow
 def test_the_weights_are_those_of_a_run_by_a_recipe(options, small, data, held_out, tmp_path):
     start = segzoo.save(new_model(classes=data.classes), tmp_path / "start")
     loss = {"loss": "ce + 0.5*dice", "class_weights": "median_frequency", "logit_adjustment": 0.5}
@@ -174,6 +175,7 @@ def test_the_weights_are_those_of_a_run_by_a_recipe(options, small, data, held_o
     assert result.best == tmp_path / "objects" / "best.safetensors" and result.best.is_file()
 
 
+@pytest.mark.slow
 def test_own_objects_give_the_weights_of_those_built_by_name(data):
     """Own loss, optimizer, schedule and augmentation that compute the same as the named ones."""
     named, own, factory = new_model(), new_model(), new_model()
@@ -312,6 +314,7 @@ def test_images_of_different_sizes_are_trained_together():
     assert len(train(new_model(), pairs, validation=Pairs(pairs.images, pairs.masks)).history) == 1
 
 
+@pytest.mark.slow
 def test_a_run_with_own_objects_resumes_bit_for_bit(data, held_out, tmp_path):
     """After an interruption in the second epoch, with new objects, as in a new process."""
 
@@ -344,6 +347,7 @@ def test_a_run_with_own_objects_resumes_bit_for_bit(data, held_out, tmp_path):
         ({"data": slice(4)}, "data = small data, 4 images instead of small data, 8 images"),
     ],
 )
+@pytest.mark.slow
 def test_a_run_resumes_only_with_the_same_arguments(changed, message, make_data, tmp_path):
     small = make_data(8)
     train(new_model(num_classes=5), small, output=tmp_path / "run")
@@ -372,6 +376,7 @@ def test_a_folder_with_a_run_is_not_overwritten(data, tmp_path):
         train(new_model(), data, output=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_file_names_the_own_objects(data, tmp_path):
     """A recipe could not build them, so the file has none; what the model started from stays."""
     first = train(new_model(), data, output=tmp_path / "first")
