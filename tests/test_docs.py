@@ -27,9 +27,9 @@ from typer.testing import CliRunner
 
 import segzoo
 from segzoo import _registry
+from segzoo._registry import SHORT_NAMES
 from segzoo.cli import app
 from segzoo.data.video import written_video
-from segzoo.models.encoders import SHORT_NAMES
 from segzoo.weights.catalog import default
 
 ROOT = Path(__file__).parents[1]

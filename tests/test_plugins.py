@@ -3,18 +3,22 @@
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from torch import nn
+from torch import Tensor, nn
 
 import segzoo
-from segzoo._registry import DECODERS, METRICS, TRANSFORMS
+from segzoo._registry import DECODERS, ENCODERS, METRICS, REPORT_KEYS, TRANSFORMS
+from segzoo.classes import ClassSet
+from segzoo.data.augment import Augmentation
 from segzoo.errors import CheckpointError, OptionError, SegzooError
 from segzoo.metrics import ConfusionMatrix
 from segzoo.plugins import import_plugin
+from segzoo.training.evaluate import Evaluation
 from segzoo.training.recipe import read_recipe
 
 pytestmark = pytest.mark.usefixtures("own_registries")
@@ -104,7 +108,7 @@ def read_recipe_record() -> dict[str, Any]:
     return {"plugins": ["mymodule"], "data": {"name": "folder", "root": "."}}
 
 
-@pytest.mark.parametrize("content", ["raise KeyError('gone')", "1 +", "import not_there"])
+@pytest.mark.parametrize("content", ["raise KeyError('gone')", "1 +", "import not_there", "raise SystemExit(0)"])
 def test_an_import_that_fails_is_one_sentence(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_module.py").write_text(content)
     monkeypatch.chdir(tmp_path)
@@ -124,6 +128,18 @@ class NoDefault(segzoo.Decoder):
     def __init__(self, features: Any, num_classes: int, *, width: int) -> None: ...
 
 
+class Positional(segzoo.Decoder):
+    def __init__(self, features: Any, num_classes: int, width: int = 1) -> None: ...
+
+
+class NotJson(segzoo.Decoder):
+    def __init__(self, features: Any, num_classes: int, *, activation: Any = nn.ReLU) -> None: ...
+
+
+class NotFinite(segzoo.Decoder):
+    def __init__(self, features: Any, num_classes: int, *, scale: float = float("inf")) -> None: ...
+
+
 class Fine(segzoo.Decoder):
     pass
 
@@ -135,6 +151,9 @@ class Fine(segzoo.Decoder):
         ("mine", nn.Conv2d, "'Conv2d' must be a subclass of segzoo.Decoder"),
         ("mine", Wrong, r"Wrong must take \(features, num_classes\)"),
         ("mine", NoDefault, "every further argument needs a default"),
+        ("mine", Positional, r"The option 'width' of Positional must be keyword-only: \(features, num_classes, \*"),
+        ("mine", NotJson, "The default of 'activation' of NotJson must be a JSON value"),
+        ("mine", NotFinite, "The default of 'scale' of NotFinite must be a JSON value"),
         ("unet", Fine, "The decoder 'unet' exists already, in segzoo"),
         ("paper/mine", Fine, "The name of a decoder has letters, digits"),
         ("", Fine, "The name of a decoder has letters, digits"),
@@ -164,16 +183,117 @@ def test_other_registrations_are_checked_too() -> None:
     assert "mine" not in TRANSFORMS
 
 
-def test_a_metric_is_reported() -> None:
-    from segzoo.classes import ClassSet
-    from segzoo.training.evaluate import Evaluation
+@pytest.mark.parametrize("given", [3, None, dict])
+def test_a_value_that_takes_no_such_arguments_is_refused(given: Any) -> None:
+    with pytest.raises(OptionError, match=r"must (take|be a function or a class that takes) \(root, split\)"):
+        segzoo.register_dataset("mine")(given)
+    with pytest.raises(OptionError, match=r"must (take|be a function or a class that takes) \(matrix\)"):
+        segzoo.register_metric("mine")(3)  # type: ignore[arg-type]
 
+
+@pytest.mark.parametrize("splits", ["train", 3])
+def test_splits_are_a_sequence(splits: Any) -> None:
+    with pytest.raises(OptionError, match="splits= of 'mine' must be a sequence"):
+        segzoo.register_dataset("mine", splits=splits)(lambda root, split: None)  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50.a1_in1k", "xception"])
+def test_an_encoder_does_not_replace_one_of_timm(name: str) -> None:
+    class Mine(segzoo.Encoder):
+        def __init__(self, in_channels: int, output_stride: int = 32) -> None: ...
+
+    with pytest.raises(OptionError, match=f"The encoder '{name}' exists already, in timm"):
+        segzoo.register_encoder(name)(Mine)
+    assert name not in ENCODERS
+
+
+def test_a_class_has_a_single_default_encoder() -> None:
+    class Mine(Fine):
+        pass
+
+    segzoo.register_decoder("first", default_encoder="test_resnet")(Mine)
+    with pytest.raises(OptionError, match="Mine has the default encoder 'test_resnet' already, so 'second' cannot"):
+        segzoo.register_decoder("second", default_encoder="resnet50")(Mine)
+    assert "second" not in DECODERS and DECODERS.load("first").default_encoder == "test_resnet"
+
+
+def test_a_decoder_of_a_script_cannot_be_imported_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    script = f"{MODULE}\nsegzoo.save(segzoo.create('mine', num_classes=3), {str(path)!r})"
+    assert in_a_new_process(script).returncode == 0
+    with pytest.raises(CheckpointError, match="was registered by the script that wrote the file"):
+        segzoo.load(path)
+
+
+def test_a_registered_step_is_applied() -> None:
+    @segzoo.register_transform("invert")
+    @dataclass(frozen=True)
+    class Invert:
+        p: float = 1.0
+        limits: ClassVar[dict[str, tuple[float, float]]] = {}
+
+        def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
+            return 255 - image, mask
+
+    image, mask = np.full((8, 8, 3), 55, np.uint8), np.zeros((8, 8), np.uint8)
+    changed, same = Augmentation([{"name": "invert"}], 255)(image, mask)
+    assert np.array_equal(changed, 255 - image) and np.array_equal(same, mask)
+
+
+def test_a_step_that_cannot_be_called_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Uncallable:
+        p: float = 1.0
+        limits: ClassVar[dict[str, tuple[float, float]]] = {}
+
+    with pytest.raises(OptionError, match=r"takes? \(self, image, mask, ignore_index\)"):
+        segzoo.register_transform("mine")(Uncallable)
+
+
+def test_an_encoder_of_a_module_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs/extending.md").read_text(encoding="utf-8")
+    (tmp_path / "myown.py").write_text(page.partition("<!-- file: myown.py -->\n```python\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    described = in_a_new_process(COMMAND, "info", "patches", "--import", "myown")
+    assert described.returncode == 0 and "Encoder patches" in described.stdout, described.stderr
+
+
+def test_words_after_two_dashes_are_arguments() -> None:
+    done = in_a_new_process(COMMAND, "info", "--", "--import")
+    assert done.returncode == 1 and "'--import'" in done.stderr, done.stderr
+
+
+def evaluation() -> Evaluation:
+    matrix = ConfusionMatrix(2)
+    matrix.update(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]]))
+    return Evaluation("data", ClassSet.generic(2), matrix, (), 1.0)
+
+
+def test_a_metric_replaces_nothing_in_the_report() -> None:
+    assert tuple(evaluation().to_dict()) == REPORT_KEYS
+    for name in REPORT_KEYS:
+        with pytest.raises(OptionError, match=f"The metric '{name}' exists already, in segzoo's reports"):
+            segzoo.register_metric(name)(lambda matrix: 0.5)
+    assert not METRICS
+
+
+@pytest.mark.parametrize("returned", [ZeroDivisionError("nothing labeled"), "high"])
+def test_a_metric_that_fails_is_named(returned: Any) -> None:
+    @segzoo.register_metric("broken")
+    def broken(matrix: ConfusionMatrix) -> float:
+        if isinstance(returned, Exception):
+            raise returned
+        return returned  # type: ignore[no-any-return]
+
+    with pytest.raises(OptionError, match=r"The metric 'broken' failed: (ZeroDivisionError|ValueError): "):
+        evaluation().to_dict()
+
+
+def test_a_metric_is_reported() -> None:
     @segzoo.register_metric("first_iou")
     def first_iou(matrix: ConfusionMatrix) -> float:
         return float(matrix.iou[0])
 
     assert METRICS.load("first_iou") is first_iou
-    matrix = ConfusionMatrix(2)
-    matrix.update(np.array([[0, 0, 1, 1]]), np.array([[0, 1, 1, 1]]))
-    record = Evaluation("data", ClassSet.generic(2), matrix, (), 1.0).to_dict()
+    record = evaluation().to_dict()
     assert record["first_iou"] == 0.5 and "mean_iou" in record

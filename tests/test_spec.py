@@ -199,6 +199,22 @@ def test_all_faults_are_named_at_once() -> None:
         ModelSpec.from_dict({})
 
 
+@pytest.mark.parametrize("names", [("mine",), ("pack.fpn", "my-module"), ("_x.y2", "größe"), ()])
+def test_names_of_modules_are_allowed(names: tuple[str, ...]) -> None:
+    assert MULTICLASS.replace(requires=names).requires == names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("x; rm y",), ("\x1b[2Jx",), ("-m",), ("",), ("a..b",), (".a",), ("a.",), ("x\n",), ("a" * 201,), ("a", "b", "c")],
+    ids=repr,
+)
+def test_what_is_no_name_of_a_module_is_refused_briefly(names: tuple[str, ...]) -> None:
+    with pytest.raises(OptionError, match="requires must be the names of at most two modules, not") as raised:
+        MULTICLASS.replace(requires=names)
+    assert len(str(raised.value)) < 200 and str(raised.value).isprintable()
+
+
 def test_a_long_value_is_not_repeated_in_full() -> None:
     with pytest.raises(OptionError) as caught:
         ModelSpec.from_dict(MULTICLASS.to_dict() | {"encoder": ["resnet18"] * 100_000, "task": "x" * 100_000})

@@ -139,7 +139,7 @@ def load_plugins() -> None:
     for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
         try:
             point.load()
-        except Exception as error:  # whatever a plugin raises
+        except (Exception, SystemExit) as error:  # whatever a plugin raises
             warnings.warn(
                 f"The plugin {point.value} cannot be loaded: {type(error).__name__}: {error}. Update or uninstall it.",
                 stacklevel=2,
@@ -181,6 +181,9 @@ PAPERS = Registry(
 ENCODERS = Registry("encoder", Entry("unet", "segzoo.models.encoders.unet:UNetEncoder"))
 """Encoders besides timm's."""
 
+SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
+"""timm's names for networks with a common short name; vgg16 and resnet101 are timm's names already."""
+
 _DATASETS = "segzoo.data.datasets"
 DATASETS = Registry(
     "data set",
@@ -220,6 +223,20 @@ LOSSES = Registry(
 
 METRICS = Registry("metric")
 """Metrics that plugins add to those of `segzoo.metrics.ConfusionMatrix`."""
+
+REPORT_KEYS: tuple[str, ...] = (
+    "data",
+    "pixel_accuracy",
+    "mean_accuracy",
+    "mean_iou",
+    "frequency_weighted_iou",
+    "mean_dice",
+    "classes",
+    "confusion",
+    "images",
+    "seconds",
+)
+"""Segzoo's own keys in the record of an evaluation, where the metrics of plugins join them."""
 
 UPSAMPLE_MODES: tuple[str, ...] = ("bilinear", "nearest", "transposed", "upconv", "unpool")
 """Upsampling modes; each decoder supports some of them."""

@@ -11,6 +11,7 @@ when it is needed.
 
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -37,16 +38,23 @@ def register_decoder(name: str, *, default_encoder: str | None = None) -> Callab
         default_encoder: used if none is given; None takes the class variable of that name.
 
     Raises:
-        OptionError: an invalid or existing name; or the class is no decoder, or an option has no default.
+        OptionError: an invalid or existing name; or the class is no decoder, or an option has no default that JSON can
+            hold.
     """
 
     def register(decoder: _Object) -> _Object:
         _require_subclass(decoder, "segzoo.models.decoders.base", "Decoder", "segzoo.Decoder")
-        _check_arguments(decoder, ("features", "num_classes"))
+        _check_arguments(decoder, ("features", "num_classes"), options=True)
         encoder = default_encoder or getattr(decoder, "default_encoder", None)
+        stated = vars(decoder).get("default_encoder", encoder)
         if not isinstance(encoder, str):
             raise OptionError(
                 f"The decoder {name!r} needs a default encoder: register_decoder(..., default_encoder=...)."
+            )
+        if stated != encoder:  # also of a class that is registered twice
+            raise OptionError(
+                f"{decoder.__qualname__} has the default encoder {stated!r} already, so {name!r} cannot have "
+                f"{encoder!r}. Register a subclass."
             )
         _register(_registry.DECODERS, name, decoder, encoder)
         decoder.default_encoder = encoder  # type: ignore[attr-defined]
@@ -61,12 +69,16 @@ def register_encoder(name: str) -> Callable[[_Object], _Object]:
     """Registers an encoder: a subclass of `segzoo.Encoder` that takes `(in_channels, output_stride)`.
 
     Raises:
-        OptionError: an invalid or existing name, or the class is no encoder.
+        OptionError: an invalid name, or that of a network of segzoo or timm; or the class is no encoder.
     """
 
     def register(encoder: _Object) -> _Object:
+        import timm  # a subclass of Encoder has imported it
+
         _require_subclass(encoder, "segzoo.models.encoders.base", "Encoder", "segzoo.Encoder")
         _check_arguments(encoder, ("in_channels", "output_stride"))
+        if isinstance(name, str) and (name in _registry.SHORT_NAMES or timm.is_model(name.partition(".")[0])):
+            raise OptionError(f"The encoder {name!r} exists already, in timm. Choose another name.")
         return _register(_registry.ENCODERS, name, encoder)
 
     return register
@@ -90,6 +102,8 @@ def register_dataset(
         from segzoo.data.datasets.base import Reader
 
         _check_arguments(read, ("root", "split"), names_matter=False)
+        if isinstance(splits, str) or not isinstance(splits, Iterable):
+            raise OptionError(f'splits= of {name!r} must be a sequence such as ("train", "val"), not {splits!r}.')
         _add(_registry.DATASETS, name, read, Reader(read, tuple(splits), layout, source))
         return read
 
@@ -105,7 +119,7 @@ def register_loss(name: str) -> Callable[[_Object], _Object]:
 
     def register(loss: _Object) -> _Object:
         _require_subclass(loss, "segzoo.training.losses", "Loss", "segzoo.training.losses.Loss")
-        _check_arguments(loss, ("ignore_index",))
+        _check_arguments(loss, ("ignore_index",), options=True)
         return _register(_registry.LOSSES, name, loss)
 
     return register
@@ -115,7 +129,7 @@ def register_transform(name: str) -> Callable[[_Object], _Object]:
     """Registers an augmentation step: a frozen dataclass like those of `segzoo.data.transforms`.
 
     Its fields are the options, among them `p`. The class variable `limits` has the range of each number, and
-    `step(image, mask, ignore_index)` returns the changed image and mask.
+    `__call__(image, mask, ignore_index)` returns the changed image and mask.
 
     Raises:
         OptionError: an invalid or existing name, or the class is no step.
@@ -127,6 +141,8 @@ def register_transform(name: str) -> Callable[[_Object], _Object]:
             raise OptionError(
                 f"The step {name!r} must be a dataclass with a field p and a class variable limits, a dict."
             )
+        call = inspect.getattr_static(step, "__call__", None)
+        _check_arguments(call, ("self", "image", "mask", "ignore_index"), names_matter=False)
         return _register(_registry.TRANSFORMS, name, step)
 
     return register
@@ -143,6 +159,8 @@ def register_metric(
 
     def register(metric: "Callable[[ConfusionMatrix], float]") -> "Callable[[ConfusionMatrix], float]":
         _check_arguments(metric, ("matrix",), names_matter=False)
+        if name in _registry.REPORT_KEYS:
+            raise OptionError(f"The metric {name!r} exists already, in segzoo's reports. Choose another name.")
         return _register(_registry.METRICS, name, metric)
 
     return register
@@ -166,7 +184,7 @@ def import_plugin(module: str) -> None:
             f"The module {module!r} cannot be imported: {error}. Pass the name of a module, without .py, that is in "
             "the current folder or installed."
         ) from error
-    except Exception as error:  # whatever the module raises
+    except (Exception, SystemExit) as error:  # whatever the module raises; a script may exit
         raise SegzooError(f"The import of {module!r} failed: {type(error).__name__}: {error}.") from error
 
 
@@ -188,11 +206,27 @@ def _require_subclass(given: Any, module: str, name: str, shown: str) -> None:
         raise OptionError(f"{getattr(given, '__qualname__', given)!r} must be a subclass of {shown}.")
 
 
-def _check_arguments(given: Any, positional: tuple[str, ...], names_matter: bool = True) -> None:
-    parameters = list(inspect.signature(given).parameters.values())
-    options = parameters[len(positional) :]
+def _check_arguments(
+    given: Any, positional: tuple[str, ...], *, names_matter: bool = True, options: bool = False
+) -> None:
+    shown = getattr(given, "__qualname__", repr(given))
+    expected = ", ".join(positional)
+    try:
+        parameters = list(inspect.signature(given).parameters.values())
+    except (TypeError, ValueError):  # not callable, or a builtin
+        raise OptionError(f"{shown} must be a function or a class that takes ({expected}).") from None
+    further = parameters[len(positional) :]
     names = tuple(parameter.name for parameter in parameters[: len(positional)])
     faulty = len(names) < len(positional) or (names_matter and names != positional)
-    if faulty or any(option.default is option.empty for option in options):
-        expected = ", ".join(positional)
-        raise OptionError(f"{given.__qualname__} must take ({expected}), and every further argument needs a default.")
+    if faulty or any(option.default is option.empty for option in further):
+        raise OptionError(f"{shown} must take ({expected}), and every further argument needs a default.")
+    for option in further if options else ():
+        if option.kind is not option.KEYWORD_ONLY:
+            raise OptionError(f"The option {option.name!r} of {shown} must be keyword-only: ({expected}, *, ...).")
+        try:
+            json.dumps(option.default, allow_nan=False)
+        except (TypeError, ValueError):
+            raise OptionError(
+                f"The default of {option.name!r} of {shown} must be a JSON value, because files store options, not "
+                f"{option.default!r}."
+            ) from None

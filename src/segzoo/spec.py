@@ -7,6 +7,7 @@ show it.
 import dataclasses
 import json
 import math
+import re
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -111,6 +112,8 @@ class ModelSpec:
             for name, n in counts.items()
             if n is not None and n > _LIMITS[name]
         ]
+        if len(self.requires) > 2 or not all(re.fullmatch(_MODULE, name) for name in self.requires):
+            faults.append(f"requires must be the names of at most two modules, not {reprlib.repr(self.requires)}")
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
@@ -296,6 +299,9 @@ _LIMITS = {
     "format_version": FORMAT_VERSION,
 }
 """The largest values, far beyond any model, so that a small file cannot request gigabytes."""
+
+_MODULE = r"(?=.{1,200}\Z)\w[\w-]*(\.\w[\w-]*)*"
+"""The dotted name of a module. Messages suggest to pass it to a command, so nothing that a shell reads may be in it."""
 
 
 def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segzoo import formatting
+from segzoo._registry import ENCODERS, SHORT_NAMES
 from segzoo.cli import console, files
 from segzoo.cli.describe import describe
 from segzoo.errors import PairingError, unknown
@@ -127,9 +128,7 @@ def _is_encoder(name: str) -> bool:
     """Also true of tagged names and of timm models that `list_encoders` omits: building those explains why."""
     import timm
 
-    from segzoo.models.encoders import SHORT_NAMES
-
-    return name == "unet" or name in SHORT_NAMES or bool(timm.is_model(name.partition(".")[0]))
+    return name in ENCODERS or name in SHORT_NAMES or bool(timm.is_model(name.partition(".")[0]))
 
 
 def _decoder(name: str, cls: "type[Decoder]") -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from segzoo._registry import SHORT_NAMES
 from segzoo.cli import console
 from segzoo.errors import UnknownNameError
 from segzoo.formatting import points
@@ -45,7 +46,6 @@ def list_models(
     with console.Steps(lines=False) as step:
         step("loading torch")
         from segzoo.models.decoders import DECODERS
-        from segzoo.models.encoders import SHORT_NAMES
         from segzoo.models.papers import PAPERS
 
     console.title("Decoders")

@@ -34,7 +34,9 @@ class Program(TyperGroup):
         moved, rest = [], iter(args)
         kept = []
         for word in rest:
-            if word == "--import":
+            if word == "--":  # only arguments follow
+                kept += [word, *rest]
+            elif word == "--import":
                 moved += [word, *([following] if (following := next(rest, None)) is not None else [])]
             elif word.startswith("--import="):
                 moved.append(word)

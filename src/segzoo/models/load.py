@@ -138,6 +138,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
 def _cause(spec: ModelSpec, error: Exception) -> str:
     absent = [module for module in spec.requires if module not in required_plugins(spec.decoder, spec.encoder)]
     if absent:
+        if "__main__" in absent:
+            return (
+                f"{spec.title} was registered by the script that wrote the file. Move that code into a module, import "
+                "it in both programs, and save the model again."
+            )
         modules = " and ".join(map(repr, absent))
         return (
             f"{spec.title} comes from the module {modules}, which has not been imported. Import it first, or pass "

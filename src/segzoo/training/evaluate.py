@@ -19,7 +19,7 @@ from segzoo._registry import METRICS
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import LabeledData, SegmentationData
 from segzoo.data.images import Pixels
-from segzoo.errors import DataError
+from segzoo.errors import DataError, OptionError
 from segzoo.metrics import ConfusionMatrix
 
 
@@ -62,8 +62,12 @@ class Evaluation:
     seconds: float
 
     def own_metrics(self) -> dict[str, float]:
-        """The metrics that plugins registered, by name."""
-        return {name: float(metric(self.matrix)) for name, metric in METRICS.objects.items()}
+        """The metrics that plugins registered, by name.
+
+        Raises:
+            OptionError: one of them fails, or returns no number.
+        """
+        return {name: _own_metric(name, metric, self.matrix) for name, metric in METRICS.objects.items()}
 
     def worst(self, count: int) -> list[ImageMetrics]:
         """The images with the lowest mean IoU, the lowest first, without those that have no labeled pixels."""
@@ -146,6 +150,13 @@ def check_classes(
         index = next(index for index, name in enumerate(names) if name != expected[index])
         difference = f"has the class {names[index]!r} at id {index}, and {data.title} has {expected[index]!r}"
     raise DataError(f"The model {difference}. {advice}")
+
+
+def _own_metric(name: str, metric: Callable[[ConfusionMatrix], float], matrix: ConfusionMatrix) -> float:
+    try:
+        return float(metric(matrix))
+    except Exception as error:  # whatever a plugin raises
+        raise OptionError(f"The metric {name!r} failed: {type(error).__name__}: {error}.") from error
 
 
 def _nan_to_none(value: float) -> float | None:

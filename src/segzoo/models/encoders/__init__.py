@@ -15,9 +15,6 @@ from segzoo.models.encoders.base import Encoder
 from segzoo.models.encoders.pretrained import is_path
 from segzoo.models.encoders.timm_encoder import TimmEncoder
 
-SHORT_NAMES = {"xception": "legacy_xception", "mobilenet": "mobilenetv2_100"}
-"""timm's names for networks with a common short name; vgg16 and resnet101 are timm's names already."""
-
 # From creating each of the 1,371 networks of timm 1.0.31. `create_encoder` does not use these lists: it measures.
 _NO_PYRAMID = (
     "beit cait coat convit convmixer crossvit deepseek_vit deit efficientformer efficientformer_v2 eva gcvit "
@@ -26,7 +23,7 @@ _NO_PYRAMID = (
 )
 _FIXED_SIZE = ["coatn*", "test_coatnet", "haloregnetz_b", "hiera_*_224", "swinv2_cr_*"]
 
-__all__ = ["SHORT_NAMES", "Encoder", "create_encoder", "list_encoders"]
+__all__ = ["Encoder", "create_encoder", "list_encoders"]
 
 
 def create_encoder(
@@ -56,13 +53,13 @@ def create_encoder(
             raise UnknownNameError(f"There are no pretrained weights for encoder {name!r}. Use encoder_weights=None.")
         encoder: Encoder = _registry.ENCODERS.load(name)(in_channels, output_stride)
         return encoder
-    full = SHORT_NAMES.get(name, name)
+    full = _registry.SHORT_NAMES.get(name, name)
     architecture, _, tag = full.partition(".")
     if not timm.is_model(architecture):
         raise unknown(
             "encoder",
             name,
-            [*_registry.ENCODERS, *SHORT_NAMES, *timm.list_models()],
+            [*_registry.ENCODERS, *_registry.SHORT_NAMES, *timm.list_models()],
             "segzoo.list_encoders('*res*') lists more.",
         )
     if tag:
@@ -95,6 +92,6 @@ def list_encoders(pattern: str = "*") -> list[str]:
     Args:
         pattern: such as "*resnet*"; "*" lists all, more than 800.
     """
-    names = [*SHORT_NAMES, *timm.list_models(exclude_filters=_FIXED_SIZE)]
+    names = [*_registry.SHORT_NAMES, *timm.list_models(exclude_filters=_FIXED_SIZE)]
     ours = [name for name in _registry.ENCODERS if fnmatch(name, pattern)]
     return ours + [n for n in names if fnmatch(n, pattern) and not is_model_in_modules(n, _NO_PYRAMID.split())]
