@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,55 @@ def test_what_has_not_run_can_be_canceled() -> None:
         backend.go.set()
         first.result(20)
     assert backend.batches == [(1, 4, 5, 3)]
+
+
+def test_who_waits_for_futures_learns_of_canceled_ones() -> None:
+    """Canceled before it was read, after it was read, and while it is read; one of them cannot be read."""
+    backend, read, go = Largest(), threading.Semaphore(0), threading.Event()
+    with segzoo.Predictor(backend) as predictor:
+        execute = predictor._execution.read
+
+        def slow(picture: Any, plan: Any) -> Any:
+            read.release()
+            assert go.wait(20)
+            return execute(picture, plan)
+
+        predictor._execution.read = slow  # type: ignore[method-assign]
+        futures = [
+            predictor.submit(picture)
+            for picture in (image(0), image(1), image(2), "gone.png", *map(image, range(3, 9)))
+        ]
+        for _ in range(4):  # as many as there are readers: the first four are being read, the others wait
+            assert read.acquire(timeout=20)
+        canceled = [futures[index] for index in (1, 3, 5, 9)]
+        assert all(future.cancel() for future in canceled)
+        go.set()
+        assert backend.started.wait(20)
+        backend.go.set()
+        done, waiting = wait(futures, timeout=20)
+        assert not waiting and len(done) == 10
+        assert [future.cancelled() for future in futures] == [future in canceled for future in futures]
+    assert sum(shape[0] for shape in backend.batches) == 6
+
+
+def test_a_batch_on_a_gpu_holds_eight_images() -> None:
+    backend = Largest()
+    with segzoo.Predictor(backend) as predictor:
+        first = predictor.submit(image(0))
+        assert backend.started.wait(20)
+        futures = [predictor.submit(image(seed)) for seed in range(1, 20)]
+        while len(predictor._batcher._ready) < 19:  # type: ignore[union-attr]
+            time.sleep(0.001)
+        backend.go.set()
+        for seed, future in enumerate([first, *futures]):
+            assert np.array_equal(future.result(20), image(seed).argmax(2))
+    assert [shape[0] for shape in backend.batches] == [1, 8, 8, 3]
+    images = [image(seed) for seed in range(19)]
+    for run in (predictor.predict, lambda images: list(predictor.stream(images))):
+        backend.batches.clear()
+        assert all(map(np.array_equal, run(images), (picture.argmax(2) for picture in images)))
+        sizes = [shape[0] for shape in backend.batches]
+        assert sum(sizes) == 19 and max(sizes) == 8
 
 
 def test_options_are_checked_at_once_and_plans_are_not_mixed() -> None:

@@ -49,6 +49,7 @@ class Batcher:
 
     def _prepare(self, future: "Future[Segmentation]", image: Any, plan: Plan) -> None:
         if future.cancelled():
+            future.set_running_or_notify_cancel()  # or concurrent.futures.wait and as_completed would wait forever
             return
         try:
             pixels = self._execution.read(image, plan)
