@@ -15,6 +15,7 @@ from segzoo import export
 from segzoo.errors import ExportError
 from segzoo.exporting.export import Export
 from segzoo.exporting.onnx.graph import PADDED_LOGITS, name_padded_logits
+from segzoo.inference import Predictor
 from segzoo.spec import ExportSpec, ModelSpec
 
 
@@ -78,6 +79,32 @@ def require_padded_logits(exported: Export, height: int = 37, width: int = 53) -
 )
 def test_of_each_form(options: dict[str, object], export_cache: ExportCache) -> None:
     require_padded_logits(export_cache(small_model(), **options))
+
+
+@pytest.mark.parametrize("form", ["fp32", "fp16", "int8", "static"])
+def test_tiles_and_views_do_not_depend_on_an_output_of_logits(
+    form: str, photograph: np.ndarray, export_cache: ExportCache
+) -> None:
+    calibration = [np.ascontiguousarray(photograph[i : i + 64, i : i + 96]) for i in (0, 180)]
+    options: dict[str, object] = {
+        "fp32": {},
+        "fp16": {"precision": "fp16"},
+        "int8": {"precision": "int8", "calibration": calibration},
+        "static": {"static_shape": (1, 64, 96)},
+    }[form]
+    plain, other = (
+        Predictor(export_cache(small_model(), logits=logits, **options).path, "cpu", threads=1)
+        for logits in (False, True)
+    )
+    assert [predictor.backend.graph_outputs for predictor in (plain, other)] == [("mask",), ("mask", "logits")]
+    image = photograph[:120, :150]
+    for arguments in ({"tile": (64, 96)}, {"tile": (64, 96), "overlap": (8, 24), "tta": "flip"}):
+        result, expected = (
+            predictor.predict(image, confidence=True, probabilities=True, **arguments) for predictor in (plain, other)
+        )
+        assert len(np.unique(result.mask)) > 1
+        for name in ("mask", "confidence", "probabilities"):
+            assert np.array_equal(getattr(result, name), getattr(expected, name)), name
 
 
 def test_of_int8(photograph: np.ndarray, export_cache: ExportCache) -> None:

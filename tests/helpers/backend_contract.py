@@ -59,6 +59,8 @@ def check_backend(backend: Backend) -> None:
         assert alone.keys() == {"mask"} and np.array_equal(alone["mask"], mask)
         backend.run(images_for(backend, seed=99, size=size), outputs)
         assert all(np.array_equal(values, kept[name]) for name, values in given.items())
+    if "sampled_logits" in backend.outputs:
+        _check_samples(backend)
     _check_threads(backend)
     _check_refusals(backend)
 
@@ -67,6 +69,20 @@ def _mask_of(logits: np.ndarray, task: str) -> np.ndarray:
     if task == "multiclass":
         return logits.argmax(1)
     return (logits > 0).squeeze(1) if task == "binary" else logits > 0
+
+
+def _check_samples(backend: Backend) -> None:
+    """Each image of a batch is sampled separately, and sampling does not change the masks of later runs."""
+    images = np.repeat(images_for(backend, seed=0, size=(1, 33, 47)), 3, axis=0)
+    before = backend.run(images, ["mask"])["mask"]
+    given = backend.run(images, ["sampled_logits"])
+    sampled = given["sampled_logits"]
+    assert given.keys() == {"sampled_logits"} and sampled.dtype == np.float32 and np.isfinite(sampled).all()
+    assert sampled.shape == (3, backend.spec.num_classes, 33, 47)
+    again = backend.run(images, ["sampled_logits"])["sampled_logits"]
+    runs = [*sampled, *again]
+    assert not any(np.array_equal(one, other) for i, one in enumerate(runs) for other in runs[:i])
+    assert np.array_equal(backend.run(images, ["mask"])["mask"], before)
 
 
 def _check_threads(backend: Backend) -> None:

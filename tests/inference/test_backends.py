@@ -58,10 +58,32 @@ class Writes(Channels):
         return given
 
 
-@pytest.mark.parametrize("broken", [Reuses, TakesAnything, Shifts, Writes])
+class Samples(Channels):
+    """Gives random logits: one draw for each image, or one for the batch."""
+
+    outputs: frozenset[str] = frozenset({"mask", "confidence", "logits", "sampled_logits"})
+    per_image = True
+
+    def run(self, images: np.ndarray, outputs: Sequence[str]) -> dict[str, Any]:
+        if list(outputs) != ["sampled_logits"]:
+            return super().run(images, outputs)
+        logits = super().run(images, ["logits"])["logits"]
+        noise = np.random.default_rng().random((len(logits) if self.per_image else 1, 1, 1, 1), np.float32)
+        return {"sampled_logits": logits + noise}
+
+
+class SamplesOnce(Samples):
+    per_image = False
+
+
+def test_samples_are_part_of_the_contract() -> None:
+    check_backend(Samples(backend().spec, outputs=Samples.outputs))
+
+
+@pytest.mark.parametrize("broken", [Reuses, TakesAnything, Shifts, Writes, SamplesOnce])
 def test_the_check_can_fail(broken: type[Channels]) -> None:
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        check_backend(broken(backend().spec))
+        check_backend(broken(backend().spec, outputs=broken.outputs))
 
 
 @pytest.mark.parametrize(

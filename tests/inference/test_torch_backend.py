@@ -75,8 +75,12 @@ def test_the_view_of_a_papers_network(name: str) -> None:
     check_view(small(name, None).train())
 
 
+def test_the_view_of_a_network_from_a_string() -> None:
+    check_view(segzoo.create("paper/conv_deconv", architecture="C5,8,2C5,8,1M2C5,8,2C5,8,1M2").train())
+
+
 def check_view(model: Any) -> None:
-    x = torch.rand(2, 3, 33, 47)
+    x = torch.rand(2, model.spec.in_channels, 33, 47)
     tensors, modes = state(model)
     with torch.inference_mode():
         logits = evaluation_view(model)(x)
@@ -143,8 +147,34 @@ def test_a_model_on_the_meta_device_has_no_values() -> None:
         model.predict(images(1)[0])
 
 
-def test_the_contract_of_a_backend() -> None:
-    check_backend(TorchBackend(small()))
+@pytest.mark.parametrize("decoder", ["unet", "fcn"])
+def test_the_contract_of_a_backend(decoder: str) -> None:
+    backend = TorchBackend(small(decoder))
+    assert ("sampled_logits" in backend.outputs) == (decoder == "fcn")  # which has dropout
+    check_backend(backend)
+
+
+@torch.inference_mode()
+def test_any_model_with_dropout_can_be_sampled() -> None:
+    """Dropout is random, batch normalization is not, and the model stays in its mode."""
+    model = small("fcn").train()
+    (picture,) = images(1)
+    tensors, modes = state(model)
+    torch.manual_seed(5)
+    result = model.predict(picture, samples=6)
+    after, modes_after = state(model)
+    assert modes_after == modes and all(torch.equal(tensors[name], tensor) for name, tensor in after.items())
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+    torch.manual_seed(5)
+    _, logits = model.classify(torch.from_numpy(picture)[None].repeat(6, 1, 1, 1))
+    stacked = logits.softmax(1).double().numpy()
+    np.testing.assert_allclose(result.probabilities, stacked.mean(0), atol=1e-6)
+    np.testing.assert_allclose(result.variance, stacked.var(0), atol=1e-6)
+    assert result.variance is not None and result.variance.max() > 0
+    assert np.array_equal(result.mask, result.probabilities.argmax(0))
 
 
 @pytest.mark.parametrize(
