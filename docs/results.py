@@ -44,7 +44,7 @@ def figures() -> str:
     conditions = {}
     for entry in trained():
         run = entry.runtime
-        machine = f"{run['width']} x {run['height']} pixels, {run['threads']} threads of {run['cpu']}" if run else ""
+        machine = f"{run.width} x {run.height} pixels, {run.threads} threads of {run.cpu}" if run else ""
         mark = chr(ord("a") + conditions.setdefault(machine, len(conditions)))
         rows.append(
             [
@@ -53,9 +53,9 @@ def figures() -> str:
                 *(points(entry.metrics.get(name)) for name in METRICS),
                 ", ".join(f"{part} {points(metrics['mean_iou'])}" for part, metrics in entry.holdout_metrics.items())
                 or "-",
-                f"{run['milliseconds']:.1f} ({mark})" if run else "-",
-                logits_difference(run["logits_difference"]) if run else "-",
-                pixel_agreement(run["pixel_agreement"]) if run else "-",
+                f"{run.milliseconds:.1f} ({mark})" if run else "-",
+                logits_difference(run.logits_difference) if run else "-",
+                pixel_agreement(run.pixel_agreement) if run else "-",
                 f"{entry.size / 1e6:.1f} MB",
                 recipe_link(entry),
             ]
@@ -94,7 +94,7 @@ def comparison_files() -> dict[str, bytes]:
             entry.metrics["mean_iou"],
             entry.metrics["pixel_accuracy"],
             entry.params,
-            entry.runtime["milliseconds"],
+            entry.runtime.milliseconds,
             training_seconds=None,
         )
         for entry in trained()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +230,6 @@ def test_a_registered_step_is_applied() -> None:
     @dataclass(frozen=True)
     class Invert:
         p: float = 1.0
-        limits: ClassVar[dict[str, tuple[float, float]]] = {}
 
         def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
             return 255 - image, mask
@@ -244,7 +243,6 @@ def test_a_step_that_cannot_be_called_is_refused() -> None:
     @dataclass(frozen=True)
     class Uncallable:
         p: float = 1.0
-        limits: ClassVar[dict[str, tuple[float, float]]] = {}
 
     with pytest.raises(OptionError, match=r"takes? \(self, image, mask, ignore_index\)"):
         segzoo.register_transform("mine")(Uncallable)

@@ -61,7 +61,15 @@ def _faults(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     return faults
 
 
+def _plain(hint: Any) -> Any:
+    """What an alias made by a `type` statement stands for: from NumPy 2.5 on, `NDArray` is one."""
+    while (alias := getattr(get_origin(hint) or hint, "__value__", None)) is not None:
+        hint = alias
+    return hint
+
+
 def _fits(value: Any, hint: Any) -> bool:
+    hint = _plain(hint)
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(_fits(value, part) for part in parts)
@@ -83,6 +91,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _takes_paths(hint: Any) -> bool:
+    hint = _plain(hint)
     return hint is os.PathLike or get_origin(hint) is os.PathLike or any(map(_takes_paths, get_args(hint)))
 
 
@@ -102,6 +111,7 @@ def _path_fault(path: "str | os.PathLike[str]") -> str | None:
 
 
 def _describe(hint: Any) -> str:
+    hint = _plain(hint)
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(_describe, parts)))

@@ -128,7 +128,7 @@ def register_loss(name: str) -> Callable[[_Object], _Object]:
 def register_transform(name: str) -> Callable[[_Object], _Object]:
     """Registers an augmentation step: a frozen dataclass like those of `segzoo.data.transforms`.
 
-    Its fields are the options, among them `p`. The class variable `limits` has the range of each number, and
+    Its fields are the options, among them `p`; `Annotated[float, pydantic.Field(ge=0, le=1)]` sets a range.
     `__call__(image, mask, ignore_index)` returns the changed image and mask.
 
     Raises:
@@ -137,10 +137,8 @@ def register_transform(name: str) -> Callable[[_Object], _Object]:
 
     def register(step: _Object) -> _Object:
         fields = getattr(step, "__dataclass_fields__", {})
-        if "p" not in fields or not isinstance(getattr(step, "limits", None), dict):
-            raise OptionError(
-                f"The step {name!r} must be a dataclass with a field p and a class variable limits, a dict."
-            )
+        if "p" not in fields:
+            raise OptionError(f"The step {name!r} must be a dataclass with a field p, its probability.")
         call = inspect.getattr_static(step, "__call__", None)
         _check_arguments(call, ("self", "image", "mask", "ignore_index"), names_matter=False)
         return _register(_registry.TRANSFORMS, name, step)

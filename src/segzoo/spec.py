@@ -10,13 +10,16 @@ import math
 import re
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_type_hints
+from dataclasses import field
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from segzoo._json import copy_json, load_json
 from segzoo._version import __version__
 from segzoo.classes import ClassSet
 from segzoo.errors import OptionError
-from segzoo.schema import describe, matches
+from segzoo.schema import checked, from_record
 
 FORMAT_VERSION = 1
 """Version of the fields below. A newer version than this is refused."""
@@ -30,8 +33,25 @@ ChannelOrder = Literal["RGB", "BGR"]
 GraphInput = Literal["image", "tensor"]
 Precision = Literal["fp32", "fp16", "int8"]
 
+# The largest values are far beyond any model, so that a small file cannot request gigabytes.
+Channels = Annotated[int, Field(ge=1, le=1024)]
+Stride = Annotated[int, Field(ge=1, le=1024)]
+Pixels = Annotated[int, Field(ge=1, le=65_536)]
 
-@dataclass(frozen=True)
+
+def _json_copy(value: dict[str, Any]) -> dict[str, Any]:
+    """As a file gives it back, and not the caller's own."""
+    try:
+        copy: dict[str, Any] = copy_json(value)
+    except ValueError as error:
+        raise ValueError(f"must hold JSON values (numbers, strings, lists, mappings): {error}") from None
+    return copy
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_json_copy)]
+
+
+@checked
 class ModelSpec:
     """Everything that rebuilds a model except its weights.
 
@@ -45,17 +65,19 @@ class ModelSpec:
     encoder: str | None
     """Name of the encoder; None for a network from a paper."""
 
-    classes: ClassSet
+    classes: Annotated[
+        ClassSet, BeforeValidator(lambda value: ClassSet.from_dict(value) if isinstance(value, Mapping) else value)
+    ]
     """Names and colors. A binary model has two names: background and foreground."""
 
     task: Task = "multiclass"
     """How logits become a mask. "multiclass": argmax over the classes. "binary": one logit, thresholded at probability
     0.5. "multilabel": one independent logit per class, each thresholded the same way."""
 
-    options: dict[str, Any] = field(default_factory=dict)
+    options: JsonObject = field(default_factory=dict)
     """Keyword options of the decoder, as they were passed; JSON values."""
 
-    in_channels: int = 3
+    in_channels: Channels = 3
     """Number of image channels."""
 
     input_dtype: InputDtype = "uint8"
@@ -70,48 +92,33 @@ class ModelSpec:
     std: tuple[float, ...] = ()
     """Standard deviation of each channel on the same scale; empty until the model is built."""
 
-    output_stride: int | None = 32
+    output_stride: Stride | None = 32
     """Stride of the encoder's deepest feature map; None for a network from a paper."""
 
-    size_divisibility: int = 1
+    size_divisibility: Pixels = 1
     """The model pads height and width to multiples of this."""
 
-    min_size: int = 1
+    min_size: Pixels = 1
     """The model pads height and width to at least this many pixels."""
 
-    context: int | None = None
+    context: Pixels | None = None
     """How many pixels on each side can influence a pixel's class, rounded up to a multiple of `size_divisibility`.
     Tiles with that much context give the mask of the whole image. None if it is unknown."""
 
     requires: tuple[str, ...] = ()
     """Modules that register the decoder or the encoder, if these are not segzoo's own. Reading a file imports none."""
 
-    info: dict[str, Any] = field(default_factory=dict)
+    info: JsonObject = field(default_factory=dict)
     """Further facts about the weights, as JSON values: training data, metrics, license."""
 
     version: str = __version__
     """Version of segzoo that created this spec."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
     """Version of the file format."""
 
     def __post_init__(self) -> None:
-        record = {each.name: getattr(self, each.name) for each in fields(self)}
-        if isinstance(self.classes, ClassSet):
-            record["classes"] = {}
-        _raise_faults(_type_faults(type(self), record))
-        for name in ("mean", "std"):
-            object.__setattr__(self, name, tuple(map(_as_float, getattr(self, name))))
-        object.__setattr__(self, "requires", tuple(self.requires))
-        for name in ("options", "info"):  # as a file gives them back, and not the caller's own
-            object.__setattr__(self, name, _json_copy(name, getattr(self, name)))
-        counts = {name: getattr(self, name) for name in _LIMITS}
-        faults = [f"{name} must be 1 or more, not {n}" for name, n in counts.items() if n is not None and n < 1]
-        faults += [
-            f"{name} must be at most {_LIMITS[name]}, not {reprlib.repr(n)}"
-            for name, n in counts.items()
-            if n is not None and n > _LIMITS[name]
-        ]
+        faults = []
         if len(self.requires) > 2 or not all(re.fullmatch(_MODULE, name) for name in self.requires):
             faults.append(f"requires must be the names of at most two modules, not {reprlib.repr(self.requires)}")
         if self.task == "binary" and len(self.classes) != 2:
@@ -126,7 +133,8 @@ class ModelSpec:
             faults.append(f"std must be above 0, not {self.std}")
         elif values and (min(self.std) < _SMALLEST or max(map(abs, values)) > _LARGEST):
             faults.append(f"mean and std must be numbers that float32 can hold, not {self.mean} and {self.std}")
-        _raise_faults(faults)
+        if faults:
+            raise OptionError(f"{'; '.join(faults)}.")
 
     @property
     def num_classes(self) -> int:
@@ -156,8 +164,7 @@ class ModelSpec:
                 f"It has format version {newer}, but segzoo {__version__} reads versions up to {FORMAT_VERSION} only. "
                 "Update segzoo."
             )
-        values = _read_fields(cls, record)
-        return cls(**values | {"classes": ClassSet.from_dict(values["classes"])})
+        return from_record(cls, record, optional=_ADDED)
 
     def to_metadata(self) -> dict[str, str]:
         """The string pairs for a file's metadata: {"segzoo.decoder": '"unet"', ...}.
@@ -181,7 +188,7 @@ class ModelSpec:
         return dataclasses.replace(self, **changes)
 
 
-@dataclass(frozen=True)
+@checked
 class ExportSpec:
     """Inputs and outputs of an exported graph, and its verification. Stored in .onnx files as `segzoo.export`."""
 
@@ -190,7 +197,7 @@ class ExportSpec:
 
     precision: Precision = "fp32"
 
-    static_shape: tuple[int, int, int] | None = None
+    static_shape: tuple[Pixels, Pixels, Pixels] | None = None
     """(batch, height, width) of a graph with one fixed size; None if all three are dynamic."""
 
     confidence: bool = False
@@ -213,10 +220,10 @@ class ExportSpec:
     torch: str | None = None
     """Version of torch that exported the graph."""
 
-    verification: dict[str, Any] | None = None
+    verification: JsonObject | None = None
     """How the graph was compared with the model, and the result."""
 
-    quantization: dict[str, Any] | None = None
+    quantization: JsonObject | None = None
     """How int8 changed the outputs."""
 
     @property
@@ -251,11 +258,7 @@ class ExportSpec:
         Raises:
             OptionError: fields are missing or invalid, all of which are named.
         """
-        values = _read_fields(cls, record)
-        shape = values["static_shape"]
-        if shape is not None and min(shape) < 1:
-            raise OptionError(f"static_shape must be 1 or more in each axis, not {reprlib.repr(shape)}.")
-        return cls(**values | {"static_shape": None if shape is None else tuple(shape)})
+        return from_record(cls, record)
 
 
 def encode(record: Mapping[str, Any]) -> dict[str, str]:
@@ -272,17 +275,12 @@ def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
     record = {}
     for key, value in pairs.items():
         if key.startswith(PREFIX):
-            if len(value) > _MAX_JSON:
-                raise OptionError(f"{key} has {len(value):,} characters; at most {_MAX_JSON:,} are read.")
             try:
-                record[key.removeprefix(PREFIX)] = json.loads(value)
-            except (ValueError, RecursionError) as error:
+                record[key.removeprefix(PREFIX)] = load_json(value)
+            except ValueError as error:
                 raise OptionError(f"{key} is not JSON: {error}.") from None
     return record
 
-
-_MAX_JSON = 2**24
-"""Characters of one value: 65,536 classes with names and colors need 4 million."""
 
 _SMALLEST, _LARGEST = 1e-6, 1e6
 """Far beyond any image on a scale of 0 to 1, and far within float32."""
@@ -290,59 +288,8 @@ _SMALLEST, _LARGEST = 1e-6, 1e6
 _ADDED = ("context", "requires")
 """Fields that files of the same format version may lack, because they were added later."""
 
-_LIMITS = {
-    "in_channels": 1024,
-    "output_stride": 1024,
-    "size_divisibility": 65_536,
-    "min_size": 65_536,
-    "context": 65_536,
-    "format_version": FORMAT_VERSION,
-}
-"""The largest values, far beyond any model, so that a small file cannot request gigabytes."""
-
 _MODULE = r"(?=.{1,200}\Z)\w[\w-]*(\.\w[\w-]*)*"
 """The dotted name of a module. Messages suggest to pass it to a command, so nothing that a shell reads may be in it."""
-
-
-def _read_fields(cls: type[Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a class's fields in `record`. Every field must be present, even one with a default."""
-    if not isinstance(record, Mapping):
-        raise OptionError(f"A spec is an object with fields, not {reprlib.repr(record)}.")
-    names = [each.name for each in fields(cls)]
-    values = {name: record[name] for name in names if name in record}
-    missing = [name for name in names if name not in record and name not in _ADDED]
-    _raise_faults([f"{name} is missing" for name in missing] + _type_faults(cls, values))
-    return values
-
-
-def _type_faults(cls: type[Any], values: Mapping[str, Any]) -> list[str]:
-    # In a record the class set is an object too.
-    hints = get_type_hints(cls) | {"classes": dict[str, Any]}
-    return [
-        f"{name} must be {describe(hints[name])}, not {reprlib.repr(value)}"
-        for name, value in values.items()
-        if not matches(value, hints[name])
-    ]
-
-
-def _raise_faults(faults: list[str]) -> None:
-    if text := "; ".join(faults):
-        raise OptionError(f"{text}.")
-
-
-def _as_float(value: float) -> float:
-    try:
-        return float(value)
-    except OverflowError:  # JSON integers have no upper limit
-        return math.inf
-
-
-def _json_copy(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        copy: dict[str, Any] = json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise OptionError(f"{name} must hold JSON values (numbers, strings, lists, objects): {error}.") from None
-    return copy
 
 
 def _to_json(values: Mapping[str, Any]) -> dict[str, Any]:

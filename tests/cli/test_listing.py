@@ -41,7 +41,7 @@ def test_a_pattern_that_matches_nothing_gets_a_hint(segzoo_, pattern, hint):
 def catalog_entries(monkeypatch):
     """A catalog with an entry of each source, one of them with the longest key that is likely."""
     web = entries()["fcn/resnet101/coco-voc"]
-    ours = dataclasses.replace(web, urls=(), split="camvid val, 101 images")
+    ours = dataclasses.replace(web, source="package", urls=(), split="camvid val, 101 images")
     package = dataclasses.replace(ours, key="unet/mobilenetv4_conv_small/camvid", source="package")
     clone = dataclasses.replace(ours, key="deeplab_largefov/mobilenetv4_conv_small/camvid", source="repository")
     by_key = {entry.key: entry for entry in (web, package, clone)}

@@ -1,7 +1,7 @@
 """Augmentation: image and mask change together, masks get no new ids, recipes are checked."""
 
 from dataclasses import fields
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -156,17 +156,20 @@ def test_a_recipe_round_trips() -> None:
     ("step", "message"),
     [
         ({"name": "flipp"}, r"Unknown augmentation step 'flipp'\. Did you mean 'flip'\?"),
-        ({"name": "blur", "sigmas": [1, 2]}, r"Unknown option of the step 'blur' 'sigmas'\. Did you mean 'sigma'\?"),
+        ({"name": "blur", "sigmas": [1, 2]}, r"Unknown option 'sigmas'\. Did you mean 'sigma'\? The step 'blur' takes"),
         ({"name": "crop", "height": 3}, "The step 'crop' needs width"),
-        ({"name": "crop", "height": 3.5, "width": 4}, r"height of the step 'crop' must be an integer, not 3\.5"),
-        ({"name": "crop", "height": 0, "width": 4}, "height of the step 'crop' must be 1-65536, not 0"),
+        ({"name": "crop", "height": 3.5, "width": 4}, r"height= of the step 'crop' must be a whole number, not 3\.5"),
+        ({"name": "crop", "height": 0, "width": 4}, "height= of the step 'crop' must be 1-65536, not 0"),
         ({"name": "flip", "vertical": 1}, "must be true or false, not 1"),
-        ({"name": "flip", "p": 1.5}, r"p of the step 'flip' must be 0-1, not 1\.5"),
+        ({"name": "flip", "p": 1.5}, r"p= of the step 'flip' must be 0-1, not 1\.5"),
         ({"name": "affine", "degrees": True}, "must be a number, not True"),
         ({"name": "affine", "degrees": -3}, "must be 0-180, not -3"),
-        ({"name": "blur", "sigma": [2, 1]}, "the minimum and the maximum, in this order"),
-        ({"name": "blur", "sigma": 2}, "two numbers, minimum and maximum, not 2"),
-        ({"name": "color_jitter", "hue": 0.7}, r"hue of the step 'color_jitter' must be 0-0\.5, not 0\.7"),
+        (
+            {"name": "blur", "sigma": [2, 1]},
+            "sigma= of the step 'blur' must be the minimum and the maximum, in this order, not",
+        ),
+        ({"name": "blur", "sigma": 2}, "sigma= of the step 'blur' must be a list of 2 numbers, not 2"),
+        ({"name": "color_jitter", "hue": 0.7}, r"hue= of the step 'color_jitter' must be 0-0\.5, not 0\.7"),
         ({"p": 1}, "is a dict such as"),
         ("flip", "is a dict such as"),
     ],
@@ -176,11 +179,22 @@ def test_an_invalid_recipe_is_an_error(step: Any, message: str) -> None:
         Augmentation([step], IGNORE_INDEX)
 
 
+def test_all_faults_of_a_step_are_named() -> None:
+    step = {"name": "affine", "degrees": "x", "scale": [1, 500], "p": float("nan")}
+    with pytest.raises(OptionError, match=r"^degrees= .*; scale= .* must be 0\.01-100, not \[1, 500\]; p= of .*$"):
+        Augmentation([step], IGNORE_INDEX)
+
+
 @EVERY
-def test_every_number_has_limits(name: str) -> None:
+@pytest.mark.parametrize("value", [-1e9, 1e9])
+def test_every_number_has_a_range(name: str, value: float) -> None:
     hints = get_type_hints(STEPS[name])
-    numbers = {field.name for field in fields(STEPS[name]) if hints[field.name] is not bool}  # type: ignore[arg-type]
-    assert numbers - {"p"} == STEPS[name].limits.keys()
+    for field in fields(STEPS[name]):  # type: ignore[arg-type]
+        if hints[field.name] is not bool:
+            number = int(value) if int in (hints[field.name], *get_args(hints[field.name])) else value
+            given = [number] * 2 if get_args(hints[field.name]) else number
+            with pytest.raises(OptionError, match=rf"{field.name}= of the step '{name}' must be [0-9.]+-[0-9.]+, not"):
+                Augmentation([{"name": name, **REQUIRED.get(name, {}), field.name: given}], IGNORE_INDEX)
 
 
 def test_a_negative_ignore_index_fills_int32_masks() -> None:

@@ -48,7 +48,7 @@ def _csv_log_only() -> Iterator[None]:
 def fixed_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replaces the export and its timing, for tests of other parts of a release."""
     runtime = next(entry.runtime for entry in catalog.entries().values() if entry.runtime)
-    monkeypatch.setattr(release, "measure_runtime", lambda *_: dict(runtime))
+    monkeypatch.setattr(release, "measure_runtime", lambda *_: dataclasses.asdict(runtime))
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +141,8 @@ def test_a_run_is_released(config, runs, data, recipe, monkeypatch, tmp_path):
     matrix = evaluate(segzoo.load(runs / "holdout" / "last.safetensors"), held_out).matrix
     assert entry.holdout_metrics == {"B": release.catalog_metrics(matrix)}
     assert 0 <= entry.storage_changes <= 0.001
-    assert entry.runtime["pixel_agreement"] > 0.999 and entry.runtime["logits_difference"] < 1e-4
-    assert (entry.runtime["height"], entry.runtime["width"], entry.runtime["threads"]) == (40, 48, 1)
+    assert entry.runtime.pixel_agreement > 0.999 and entry.runtime.logits_difference < 1e-4
+    assert (entry.runtime.height, entry.runtime.width, entry.runtime.threads) == (40, 48, 1)
     assert entry.input_size == (32, 32) and entry.build == {"upsample": "bilinear"}
     assert entry.data == "camvid train, 4 images, from random weights" and entry.split == "camvid val, 2 images"
 
@@ -264,7 +264,7 @@ def test_an_equivalent_recipe_is_kept(recipe, tmp_path):
 
 
 def test_files_that_are_too_large_are_refused():
-    entry = dataclasses.replace(catalog.find("fcn/resnet101/coco-voc"), urls=())
+    entry = dataclasses.replace(catalog.find("fcn/resnet101/coco-voc"), source="package", urls=())
     release.check_sizes([dataclasses.replace(entry, source="package", size=8_000_000)] * 2)
     with pytest.raises(SegzooError, match="up to 8 MB"):
         release.check_sizes([dataclasses.replace(entry, source="package", size=8_000_001)])

@@ -187,7 +187,11 @@ def test_a_model_with_an_auxiliary_head_trains_on_it() -> None:
         ("-1*ce", {}, "must be above 0, not -1"),
         ("ce+ce", {}, "contains 'ce' twice"),
         ("ce", {"dice": {}}, "Unknown loss with options 'dice'"),
-        ("ce", {"ce": {"weight": [1]}}, "Unknown option of the loss 'ce' 'weight'. Did you mean 'weights'?"),
+        (
+            "ce",
+            {"ce": {"weight": [1]}},
+            "Unknown option 'weight'. Did you mean 'weights'? The loss 'ce' takes weights, normalize, smoothing.",
+        ),
         ("ce", {"ce": {"weights": [1, -1]}}, "Class weights must be one number of 0 or more"),
         ("ce", {"ce": {"normalize": "batch"}}, "normalized by 'weights' or 'pixels', not 'batch'"),
         ("ce", {"ce": {"smoothing": 1}}, "Label smoothing must be at least 0 and below 1"),

@@ -10,8 +10,8 @@ from segzoo.data.augment import Augmentation
 from segzoo.errors import CheckpointError, OptionError, SegzooError, UnknownNameError
 from segzoo.training import recipes
 from segzoo.training.build_loss import build_loss, compute_class_weights
+from segzoo.training.overrides import parse_override
 from segzoo.training.recipe import Recipe, ValidationConfig, read_recipe
-from segzoo.training.schema import parse_override
 
 DATA = '[data]\nname = "camvid"\nroot = "data"\n'
 
@@ -77,27 +77,35 @@ def test_an_override_is_parsed_as_toml(text, key, value):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("[optimiser]\nlr = 1\n", UnknownNameError, "'optimiser'. Did you mean 'optimizer'"),
-        ("[run]\nepoch = 1\n", UnknownNameError, "'run.epoch'. Did you mean 'run.epochs'"),
-        ("[run]\nepochs = 1.5\n", OptionError, "run.epochs of a recipe must be an integer of 0 or more, not 1.5"),
-        ("[run]\nepochs = true\n", OptionError, "run.epochs of a recipe must be an integer"),
+        ("[optimiser]\nlr = 1\n", UnknownNameError, r"^There is no 'optimiser' \(did you mean 'optimizer'\?\)\.$"),
+        ("[run]\nepoch = 1\n", UnknownNameError, r"^There is no 'run.epoch' \(did you mean 'run.epochs'\?\)\.$"),
+        ("[run]\nepochs = 1.5\n", OptionError, "run.epochs must be a whole number, not 1.5"),
+        ("[run]\nepochs = true\n", OptionError, "run.epochs must be a whole number, not True"),
         ("[run]\nepochs = 0\n", OptionError, "run.epochs must be above 0"),
         ("[run]\nbatch_size = 8\ngrad_accum_steps = 3\n", OptionError, "Make it a multiple of 3"),
         ("[run]\nema = 1\n", OptionError, "run.ema must be a decay"),
         ("[run]\npatience = 3\n", OptionError, "run.patience=3 needs a"),
-        ("[optimizer]\nlr = -1\n", OptionError, "optimizer.lr of a recipe must be a number of 0 or more"),
-        ("[optimizer]\nlr = nan\n", OptionError, "optimizer.lr of a recipe must be a number of 0 or more"),
-        ("[optimizer]\nname = 'adam'\n", UnknownNameError, "Unknown optimizer 'adam'. Did you mean 'adamw'"),
-        ("[schedule]\nname = 'cosin'\n", UnknownNameError, "Did you mean 'cosine'"),
+        ("[optimizer]\nlr = -1\n", OptionError, "optimizer.lr must be above 0, not -1"),
+        ("[optimizer]\nlr = nan\n", OptionError, "optimizer.lr must be a finite number, not nan"),
+        (
+            "[optimizer]\nname = 'adam'\n",
+            OptionError,
+            "optimizer.name must be 'adamw', .*, not 'adam' .did you mean 'adamw'",
+        ),
+        ("[schedule]\nname = 'cosin'\n", OptionError, "not 'cosin' .did you mean 'cosine'"),
         ("[schedule]\nwarmup = 100\n", OptionError, "schedule.warmup must be shorter than the run's 100 epochs"),
-        ("[loss]\nclass_weights = 'median-frequency'\n", UnknownNameError, "Did you mean 'median_frequency'"),
+        ("[loss]\nclass_weights = 'median-frequency'\n", OptionError, "did you mean 'median_frequency'"),
         (
             "[loss]\nclass_weights = 'enet'\nlogit_adjustment = 1.5\n",
             OptionError,
-            "loss.logit_adjustment must be a strength, 0-1, not 1.5",
+            "loss.logit_adjustment must be 0-1, not 1.5",
         ),
         ("[loss]\nlogit_adjustment = 0.5\n", OptionError, "Set both, or loss.logit_adjustment=0"),
-        ("[hardware]\nprecision = 'fp8'\n", UnknownNameError, "Unknown precision 'fp8'"),
+        (
+            "[hardware]\nprecision = 'fp8'\n",
+            OptionError,
+            "hardware.precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'",
+        ),
         ("[augmentation]\nname = 'flip'\n[run]\nx = 1\n", UnknownNameError, "'run.x'"),
         ("[run\n", OptionError, "is not TOML"),
     ],
@@ -108,16 +116,40 @@ def test_invalid_values_are_named(text, error, message, toml):
 
 
 def test_missing_values_and_files_are_named(tmp_path):
-    with pytest.raises(OptionError, match=r"A recipe needs data\."):
+    with pytest.raises(OptionError, match=r"^data is missing\.$"):
         Recipe.from_dict({})
-    with pytest.raises(OptionError, match=r"\[data\] of a recipe needs name and root\."):
+    with pytest.raises(OptionError, match=r"^data.name is missing; data.root is missing\.$"):
         Recipe.from_dict({"data": {}})
-    with pytest.raises(OptionError, match="run of a recipe must be a table of options, not 3"):
+    with pytest.raises(OptionError, match="run must be a mapping, not 3"):
         Recipe.from_dict({"data": {"name": "camvid", "root": "data"}, "run": 3})
     with pytest.raises(OptionError, match="There is no recipe"):
         read_recipe(tmp_path / "none.toml")
     with pytest.raises(CheckpointError, match="No file"):
         read_recipe(tmp_path / "none.safetensors")
+
+
+def test_all_faults_are_named_with_their_places():
+    record = {
+        "data": {"name": 3, "root": "data"},
+        "run": {"epochs": 0, "batch": 4},
+        "loss": {"borders": {"sigma": "x"}},
+        "epochs": 3,
+    }
+    with pytest.raises(OptionError) as caught:
+        Recipe.from_dict(record)
+    assert str(caught.value).removesuffix(".").split("; ") == [
+        "data.name must be a string, not 3",
+        "loss.borders.sigma must be a number, not 'x'",
+        "run.epochs must be above 0, not 0",
+        "there is no 'run.batch' (did you mean 'run.batch_size'?)",
+        "there is no 'epochs' (did you mean 'run.epochs'?)",
+    ]
+
+
+@pytest.mark.parametrize("record", [None, 3, "recipe", [["data", {}]], {3: 4}])
+def test_a_recipe_is_a_mapping(record):
+    with pytest.raises(OptionError, match="A recipe is a mapping with sections"):
+        Recipe.from_dict(record)
 
 
 def test_a_model_trained_without_a_recipe_has_none(tmp_path):

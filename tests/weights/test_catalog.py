@@ -159,15 +159,15 @@ MEASURED = (
 def test_optional_measurements_are_read() -> None:
     (entry,) = catalog.read(ENTRY + MEASURED).values()
     assert entry.holdout_metrics["dusk"]["mean_iou"] == 0.448
-    assert (entry.runtime["threads"], entry.storage_changes) == (1, 0.0002)
-    assert (find(entry.key).holdout_metrics, find(entry.key).runtime, find(entry.key).storage_changes) == ({}, {}, None)
+    assert (entry.runtime.threads, entry.storage_changes) == (1, 0.0002)
+    assert (find(entry.key).holdout_metrics, find(entry.key).runtime, find(entry.key).storage_changes) == (
+        {},
+        None,
+        None,
+    )
 
 
 # Invalid entries
-
-
-def test_every_field_has_a_check() -> None:
-    assert list(catalog._FIELDS) == NAMES
 
 
 @pytest.mark.parametrize("name", REQUIRED)
@@ -213,7 +213,7 @@ INVALID = {
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in INVALID.items() for value in values])
 def test_an_invalid_field_is_named(name: str, value: str) -> None:
-    with pytest.raises(SegzooError, match=rf"'fcn/resnet101/coco-voc': {name} must be "):
+    with pytest.raises(SegzooError, match=rf"'fcn/resnet101/coco-voc': {name}(\.\w+ is missing| must be )"):
         catalog.read(changed(name, value))
 
 
@@ -224,12 +224,12 @@ def test_every_field_is_tested_with_invalid_values() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (ENTRY + '\nsha265 = "a"', r"sha265 is an unknown field \(did you mean sha256\?\)"),
+        (ENTRY + '\nsha265 = "a"', r"'sha265' \(did you mean 'sha256'\?\)"),
         (changed("urls", "[]"), 'urls are required if source is "web" and must be empty otherwise'),
         (changed("source", '"package"'), 'urls are required if source is "web" and must be empty otherwise'),
         (changed("std", "[0.2]"), "mean and std have different numbers of channels"),
-        (ENTRY.replace("fcn/resnet101/coco-voc", "fcn/resnet101"), "key must have the form decoder/encoder/tag"),
-        (ENTRY.replace("fcn/resnet101/coco-voc", "fcn/../voc"), "key must have the form"),
+        (ENTRY.replace("fcn/resnet101/coco-voc", "fcn/resnet101"), "key must be a key of the form decoder/encoder/tag"),
+        (ENTRY.replace("fcn/resnet101/coco-voc", "fcn/../voc"), "key must be a key of the form"),
         ("a = 1", "'a' must be a table of fields, not 1"),
         ("[a", "not valid TOML"),
         (ENTRY + ENTRY, "not valid TOML"),  # the same key twice

@@ -114,12 +114,12 @@ def _runtime(entry: Entry) -> list[tuple[str, str]]:
     agreement = console.pixel_agreement
     rows = [] if changes is None else [("as float16", f"same class on {agreement(1 - changes)} of pixels")]
     if run:
-        setup = f"{run['width']} x {run['height']}, {run['threads']} threads of {run['cpu']}"
-        difference = console.logits_difference(run["logits_difference"])
+        setup = f"{run.width} x {run.height}, {run.threads} threads of {run.cpu}"
+        difference = console.logits_difference(run.logits_difference)
         rows += [
-            ("onnxruntime", f"{run['milliseconds']:.1f} ms at {setup} (version {run['onnxruntime']})"),
+            ("onnxruntime", f"{run.milliseconds:.1f} ms at {setup} (version {run.onnxruntime})"),
             ("logits differ by", f"{difference} of the largest, after export"),
-            ("same class", f"{agreement(run['pixel_agreement'])} of pixels, after export"),
+            ("same class", f"{agreement(run.pixel_agreement)} of pixels, after export"),
         ]
     return rows
 

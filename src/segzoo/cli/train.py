@@ -69,9 +69,9 @@ def train(
     # Waiting threads that spin would take CPU cores from the data workers. OpenMP reads this when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from segzoo.training import recipes
+    from segzoo.training.overrides import parse_override
     from segzoo.training.recipe import read_recipe
     from segzoo.training.run_folder import check_free
-    from segzoo.training.schema import parse_override
 
     overrides = dict(parse_override(text) for text in set_ or ())
     if devices is not None:

@@ -6,9 +6,8 @@ options are the classes of `segzoo.data.transforms`. If a recipe is not enough, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, fields
-from types import MappingProxyType
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torchvision import tv_tensors
 from segzoo.data.images import Pixels
 from segzoo.data.transforms import STEPS, Step, uniform
 from segzoo.errors import OptionError, unknown
+from segzoo.schema import check_options
 
 Recipe = Sequence[Mapping[str, Any]]
 
@@ -84,40 +84,6 @@ def _build_step(record: Mapping[str, Any]) -> Step:
     name = record["name"]
     if name not in STEPS:
         raise unknown("augmentation step", name, STEPS, f"Steps are {', '.join(STEPS)}.")
-    step_class: Any = STEPS[name]
-    hints = {field.name: get_type_hints(step_class)[field.name] for field in fields(step_class)}
-    options = {}
-    for option, value in record.items():
-        if option == "name":
-            continue
-        if option not in hints:
-            raise unknown(f"option of the step {name!r}", option, hints, f"It takes {', '.join(hints)}.")
-        limits = {"p": (0, 1), **step_class.limits}.get(option)
-        options[option] = _check_value(f"{option} of the step {name!r}", value, hints[option], limits)
-    required = [field.name for field in fields(step_class) if field.default is MISSING]
-    missing = [option for option in required if option not in options]
-    if missing:
-        raise OptionError(f"The step {name!r} needs {' and '.join(missing)}.")
-    step: Step = step_class(**options)
+    options = {option: value for option, value in record.items() if option != "name"}
+    step: Step = STEPS[name](**check_options(f"the step {name!r}", STEPS[name], options))
     return step
-
-
-def _check_value(label: str, value: Any, hint: Any, limits: tuple[float, float] | None) -> Any:
-    """The value with the type of its field; raises OptionError if the type or the range is wrong."""
-    if get_origin(hint) is tuple:
-        types = get_args(hint)
-        if not isinstance(value, list | tuple) or len(value) != len(types):
-            raise OptionError(f"{label} must be two numbers, minimum and maximum, not {value!r}.")
-        low, high = (_check_value(label, number, type_, limits) for number, type_ in zip(value, types, strict=True))
-        if low > high:
-            raise OptionError(f"{label} must be the minimum and the maximum, in this order, not {value!r}.")
-        return low, high
-    accepted = (int, float) if hint is float else (hint,)
-    if type(value) not in accepted:  # an exact comparison, because isinstance(True, int) holds
-        raise OptionError(f"{label} must be {_TYPE_NAMES[hint]}, not {value!r}.")
-    if limits is not None and not limits[0] <= value <= limits[1]:
-        raise OptionError(f"{label} must be {limits[0]:g}-{limits[1]:g}, not {value!r}.")
-    return hint(value)
-
-
-_TYPE_NAMES = MappingProxyType({int: "an integer", float: "a number", bool: "true or false"})

@@ -11,32 +11,42 @@ U-Net's elastic deformation needs no large Gaussian kernel.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Annotated, Protocol
 
 import torch
 import torch.nn.functional as nnf
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from segzoo import _registry
+from segzoo.schema import Share
 
-Pair = tuple[float, float]
 
-Limits = Mapping[str, Pair]
-"""The minimum and maximum of each numeric option; for a pair, of both numbers."""
+def _in_order(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"must be the minimum and the maximum, in this order, not {pair}")
+    return pair
+
+
+Factor = Annotated[float, Field(ge=0.01, le=100)]
+Side = Annotated[int, Field(ge=1, le=65536)]
+Change = Annotated[float, Field(ge=0, le=10)]
+Ratio = Annotated[float, Field(ge=1, le=10)]
+Ordered = AfterValidator(_in_order)
+Count = Annotated[int, Field(ge=0, le=1000)]
+Size = Annotated[float, Field(ge=0.001, le=1)]
+Factors = Annotated[tuple[Factor, Factor], Ordered]
+Shares = Annotated[tuple[Share, Share], Ordered]
 
 FILL = [124, 116, 104]
 """The color outside the image: the ImageNet mean, which normalization maps to about 0, the value of zero padding."""
 
-_FACTOR = (0.01, 100.0)
-
 
 class Step(Protocol):
     """A change of an image and its mask, applied with probability `p`."""
-
-    limits: ClassVar[Limits]
 
     @property
     def p(self) -> float: ...
@@ -55,19 +65,12 @@ class Crop:
         cat_max_ratio: the maximum share of the window, 0-1, that one class may cover; at most ten windows are tried.
     """
 
-    height: int
-    width: int
-    scale: Pair = (1.0, 1.0)
-    max_aspect: float = 1.0
-    cat_max_ratio: float = 1.0
-    p: float = 1.0
-    limits: ClassVar[Limits] = {
-        "height": (1, 65536),
-        "width": (1, 65536),
-        "scale": _FACTOR,
-        "max_aspect": (1, 10),
-        "cat_max_ratio": (0.01, 1),
-    }
+    height: Side
+    width: Side
+    scale: Factors = (1.0, 1.0)
+    max_aspect: Ratio = 1.0
+    cat_max_ratio: Annotated[float, Field(ge=0.01, le=1)] = 1.0
+    p: Share = 1.0
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         for _ in range(10):
@@ -114,9 +117,8 @@ class Crop:
 class Scale:
     """The whole image, scaled by a factor drawn log-uniformly."""
 
-    scale: Pair = (0.75, 1.25)
-    p: float = 1.0
-    limits: ClassVar[Limits] = {"scale": _FACTOR}
+    scale: Factors = (0.75, 1.25)
+    p: Share = 1.0
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         factor = log_uniform(*self.scale)
@@ -129,8 +131,7 @@ class Flip:
     """Mirrors left to right, or top to bottom with `vertical`."""
 
     vertical: bool = False
-    p: float = 0.5
-    limits: ClassVar[Limits] = {}
+    p: Share = 0.5
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         flip = F.vertical_flip if self.vertical else F.horizontal_flip
@@ -148,12 +149,11 @@ class Affine:
         shear: the maximum shear in either direction, in degrees.
     """
 
-    degrees: float = 10.0
-    translate: float = 0.0
-    scale: Pair = (1.0, 1.0)
-    shear: float = 0.0
-    p: float = 0.5
-    limits: ClassVar[Limits] = {"degrees": (0, 180), "translate": (0, 1), "scale": _FACTOR, "shear": (0, 80)}
+    degrees: Annotated[float, Field(ge=0, le=180)] = 10.0
+    translate: Share = 0.0
+    scale: Factors = (1.0, 1.0)
+    shear: Annotated[float, Field(ge=0, le=80)] = 0.0
+    p: Share = 0.5
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         height, width = mask.shape[-2:]
@@ -176,10 +176,9 @@ class Elastic:
         grid: the number of grid points along each side.
     """
 
-    sigma: float = 10.0
-    grid: int = 3
-    p: float = 0.5
-    limits: ClassVar[Limits] = {"sigma": (0, 1000), "grid": (2, 64)}
+    sigma: Annotated[float, Field(ge=0, le=1000)] = 10.0
+    grid: Annotated[int, Field(ge=2, le=64)] = 3
+    p: Share = 0.5
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         height, width = mask.shape[-2:]
@@ -203,19 +202,12 @@ class ColorJitter:
         gamma: the maximum exponent; the minimum is its reciprocal. 1 disables it.
     """
 
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.0
-    gamma: float = 1.0
-    p: float = 1.0
-    limits: ClassVar[Limits] = {
-        "brightness": (0, 10),
-        "contrast": (0, 10),
-        "saturation": (0, 10),
-        "hue": (0, 0.5),
-        "gamma": (1, 10),
-    }
+    brightness: Change = 0.4
+    contrast: Change = 0.4
+    saturation: Change = 0.4
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    gamma: Ratio = 1.0
+    p: Share = 1.0
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         changes = (
@@ -238,8 +230,7 @@ class ColorJitter:
 class Gray:
     """Converts the image to gray."""
 
-    p: float = 0.1
-    limits: ClassVar[Limits] = {}
+    p: Share = 0.1
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         return F.rgb_to_grayscale(image, num_output_channels=3), mask
@@ -249,9 +240,8 @@ class Gray:
 class Blur:
     """Gaussian blur; the range of sigma is in pixels."""
 
-    sigma: Pair = (0.3, 1.5)
-    p: float = 0.2
-    limits: ClassVar[Limits] = {"sigma": (0.01, 100)}
+    sigma: Factors = (0.3, 1.5)
+    p: Share = 0.2
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         sigma = uniform(*self.sigma)
@@ -264,9 +254,8 @@ class Blur:
 class Noise:
     """Independent Gaussian noise on each value; the range of sigma is a fraction of the value range, 0-1."""
 
-    sigma: Pair = (0.0, 0.05)
-    p: float = 0.2
-    limits: ClassVar[Limits] = {"sigma": (0, 1)}
+    sigma: Shares = (0.0, 0.05)
+    p: Share = 0.2
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         return F.gaussian_noise(image, sigma=uniform(*self.sigma)), mask
@@ -282,11 +271,10 @@ class Dropout:
         ignore: whether to set the mask to `ignore_index` there; otherwise the network has to guess the erased classes.
     """
 
-    count: tuple[int, int] = (1, 4)
-    size: Pair = (0.05, 0.2)
+    count: Annotated[tuple[Count, Count], Ordered] = (1, 4)
+    size: Annotated[tuple[Size, Size], Ordered] = (0.05, 0.2)
     ignore: bool = False
-    p: float = 0.5
-    limits: ClassVar[Limits] = {"count": (0, 1000), "size": (0.001, 1)}
+    p: Share = 0.5
 
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         image, mask = image.clone(), mask.clone()

@@ -197,7 +197,7 @@ def create(
         raise OptionError(
             f"encoder must be a name such as 'resnet101', not {encoder!r}. num_classes= is the number of classes."
         )
-    check_options(decoder, network, options)
+    check_options(repr(decoder), network, options)
     classes = resolve_classes(classes)
     if issubclass(network, Paper):
         arguments = {"encoder": encoder, "output_stride": output_stride}

@@ -112,7 +112,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
     target = Path(path)
     spec, tensors = checkpoint.read(target)
     try:
-        check_options(spec.decoder, network_class(spec.decoder), spec.options)
+        check_options(repr(spec.decoder), network_class(spec.decoder), spec.options)
         if not spec.mean:
             raise OptionError("mean and std are missing.")
         with torch.device("meta"):

@@ -6,7 +6,6 @@ and gradients of 0.
 """
 
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from segzoo import _registry
 from segzoo._arguments import explained
 from segzoo.errors import OptionError, unknown
+from segzoo.schema import check_options
 
 
 class Loss(nn.Module):
@@ -324,11 +324,7 @@ _TINY = 1e-7
 
 
 def _build_loss(name: str, ignore_index: int, options: Mapping[str, Any]) -> Loss:
-    known = [p.name for p in signature(LOSSES[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in options:
-        if option not in known:
-            raise unknown(f"option of the loss {name!r}", option, known, f"It takes {', '.join(known) or 'none'}.")
-    return LOSSES[name](ignore_index, **options)
+    return LOSSES[name](ignore_index, **check_options(f"the loss {name!r}", LOSSES[name], options))
 
 
 def _to_tensor(weights: Sequence[float] | Tensor | None) -> Tensor | None:

@@ -9,19 +9,32 @@ changes its defaults.
 import dataclasses
 import json
 import os
+import reprlib
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from segzoo._arguments import explained
-from segzoo.errors import OptionError, unknown
+from segzoo.errors import OptionError
 from segzoo.plugins import import_plugin
-from segzoo.training.schema import build_config, override
+from segzoo.schema import Share, checked
+from segzoo.training.overrides import override
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Number = Annotated[float, Field(ge=0)]
+
+Listed = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])
+"""A single pattern or step may be written without brackets."""
+
+Strings = Annotated[tuple[str, ...], Listed]
 
 
-@dataclass(frozen=True)
+@checked
 class ModelConfig:
     """The network: the arguments of `segzoo.create`, with the classes of the data.
 
@@ -37,12 +50,12 @@ class ModelConfig:
     decoder: str = "unet"
     encoder: str | None = None
     encoder_weights: str | None = None
-    output_stride: int | None = None
+    output_stride: Positive | None = None
     options: dict[str, Any] = field(default_factory=dict)
     init_from: str | None = None
 
 
-@dataclass(frozen=True)
+@checked
 class DataConfig:
     """The training data: the arguments of `segzoo.data.datasets.open_data`.
 
@@ -57,11 +70,11 @@ class DataConfig:
     name: str
     root: str
     split: str | None = None
-    select: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    select: Strings = ()
+    exclude: Strings = ()
 
 
-@dataclass(frozen=True)
+@checked
 class ValidationConfig:
     """The held-out part of the same data set: a split or a selection. No image may be trained on and held out.
 
@@ -72,20 +85,20 @@ class ValidationConfig:
     """
 
     split: str | None = None
-    select: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    select: Strings = ()
+    exclude: Strings = ()
 
 
-@dataclass(frozen=True)
+@checked
 class BordersConfig:
     """U-Net's weight map: the arguments of `segzoo.data.border_weights.BorderWeights`."""
 
-    w0: float = 10.0
-    sigma: float = 5.0
-    background: int = 0
+    w0: Number = 10.0
+    sigma: Number = 5.0
+    background: Count = 0
 
 
-@dataclass(frozen=True)
+@checked
 class LossConfig:
     """The loss; see `segzoo.training.losses.create_loss`.
 
@@ -103,14 +116,14 @@ class LossConfig:
 
     loss: str = "ce"
     options: dict[str, Any] = field(default_factory=dict)
-    class_weights: str = "none"
-    max_class_weight: float = 0.0
-    logit_adjustment: float = 0.0
+    class_weights: Literal["none", "median_frequency", "enet"] = "none"
+    max_class_weight: Number = 0.0
+    logit_adjustment: Share = 0.0
     borders: BordersConfig | None = None
-    auxiliary: float = 0.4
+    auxiliary: Number = 0.4
 
 
-@dataclass(frozen=True)
+@checked
 class OptimizerConfig:
     """The optimizer.
 
@@ -122,14 +135,14 @@ class OptimizerConfig:
         clip_grad_norm: the maximum norm of all gradients together; 0 disables clipping.
     """
 
-    name: str = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    momentum: float = 0.9
-    clip_grad_norm: float = 0.0
+    name: Literal["adamw", "sgd", "momentum"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Number = 0.01
+    momentum: Number = 0.9
+    clip_grad_norm: Number = 0.0
 
 
-@dataclass(frozen=True)
+@checked
 class ScheduleConfig:
     """The learning rate schedule; see `segzoo.training.schedule`.
 
@@ -142,15 +155,15 @@ class ScheduleConfig:
         min_lr_ratio: the minimum of the schedule, as a fraction of `lr`, 0-1.
     """
 
-    name: str = "cosine"
-    warmup: float = 0.0
-    power: float = 0.9
-    milestones: tuple[float, ...] = ()
-    gamma: float = 0.1
-    min_lr_ratio: float = 0.0
+    name: Literal["constant", "poly", "cosine", "step"] = "cosine"
+    warmup: Number = 0.0
+    power: Number = 0.9
+    milestones: Annotated[tuple[Number, ...], Listed] = ()
+    gamma: Number = 0.1
+    min_lr_ratio: Share = 0.0
 
 
-@dataclass(frozen=True)
+@checked
 class RunConfig:
     """Length, batches, evaluation and stopping of a run.
 
@@ -167,17 +180,17 @@ class RunConfig:
         freeze_batchnorm: keeps the batch normalization statistics fixed, for small batches on trained weights.
     """
 
-    epochs: int = 100
-    batch_size: int = 8
-    grad_accum_steps: int = 1
-    seed: int = 0
-    ema: float = 0.0
-    evaluate_every: int = 1
-    patience: int = 0
+    epochs: Positive = 100
+    batch_size: Positive = 8
+    grad_accum_steps: Positive = 1
+    seed: Count = 0
+    ema: Annotated[float, Field(ge=0, lt=1, description="a decay such as 0.999, or 0 for none")] = 0.0
+    evaluate_every: Positive = 1
+    patience: Count = 0
     freeze_batchnorm: bool = False
 
 
-@dataclass(frozen=True)
+@checked
 class HardwareConfig:
     """The hardware. A run can be resumed on other hardware.
 
@@ -193,16 +206,16 @@ class HardwareConfig:
     """
 
     accelerator: str = "auto"
-    devices: int = 1
-    nodes: int = 1
-    precision: str = "fp32"
-    workers: int = 1
-    threads: int = 0
+    devices: Positive = 1
+    nodes: Positive = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: Count = 1
+    threads: Count = 0
     channels_last: bool = True
     sync_batchnorm: bool = False
 
 
-@dataclass(frozen=True)
+@checked
 class Recipe:
     """Everything that determines a training run.
 
@@ -216,10 +229,10 @@ class Recipe:
 
     data: DataConfig
     note: str = ""
-    plugins: tuple[str, ...] = ()
+    plugins: Strings = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     validation: ValidationConfig | None = None
-    augmentation: tuple[dict[str, Any], ...] = ()
+    augmentation: Annotated[tuple[dict[str, Any], ...], Listed] = ()
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -228,49 +241,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         run, schedule, loss, hardware = self.run, self.schedule, self.loss, self.hardware
-        for name, value in [
-            ("run.epochs", run.epochs),
-            ("run.batch_size", run.batch_size),
-            ("run.grad_accum_steps", run.grad_accum_steps),
-            ("run.evaluate_every", run.evaluate_every),
-            ("optimizer.lr", self.optimizer.lr),
-            ("hardware.devices", hardware.devices),
-            ("hardware.nodes", hardware.nodes),
-        ]:
-            _require(value > 0, f"{name} must be above 0, not {value}.")
-        _require(0 <= run.ema < 1, f"run.ema must be a decay such as 0.999, or 0 for none, not {run.ema}.")
-        _require(
-            0 <= schedule.min_lr_ratio <= 1,
-            f"schedule.min_lr_ratio must be a fraction of the learning rate, 0-1, not {schedule.min_lr_ratio}.",
-        )
-        _require(
-            0 <= schedule.warmup < run.epochs,
-            f"schedule.warmup must be shorter than the run's {run.epochs} epochs, not {schedule.warmup}.",
-        )
-        _require(
-            run.patience == 0 or (self.validation is not None and run.patience >= run.evaluate_every),
+        devices = hardware.devices * hardware.nodes
+        parts = devices * run.grad_accum_steps
+        faults = {
+            f"schedule.warmup must be shorter than the run's {run.epochs} epochs, not {schedule.warmup}": (
+                schedule.warmup >= run.epochs
+            ),
             f"run.patience={run.patience} needs a [validation], and must be at least "
-            f"run.evaluate_every={run.evaluate_every}.",
-        )
-        _check_name("optimizer", self.optimizer.name, OPTIMIZERS)
-        _check_name("class_weights value", loss.class_weights, CLASS_WEIGHTS)
-        _check_name("schedule", schedule.name, SCHEDULES)
-        _check_name("precision", hardware.precision, PRECISIONS)
-        _require(
-            0 <= loss.logit_adjustment <= 1,
-            f"loss.logit_adjustment must be a strength, 0-1, not {loss.logit_adjustment}.",
-        )
-        _require(
-            loss.logit_adjustment == 0 or loss.class_weights != "none",
+            f"run.evaluate_every={run.evaluate_every}": (
+                run.patience > 0 and (self.validation is None or run.patience < run.evaluate_every)
+            ),
             'loss.logit_adjustment removes class weights, but loss.class_weights is "none". Set both, or '
-            "loss.logit_adjustment=0.",
-        )
-        parts = hardware.devices * hardware.nodes * run.grad_accum_steps
-        _require(
-            run.batch_size % parts == 0,
-            f"run.batch_size={run.batch_size} cannot be split evenly over {hardware.devices * hardware.nodes} devices "
-            f"and {run.grad_accum_steps} accumulation steps. Make it a multiple of {parts}.",
-        )
+            "loss.logit_adjustment=0": loss.logit_adjustment > 0 and loss.class_weights == "none",
+            f"run.batch_size={run.batch_size} cannot be split evenly over {devices} devices and {run.grad_accum_steps} "
+            f"accumulation steps. Make it a multiple of {parts}": run.batch_size % parts != 0,
+        }
+        if any(faults.values()):
+            raise OptionError(f"{'; '.join(text for text, is_true in faults.items() if is_true)}.")
 
     def with_holdout(self, *patterns: str) -> "Recipe":
         """This recipe with part of the training data excluded and used for validation.
@@ -284,11 +271,11 @@ class Recipe:
         Raises:
             OptionError: there is no pattern, or the recipe sets data.select.
         """
-        _require(
-            bool(patterns) and not self.data.select,
-            f"A holdout needs patterns and a recipe without data.select, not {list(patterns)} and "
-            f"data.select={list(self.data.select)}. Set data.exclude and validation instead.",
-        )
+        if not patterns or self.data.select:
+            raise OptionError(
+                f"A holdout needs patterns and a recipe without data.select, not {list(patterns)} and "
+                f"data.select={list(self.data.select)}. Set data.exclude and validation instead."
+            )
         data = dataclasses.replace(self.data, exclude=(*self.data.exclude, *patterns))
         held_out = ValidationConfig(self.data.split, patterns, self.data.exclude)
         return dataclasses.replace(self, data=data, validation=held_out)
@@ -306,14 +293,9 @@ class Recipe:
             UnknownNameError: an unknown key; the message suggests similar ones.
             OptionError: an invalid value, or a required key is missing.
         """
-        recipe: Recipe = build_config(cls, record)
-        return recipe
-
-
-CLASS_WEIGHTS = ("none", "median_frequency", "enet")
-OPTIMIZERS = ("adamw", "sgd", "momentum")
-SCHEDULES = ("constant", "poly", "cosine", "step")
-PRECISIONS = ("fp32", "bf16", "fp16")
+        if not isinstance(record, Mapping) or not all(isinstance(key, str) for key in record):
+            raise OptionError(f"A recipe is a mapping with sections, not {reprlib.repr(record)}.")
+        return cls(**record)
 
 
 @explained
@@ -373,13 +355,3 @@ def _differences(before: Any, after: Any, prefix: str = "") -> list[tuple[str, A
             for difference in _differences(before.get(key), after.get(key), f"{prefix}.{key}" if prefix else key)
         ]
     return [] if before == after else [(prefix, before, after)]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise OptionError(message)
-
-
-def _check_name(label: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        raise unknown(label, name, known, f"A recipe takes {', '.join(known)}.")
