@@ -47,6 +47,7 @@ def test_the_picture_is_up_to_date(script: ModuleType, drawn: Any) -> None:
         assert stored[row] == pytest.approx(errors[row], abs=0.005)
 
 
+@pytest.mark.slow
 def test_what_the_page_says_about_the_picture_is_true(drawn: Any) -> None:
     _, errors = drawn
     start, alone, convolved = errors.values()

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 import segzoo
 from segzoo.errors import CheckpointError, DownloadError, OptionError, PairingError, UnknownNameError
-from segzoo.models.encoders import create_encoder, list_encoders
+from segzoo.models.encoders import create_encoder, list_encoders, timm_encoder
+from segzoo.models.layers.dilation import dry_run
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -256,6 +257,27 @@ def test_a_model_with_another_encoder_is_rejected(tmp_path: Path) -> None:
 def test_a_network_for_one_size_is_rejected_even_if_it_is_the_size_of_the_dry_run() -> None:
     with torch.device("meta"), pytest.raises(PairingError, match="does not run at sizes other than its own 256x256"):
         create_encoder("hiera_base_abswin_256")
+
+
+def test_a_network_is_measured_again_only_if_its_maps_may_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def counted(net: torch.nn.Module, in_channels: int, size: int) -> list[torch.Tensor]:
+        sizes.append(size)
+        return dry_run(net, in_channels, size)
+
+    monkeypatch.setattr(timm_encoder, "dry_run", counted)
+    monkeypatch.setattr(timm_encoder, "_MEASURED", set())
+    for options in ({}, {"in_channels": 1}, {"output_stride": 16}):
+        before = len(sizes)
+        first = create_encoder("test_resnet", **options)
+        assert len(sizes) == before + 1
+        assert create_encoder("test_resnet", **options).features == first.features
+        assert len(sizes) == before + 1
+    for _ in range(2):  # a failure is never remembered
+        with torch.device("meta"), pytest.raises(PairingError, match="does not run at sizes other than its own"):
+            create_encoder("hiera_base_abswin_256")
+    assert len(sizes) == 5
 
 
 def test_similar_catalog_keys_are_suggested() -> None:

@@ -49,6 +49,9 @@ _FAMILIES = {
     "maxxvit": Family(pads_to_own_size=True),
 }
 
+_MEASURED: set[tuple[Any, ...]] = set()
+"""Networks that passed their dry run in this process. One takes longer than building a small network."""
+
 
 class TimmEncoder(Encoder):
     """A timm network that returns its intermediate maps.
@@ -135,6 +138,10 @@ class TimmEncoder(Encoder):
 
     def _measure(self, channels: tuple[int, ...], strides: tuple[int, ...]) -> None:
         size = self._probe_size
+        # The function, because a plugin may replace the network that timm registers by this name.
+        network = (model_entrypoint(self.name.partition(".")[0]), self.name, self.in_channels, channels, strides, size)
+        if network in _MEASURED:
+            return
         try:
             maps = dry_run(self, self.in_channels, size)
         except (AssertionError, RuntimeError) as error:
@@ -150,6 +157,7 @@ class TimmEncoder(Encoder):
                 f"Encoder {self.name!r} does not support strides {list(strides)}: it returns {list(measured)}. "
                 f"{_ALTERNATIVES}"
             )
+        _MEASURED.add(network)
 
     @property
     def _probe_size(self) -> int:
