@@ -44,3 +44,8 @@ def test_similar_names_are_suggested(wrong: str, right: str) -> None:
 
 def test_nothing_is_suggested_for_a_name_unlike_all_others() -> None:
     assert str(errors.unknown("encoder", "qqq", NAMES, "See there.")) == "Unknown encoder 'qqq'. See there."
+
+
+def test_a_long_list_is_shortened_and_counted() -> None:
+    assert errors.some(list("abc"), 3) == "a, b, c"
+    assert errors.some(list("abcde"), 3) == "a, b, c and 2 more"

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from segzoo._arguments import explained
-from segzoo.errors import OptionError, unknown
+from segzoo.errors import OptionError, shown, some, unknown
 
 Color = tuple[int, int, int]
 
 MAX_CLASSES = 65_536
 """As many as 16-bit masks can hold."""
+
+_MAX_NAME = 1000
+"""Characters of a class name, so that a file cannot make legends and tables of any size."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class ClassSet:
             predicted. None if every pixel is labeled.
 
     Raises:
-        OptionError: no classes, names and colors that differ in number, a name given twice, a color outside 0-255, or
-            an `ignore_index` that is a class id.
+        OptionError: no classes, names and colors that differ in number, a name that is given twice or longer than 1,000
+            characters, a color outside 0-255, or an `ignore_index` that is a class id.
     """
 
     names: tuple[str, ...]
@@ -43,7 +46,9 @@ class ClassSet:
                 raise OptionError(f"A class set needs at most {MAX_CLASSES:,} classes, got {len(values):,}.")
         # A bare string is a sequence of strings too: ClassSet("sky", ...) would become the classes "s", "k" and "y".
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise OptionError(f"A class set needs a sequence of non-empty class names, got {names!r}.")
+            raise OptionError(f"A class set needs a sequence of non-empty class names, got {shown(repr(names))}.")
+        if longest := next((name for name in names if len(name) > _MAX_NAME), None):
+            raise OptionError(f"A class name has at most {_MAX_NAME:,} characters; got {shown(repr(longest))}.")
         # Lists are accepted, and frozen here, so that every class set is hashable.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "palette", tuple(_color(color) for color in self.palette))
@@ -55,12 +60,12 @@ class ClassSet:
             )
         duplicates = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if duplicates:
-            raise OptionError(f"A class set needs unique class names; given twice: {', '.join(duplicates)}.")
+            raise OptionError(f"A class set needs unique class names; given twice: {some(duplicates, 20)}.")
         if self.ignore_index is not None:
             object.__setattr__(self, "ignore_index", _integer(self.ignore_index, "ignore_index"))
             if 0 <= self.ignore_index < len(self.names):
                 raise OptionError(
-                    f"ignore_index {self.ignore_index} is the class {self.names[self.ignore_index]!r}; "
+                    f"ignore_index {self.ignore_index} is the class {shown(repr(self.names[self.ignore_index]))}; "
                     f"choose an id outside 0-{len(self.names) - 1}, such as 255."
                 )
 
@@ -87,7 +92,7 @@ class ClassSet:
             raise OptionError(f"A class set is a mapping with names and palette, got {type(record).__name__}.")
         for key in ("names", "palette"):
             if not isinstance(record.get(key), list | tuple):
-                raise OptionError(f"A class set needs a list under {key!r}, got {record.get(key)!r}.")
+                raise OptionError(f"A class set needs a list under {key!r}, got {shown(repr(record.get(key)))}.")
         return cls(tuple(record["names"]), tuple(record["palette"]), record.get("ignore_index"))
 
     @classmethod
@@ -136,17 +141,17 @@ def _integer(value: Any, name: str) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise OptionError(f"In a class set {name} must be an integer, got {value!r}.")
+    raise OptionError(f"In a class set {name} must be an integer, got {shown(repr(value))}.")
 
 
 def _color(value: Any) -> Color:
     try:
         red, green, blue = value
     except (TypeError, ValueError):
-        raise OptionError(f"A color is three integers (red, green, blue), got {value!r}.") from None
+        raise OptionError(f"A color is three integers (red, green, blue), got {shown(repr(value))}.") from None
     color = (_integer(red, "a color"), _integer(green, "a color"), _integer(blue, "a color"))
     if not all(0 <= component <= 255 for component in color):
-        raise OptionError(f"The components of a color must be 0-255, got {color}.")
+        raise OptionError(f"The components of a color must be 0-255, got {shown(color)}.")
     return color
 
 

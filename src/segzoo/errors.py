@@ -5,11 +5,29 @@ line prints them as one line without a traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but tab and newline, marks that reorder or break lines, and lone surrogates, which no terminal can
+show."""
+
+_MAX_MESSAGE = 4000
+"""Characters of a message. Messages quote other libraries, which quote whatever a file contains."""
+
+_MAX_VALUE = 120
+"""Characters of a value in a message: longer than the names of tensors and layers in real files."""
 
 
 class SegzooError(Exception):
-    """Base class of every error that segzoo raises on purpose."""
+    """Base class of every error that segzoo raises on purpose.
+
+    Control characters in its message are escaped, and of a message longer than 4,000 characters the middle is left out.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(_shortened(printable(arg), _MAX_MESSAGE) if isinstance(arg, str) else arg for arg in args))
 
 
 class UnknownNameError(SegzooError, ValueError):
@@ -65,6 +83,29 @@ def unknown(what: str, name: str, known: Iterable[str], see: str) -> UnknownName
         known: all valid names. Only similar ones are shown, since there may be 1,300.
         see: a complete sentence that says which names are valid, or where they are listed.
     """
-    similar = difflib.get_close_matches(name.lower(), list(dict.fromkeys(known)), n=3, cutoff=0.6)
+    # difflib takes quadratic time, and a file may hold a name of a million characters.
+    similar = difflib.get_close_matches(name.lower()[:_MAX_VALUE], list(dict.fromkeys(known)), n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-    return UnknownNameError(f"Unknown {what} {name!r}.{hint} {see}")
+    return UnknownNameError(f"Unknown {what} {shown(repr(name))}.{hint} {see}")
+
+
+def printable(text: str) -> str:
+    """The text with those characters escaped that could change a terminal: files of strangers name their classes."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def shown(value: object, most: int = _MAX_VALUE) -> str:
+    """A value from a file for a message: on one line, printable, and without the middle if it is too long."""
+    return _shortened(printable(str(value)).replace("\n", "\\n"), most)
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first `most` names and the number of the others, for messages."""
+    return ", ".join(map(shown, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return f"{text[: most - end]}... ({len(text):,} characters) ...{text[-end:]}"

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 import segzoo
 from segzoo.errors import CheckpointError
 from segzoo.models.encoders import create_encoder
-from segzoo.weights.state_dict import read, some
+from segzoo.weights.state_dict import read
 
 TENSORS = {"a": torch.arange(3.0), "b.weight": torch.ones(2, 2)}
 
@@ -70,11 +70,6 @@ def test_anything_but_a_dictionary_of_tensors_is_rejected(content: object, tmp_p
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="No file"):
         read(tmp_path / "w.pth")
-
-
-def test_a_long_list_is_shortened_and_counted() -> None:
-    assert some(list("abc"), 3) == "a, b, c"
-    assert some(list("abcde"), 3) == "a, b, c and 2 more"
 
 
 def test_a_shape_larger_than_its_storage_is_rejected(tmp_path: Path) -> None:

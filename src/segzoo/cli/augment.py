@@ -108,7 +108,7 @@ def read_recipe(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open("rb") as file:
             steps = tomllib.load(file).get("augmentation")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, or deep nesting
         raise SegzooError(f"{path} is not valid TOML: {error}.") from None
     if not isinstance(steps, list):
         raise SegzooError(

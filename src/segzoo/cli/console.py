@@ -1,13 +1,12 @@
 """Terminal output: answers on stdout; notes, errors and progress on stderr; tables that fold and never truncate."""
 
 import os
-import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich import box
 from rich.console import Console, JustifyMethod, RenderableType
@@ -26,6 +25,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from segzoo.errors import printable, shown
+
 _PIPE_WIDTH = 200
 """Width of a pipe or a log, in columns: tables there rarely need to fold."""
 
@@ -35,16 +36,11 @@ _UNLIMITED_WIDTH = 10_000
 _REPORT_SECONDS = 10.0
 """Seconds between progress lines if there is no terminal to draw a bar on."""
 
+_MAX_CELL = 2000
+"""Characters in a cell of a table, and ..."""
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but tab and newline, marks that reorder text, and lone surrogates, which no terminal can show."""
-
-
-def printable(text: Any) -> Any:
-    """Text with the characters escaped that could change the terminal: files of strangers name their classes."""
-    if isinstance(text, str):
-        return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-    return text
+_MAX_ROWS = 200
+"""... rows of names and values: more than a model has, but a file of a stranger may hold a million."""
 
 
 def out() -> Console:
@@ -67,7 +63,7 @@ def _console(stderr: bool) -> Console:
 
 def line(text: str | Text = "", style: str = "") -> None:
     """Prints one line to stdout, never wrapped, so that paths and code can be copied."""
-    out().print(printable(text), style=style or None, soft_wrap=True)
+    out().print(_safe(text), style=style or None, soft_wrap=True)
 
 
 def title(text: str) -> None:
@@ -82,7 +78,7 @@ def prose(text: str) -> None:
 
 def note(text: str | Text) -> None:
     """Prints one line to stderr."""
-    err().print(printable(text), soft_wrap=True)
+    err().print(_safe(text), soft_wrap=True)
 
 
 def failure(path: Path, error: Exception) -> Text:
@@ -109,7 +105,7 @@ def table(
         optional: indices of columns to drop, in this order, until the others fit.
         no_wrap: indices of columns that are folded only if the table does not fit otherwise.
     """
-    rows = [tuple(map(printable, row)) for row in rows]
+    rows = [tuple(map(_cell, row)) for row in rows]
     kept = list(range(len(header)))
     rendered = _render(header, rows, kept, right, no_wrap)
     for index in optional:
@@ -123,13 +119,25 @@ def table(
 
 
 def key_values(rows: Iterable[tuple[str, RenderableType]]) -> None:
-    """Prints names and values side by side to stdout."""
+    """Prints names and values side by side to stdout; of more than 200, the first 200 and the number of the others."""
+    rows = list(rows)
+    rest = len(rows) - _MAX_ROWS
+    if rest > 0:
+        rows[_MAX_ROWS:] = [("...", f"and {rest:,} more")]
     grid = Table.grid(padding=(0, 3, 0, 0))
     grid.add_column(style="cyan")
     grid.add_column(overflow="fold")
     for row in rows:
-        grid.add_row(*map(printable, row))
+        grid.add_row(*map(_cell, row))
     _show(grid)
+
+
+def _safe(text: str | Text) -> str | Text:
+    return printable(text) if isinstance(text, str) else text
+
+
+def _cell(value: RenderableType) -> RenderableType:
+    return shown(value, _MAX_CELL) if isinstance(value, str) else value
 
 
 def _render(
@@ -234,9 +242,9 @@ class Steps(_Live):
 
     def __call__(self, text: str) -> None:
         if self._live is not None:
-            self._live.update(self._task, description=text)
+            self._live.update(self._task, description=printable(text))
         elif self._lines:
-            self._console.print(f"{text} ...", soft_wrap=True)
+            self._console.print(f"{printable(text)} ...", soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Prints a warning above the spinner, as one line."""
@@ -285,7 +293,7 @@ class Bar(_Live):
 
     def note(self, text: str | Text) -> None:
         """Prints a line above the bar."""
-        self._console.print(text, soft_wrap=True)
+        self._console.print(_safe(text), soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
@@ -299,7 +307,7 @@ class _Rate(ProgressColumn):
 
 
 def _warning(text: str) -> Text:
-    return Text.assemble(("Warning: ", "bold yellow"), (text, "yellow"))
+    return Text.assemble(("Warning: ", "bold yellow"), (printable(text), "yellow"))
 
 
 def interactive() -> bool:

@@ -12,6 +12,7 @@ from segzoo.cli import console, files
 from segzoo.errors import CheckpointError, OptionError
 from segzoo.spec import ExportSpec, ModelSpec
 from segzoo.weights.onnx_file import read_graph
+from segzoo.weights.safetensors_file import open_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -133,10 +134,10 @@ def _print_verification(rows: list[list[str]]) -> None:
 
 def _read_tensors(path: Path) -> tuple[dict[str, str], Rows]:
     """The metadata of a .safetensors file, and rows about its tensors."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
 
     try:
-        with safe_open(path, framework="numpy") as file:
+        with open_tensors(path, "numpy") as file:
             pairs: dict[str, str] = file.metadata() or {}
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             shapes = {name: tensor.get_shape() for name, tensor in slices.items()}

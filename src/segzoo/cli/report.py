@@ -88,6 +88,6 @@ def _earlier_pictures(folder: Path) -> list[Path]:
     try:
         record = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
         names = {image["name"].replace("/", "-") for image in record["images"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []  # no readable evaluation, so it names no pictures
     return [path for path in _numbered_pictures(folder) if path.stem.partition("-")[2] in names]

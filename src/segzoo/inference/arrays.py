@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from segzoo.errors import ImageError, OptionError
+from segzoo.errors import ImageError, OptionError, shown
 from segzoo.inference.result import Floats, Mask, mask_dtype
 from segzoo.spec import ModelSpec, Task
 
@@ -35,7 +35,7 @@ def check_size(batch: npt.NDArray[Any], shape: Sequence[Any], name: str) -> None
     """Raises ImageError if the file `name` has a fixed size (an integer in `shape`) and `batch` has another."""
     if any(isinstance(n, int) and n != size for n, size in zip(shape, batch.shape, strict=True)):
         raise ImageError(
-            f"{name} was exported for batches of {tuple(shape)}; got {batch.shape}. "
+            f"{name} was exported for batches of {shown(tuple(shape))}; got {batch.shape}. "
             "Resize the images, pass tile= to predict, or export the model without static_shape."
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from segzoo._arguments import explained
 from segzoo._registry import unknown_source
 from segzoo.classes import ClassSet
-from segzoo.errors import CheckpointError, OptionError, PairingError
+from segzoo.errors import CheckpointError, OptionError, PairingError, some
 from segzoo.models.base import EncoderDecoder, SegmentationModel
 from segzoo.models.create import create
 from segzoo.models.head import with_classes
@@ -21,7 +21,7 @@ from segzoo.weights.convert import smp, torchvision
 from segzoo.weights.convert.base import ConvertedCheckpoint
 from segzoo.weights.convert.caffe import convert_caffe
 from segzoo.weights.convert.caffemodel import read_caffemodel
-from segzoo.weights.state_dict import read, some
+from segzoo.weights.state_dict import read
 
 CONVERTERS = {"torchvision": torchvision, "smp": smp}
 """By the name that `source` takes. Each recognizes its library's tensors and maps their names to segzoo's."""

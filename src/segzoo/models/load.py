@@ -11,7 +11,7 @@ from segzoo._arguments import explained
 from segzoo._registry import required_plugins
 from segzoo._version import __version__
 from segzoo.classes import ClassSet, class_set
-from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
+from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError, shown
 from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.device_names import explain, parse
 from segzoo.inference.backends.onnxruntime.device import driver_issue
@@ -138,17 +138,18 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
 def _cause(spec: ModelSpec, error: Exception) -> str:
     absent = [module for module in spec.requires if module not in required_plugins(spec.decoder, spec.encoder)]
     if absent:
+        title = shown(spec.title)
         if "__main__" in absent:
             return (
-                f"{spec.title} was registered by the script that wrote the file. Move that code into a module, import "
+                f"{title} was registered by the script that wrote the file. Move that code into a module, import "
                 "it in both programs, and save the model again."
             )
         modules = " and ".join(map(repr, absent))
         return (
-            f"{spec.title} comes from the module {modules}, which has not been imported. Import it first, or pass "
+            f"{title} comes from the module {modules}, which has not been imported. Import it first, or pass "
             f"--import {absent[0]} to a command, if you trust it."
         )
-    return f"{error} (written by segzoo {spec.version}, this is {__version__})."
+    return f"{error} (written by segzoo {shown(spec.version)}, this is {__version__})."
 
 
 def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
@@ -160,9 +161,9 @@ def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
 
 def _check_tensors(path: Path, expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
     faults = [f"lacks {name}" for name in expected if name not in stored]
-    faults += [f"has {name}, which the model lacks" for name in stored if name not in expected]
+    faults += [f"has {shown(name)}, which the model lacks" for name in stored if name not in expected]
     faults += [
-        f"has {name} as {tuple(stored[name].shape)}, not {tuple(tensor.shape)}"
+        f"has {name} as {shown(tuple(stored[name].shape))}, not {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in stored and stored[name].shape != tensor.shape
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from segzoo._io import atomic_write
-from segzoo.errors import TrainingError
+from segzoo.errors import TrainingError, shown
 from segzoo.training.build import Parts
 from segzoo.training.recipe import Recipe, changes_between
 from segzoo.training.run_folder import RESUME
@@ -64,7 +64,7 @@ def read(folder: Path, parts: Parts) -> tuple[Progress, dict[str, Any]]:
     except Exception as error:  # The exceptions of pickle have no common base class.
         raise TrainingError(f"{path} cannot be read ({error}). Start a new run in another folder.") from error
     changes = changes_between(Recipe.from_dict(before), parts.settings) + [
-        f"{name} = {parts.objects.get(name)} instead of {objects.get(name)}"
+        f"{shown(name)} = {parts.objects.get(name)} instead of {shown(objects.get(name))}"
         for name in dict.fromkeys([*objects, *parts.objects])
         if parts.objects.get(name) != objects.get(name)
     ]

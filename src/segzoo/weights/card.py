@@ -10,6 +10,7 @@ from typing import Any
 
 from segzoo import formatting
 from segzoo.classes import ClassSet
+from segzoo.errors import shown
 from segzoo.spec import ExportSpec, ModelSpec
 
 _LICENSES = (
@@ -19,6 +20,9 @@ _LICENSES = (
     *("cc-by-nc-sa-4.0", "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "epl-2.0", "openrail"),
 )
 """License identifiers of the hub, which rejects a card with any other value except "other"."""
+
+_MAX_CELL = 2000
+"""Characters of a value in the card."""
 
 _OWN_SECTION = {"license", "metrics"}
 """Keys of `info` that have their own section and are left out of the model's table."""
@@ -153,7 +157,7 @@ def _cell(value: Any) -> str:
     """A value as one line of Markdown with all markup escaped; a URL becomes a link."""
     if isinstance(value, list | tuple) and len(value) == 1:
         (value,) = value
-    text = " ".join((value if isinstance(value, str) else json.dumps(value)).split())
+    text = shown(" ".join((value if isinstance(value, str) else json.dumps(value)).split()), _MAX_CELL)
     if re.fullmatch(r"https?://[^\s<>|`\\]+", text):
         return f"<{text}>"
     return re.sub(r"([\\`*_{}\[\]<>|#~!$])", r"\\\1", text)

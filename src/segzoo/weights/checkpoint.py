@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from segzoo._io import atomic_write
 from segzoo.errors import CheckpointError, OptionError
 from segzoo.spec import ModelSpec
+from segzoo.weights.safetensors_file import check_header, open_tensors
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -47,9 +48,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], spec: ModelSpec) -> None:
     try:
         with atomic_write(path) as draft:
             save_file(contiguous, draft, spec.to_metadata())
+            check_header(draft)  # so that no file is written that cannot be read
             with draft.open("rb") as file:
                 os.fsync(file.fileno())
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"Cannot write {path}: {error}. Nothing was changed there.") from error
 
 
@@ -81,7 +83,7 @@ def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
     if path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an exported graph. Run it with segzoo.Predictor({str(path)!r}).")
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path, "pt") as file:
             try:
                 spec = ModelSpec.from_metadata(file.metadata() or {})
             except OptionError as error:

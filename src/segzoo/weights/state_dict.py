@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, shown
+from segzoo.weights.safetensors_file import open_tensors
 
 _WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs store the weights, next to the optimizer's state and the epoch."""
@@ -28,7 +28,8 @@ def read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"No file {path}. Pass the path of a weights file.")
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with open_tensors(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0] or "it is incomplete"
@@ -36,7 +37,7 @@ def read(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # pickle's errors have no common base: UnpicklingError, KeyError, IndexError, ...
         # torch's own message suggests allowing the code to run, so it is not passed on.
         named = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global", str(error))
-        what = f" ({named[1] or named[2]})" if named else f" ({type(error).__name__})"
+        what = f" ({shown(named[1] or named[2])})" if named else f" ({type(error).__name__})"
         raise CheckpointError(
             f"Cannot read {path}: it holds more than tensors{what}, which could run code, so it is not opened. Save "
             "only the tensors, with torch.save(model.state_dict(), path) or as .safetensors, and pass that file."
@@ -49,10 +50,6 @@ def read(path: Path) -> dict[str, Tensor]:
     for name, tensor in content.items():
         # With strides of 0, a few bytes can claim any shape, and copying such a tensor would fill the memory.
         if tensor.layout is torch.strided and tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f"{path} holds fewer bytes of {name} than its shape {tuple(tensor.shape)} needs.")
+            shape = shown(tuple(tensor.shape))
+            raise CheckpointError(f"{path} holds fewer bytes of {shown(name)} than its shape {shape} needs.")
     return {str(name): tensor for name, tensor in content.items()}
-
-
-def some(names: list[str], most: int = 5) -> str:
-    """The first `most` names and the number of the others, for error messages."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

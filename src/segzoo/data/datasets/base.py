@@ -6,7 +6,7 @@ from pathlib import Path
 
 from segzoo.data.dataset import Item, SegmentationData
 from segzoo.data.images import list_images
-from segzoo.errors import DataError, unknown
+from segzoo.errors import DataError, some, unknown
 
 
 @dataclass(frozen=True)
@@ -78,5 +78,5 @@ def check_split(name: str, split: str, splits: Iterable[str]) -> str:
     """
     known = tuple(splits)
     if split not in known:
-        raise unknown(f"split of {name}", split, known, f"Its splits are {', '.join(known)}.")
+        raise unknown(f"split of {name}", split, known, f"Its splits are {some(known, 20)}.")
     return split

@@ -7,9 +7,9 @@
 Without a folder for each split, images/ and masks/ are in the root folder, and the split is "all".
 """
 
-import json
 from pathlib import Path
 
+from segzoo._io import read_json
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets.base import Reader, check_split, pair_files, require_paths
@@ -40,7 +40,7 @@ def read_classes(path: Path) -> ClassSet:
         DataError: the file is missing, or does not describe a class set.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if isinstance(record, dict) and isinstance(record.get("names"), list):
             record.setdefault("palette", [list(color) for color in ClassSet.generic(len(record["names"])).palette])
         return ClassSet.from_dict(record)

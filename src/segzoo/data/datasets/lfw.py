@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from segzoo._io import read_text
 from segzoo.classes import ClassSet, class_set
 from segzoo.data.dataset import Item, SegmentationData
 from segzoo.data.datasets.base import Reader, require_paths
 from segzoo.data.masks import read_mask
-from segzoo.errors import DataError
+from segzoo.errors import DataError, shown
 
 _LISTS = {"train": "parts_train.txt", "val": "parts_validation.txt", "test": "parts_test.txt"}
+_MAX_LINE = 200  # it becomes the name of a file, and a name of 256 bytes raises an OSError on most systems
 _IMAGES = "lfw_funneled"
 _MASK_IMAGES = "parts_lfw_funneled_gt_images"
 _LABELS = "parts_lfw_funneled_gt"
@@ -37,12 +39,18 @@ def read_lfw(root: Path, split: str) -> SegmentationData:
         require_paths(root, _LABELS, _SUPERPIXELS)
     items = []
     list_file = root / _LISTS[split]
-    for number, line in enumerate(list_file.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = read_text(list_file).splitlines()
+    except ValueError as error:
+        raise DataError(f"{list_file} is not a list of faces: {error}. Download the file again.") from None
+    for number, line in enumerate(lines, 1):
         fields = line.split()
         if not fields:
             continue
-        if len(fields) < 2 or not fields[1].isdigit():
-            raise DataError(f"Line {number} of {list_file} is {line!r}, not a person's name and an image number.")
+        if len(fields) < 2 or not fields[1].isdigit() or len(line) > _MAX_LINE:
+            raise DataError(
+                f"Line {number} of {list_file} is {shown(repr(line))}, not a person's name and an image number."
+            )
         person, name = fields[0], f"{fields[0]}_{fields[1].zfill(4)}"
         mask = root / _MASK_IMAGES / f"{name}.ppm" if has_images else root / _LABELS / person / f"{name}.dat"
         items.append(Item(name, root / _IMAGES / person / f"{name}.jpg", mask))

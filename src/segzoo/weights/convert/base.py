@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, shown
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation for all of torchvision's weights, RGB on a scale of 0 to 1."""
@@ -47,7 +47,7 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, 
         raise CheckpointError(f"The checkpoint has no tensor {name}.")
     shape = tuple(tensors[name].shape)
     if len(shape) != ndim:
-        raise CheckpointError(f"{name} has the shape {shape}; it must have {ndim} dimensions.")
+        raise CheckpointError(f"{name} has the shape {shown(shape)}; it must have {ndim} dimensions.")
     return shape
 
 

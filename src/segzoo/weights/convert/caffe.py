@@ -36,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, shown, some
 from segzoo.weights.convert.caffemodel import CaffeLayer, CaffeNet
 
 BN_EPS = 1e-5
@@ -106,7 +106,8 @@ def _layers_with_weights(net: CaffeNet) -> dict[str, CaffeLayer]:
             first = layers.setdefault(_normalized(layer.name), layer)
             if first is not layer:
                 raise CheckpointError(
-                    f"This .caffemodel has both {first.name!r} and {layer.name!r}; a network has only one of them."
+                    f"This .caffemodel has both {shown(repr(first.name))} and {shown(repr(layer.name))}; a network has "
+                    "only one of them."
                 )
     return layers
 
@@ -121,17 +122,17 @@ def _recognize(layers: dict[str, CaffeLayer], title: str) -> str:
         if layers.keys() == names:
             return name
     closest = max(expected, key=lambda name: len(expected[name] & layers.keys()) / len(expected[name] | layers.keys()))
-    subject = f"This .caffemodel{f' ({title})' if title else ''}"
+    subject = f"This .caffemodel{f' ({shown(title)})' if title else ''}"
     if not expected[closest] & layers.keys():
         raise CheckpointError(
             f"{subject} is none of the networks that segzoo converts ({', '.join(NETWORKS)}). "
-            f"Its layers with weights: {_some(layers)}."
+            f"Its layers with weights: {some(list(layers), 12) or 'none'}."
         )
     missing = [layer.name for layer in NETWORKS[closest].layers if layer.name not in layers]
     extra = [name for name in layers if name not in expected[closest]]
     differences = [
-        *([f"lacks {_some(missing)}"] if missing else []),
-        *([f"also has {_some(extra)}"] if extra else []),
+        *([f"lacks {some(missing, 12)}"] if missing else []),
+        *([f"also has {some(extra, 12)}"] if extra else []),
     ]
     raise CheckpointError(
         f"{subject} is none of the networks that segzoo converts. {closest} is the closest, but the file "
@@ -139,24 +140,19 @@ def _recognize(layers: dict[str, CaffeLayer], title: str) -> str:
     )
 
 
-def _some(names: dict[str, CaffeLayer] | list[str]) -> str:
-    names = list(names)
-    rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
-    return (", ".join(names[:12]) or "none") + rest
-
-
 def _convert(layer: _Layer, caffe_layer: CaffeLayer, channels: dict[str, int]) -> dict[str, Tensor]:
     """The layer's tensors by PyTorch's names, with shapes checked; adds its output channels to `channels`."""
+    name = shown(repr(caffe_layer.name))
     blobs = [blob.to(torch.float32) for blob in caffe_layer.blobs]
     expected = 1 + (layer.bias and layer.kind != "scale")
     if len(blobs) != expected:
-        raise CheckpointError(f"Layer {caffe_layer.name!r} has {len(blobs)} blobs; segzoo converts {expected}.")
+        raise CheckpointError(f"Layer {name} has {len(blobs)} blobs; segzoo converts {expected}.")
     weight, *rest = blobs
     in_channels = channels[layer.input]
     if layer.kind in ("affine", "scale"):
         channels[layer.name] = in_channels
         names = ("weight", "bias")[:expected]
-        tensors = {name: _vector(caffe_layer, blob, in_channels) for name, blob in zip(names, blobs, strict=True)}
+        tensors = {key: _vector(caffe_layer, blob, in_channels) for key, blob in zip(names, blobs, strict=True)}
         if layer.kind == "affine":
             tensors["running_mean"] = torch.zeros(in_channels)
             tensors["running_var"] = torch.full((in_channels,), 1 - BN_EPS)
@@ -166,13 +162,13 @@ def _convert(layer: _Layer, caffe_layer: CaffeLayer, channels: dict[str, int]) -
     if weight.ndim != 4 or weight.shape[in_axis] != in_channels or weight.shape[2:] != kernel:
         shape = " x ".join(map(str, weight.shape))
         raise CheckpointError(
-            f"The weights of layer {caffe_layer.name!r} are {shape} instead of {in_channels} input channels and a "
+            f"The weights of layer {name} are {shape} instead of {in_channels} input channels and a "
             f"{layer.kernel} x {layer.kernel} kernel. segzoo does not convert this variant."
         )
     channels[layer.name] = weight.shape[out_axis]
     if layer.outputs_as and channels[layer.name] != channels[layer.outputs_as]:
         raise CheckpointError(
-            f"Layer {caffe_layer.name!r} has {channels[layer.name]} output channels and {layer.outputs_as!r} has "
+            f"Layer {name} has {channels[layer.name]} output channels and {layer.outputs_as!r} has "
             f"{channels[layer.outputs_as]}, but both must equal the number of classes."
         )
     return {"weight": weight, **({"bias": _vector(caffe_layer, rest[0], channels[layer.name])} if rest else {})}
@@ -180,7 +176,8 @@ def _convert(layer: _Layer, caffe_layer: CaffeLayer, channels: dict[str, int]) -
 
 def _vector(caffe_layer: CaffeLayer, blob: Tensor, length: int) -> Tensor:
     if blob.numel() != length:
-        raise CheckpointError(f"Layer {caffe_layer.name!r} has {blob.numel()} values, not {length}, one per channel.")
+        name = shown(repr(caffe_layer.name))
+        raise CheckpointError(f"Layer {name} has {blob.numel()} values, not {length}, one per channel.")
     return blob.flatten()
 
 

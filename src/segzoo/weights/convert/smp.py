@@ -5,7 +5,6 @@ Supported encoders: torchvision's ResNets, ResNeXts, VGGs and MobileNetV2, and a
 convolution. Source: `segmentation_models_pytorch/decoders/unet`, MIT, versions 0.5 and 0.6.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segzoo.errors import CheckpointError, OptionError
+from segzoo._io import read_json
+from segzoo.errors import CheckpointError, OptionError, shown, some
 from segzoo.weights.convert.base import IMAGENET, ConvertedCheckpoint, resnet_name, shape_of
-from segzoo.weights.state_dict import some
 
 KNOWN = "segmentation-models-pytorch's Unet on ResNet, ResNeXt, VGG, mobilenet_v2 and tu- encoders"
 """The supported models, for messages."""
@@ -68,13 +67,13 @@ def settings(folder: Path) -> dict[str, Any]:
     """
     file = folder / "config.json"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = read_json(file)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"Cannot read {file}: {error}. save_pretrained writes it with the weights.") from error
     if not isinstance(config, dict) or not isinstance(config.get("encoder_name"), str):
         raise CheckpointError(f"{file} was not written by segmentation-models-pytorch's save_pretrained.")
     if config.get("_model_class", "Unet") != "Unet":
-        raise CheckpointError(f"{file} describes a {config['_model_class']}. segzoo reads {KNOWN}.")
+        raise CheckpointError(f"{file} describes a {shown(config['_model_class'])}. segzoo reads {KNOWN}.")
     unknown = sorted(name for name in config if name not in _SETTINGS and not name.startswith("_"))
     faults = [
         (config.get("encoder_depth", 5) != 5, "an encoder_depth other than 5"),

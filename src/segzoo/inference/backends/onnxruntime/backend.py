@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from segzoo._arguments import explained
-from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError
+from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError, some
 from segzoo.inference import arrays
 from segzoo.inference.backends.base import EngineOptions, Images, Output
 from segzoo.inference.backends.onnxruntime.create_session import create_session, placement
@@ -185,7 +185,7 @@ class OnnxBackend:
         if output in names:
             return
         remedy = f"Export the model with {output}=True." if output in ("confidence", "logits") else ""
-        raise OptionError(f"{self._path.name} has no output {output!r}, only {', '.join(names)}. {remedy}".rstrip())
+        raise OptionError(f"{self._path.name} has no output {output!r}, only {some(names, 20)}. {remedy}".rstrip())
 
     def _call(self, batch: npt.NDArray[Any], outputs: Sequence[str]) -> list[npt.NDArray[Any]]:
         with self._wrapped_errors(batch):

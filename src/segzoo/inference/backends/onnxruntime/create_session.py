@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from segzoo.errors import CheckpointError, DeviceError, OptionError
+from segzoo.errors import CheckpointError, DeviceError, OptionError, shown
 from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.device_names import DeviceIssue, explain, parse
 from segzoo.inference.backends.onnxruntime import device as devices
@@ -169,8 +169,9 @@ def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions)
         )
     spec, export = read_spec(session, path)
     if options.cuda_graph and not fixed:
+        taken = shown(session.get_inputs()[0].shape)
         raise OptionError(
-            f"cuda_graph=True needs a file with a fixed size, but {path.name} takes {session.get_inputs()[0].shape}. "
+            f"cuda_graph=True needs a file with a fixed size, but {path.name} takes {taken}. "
             "Export the model with static_shape=(1, height, width)."
         )
     io_binding = IOBindingRunner(session, ("cuda", index), spec.num_classes, options.cuda_graph)
@@ -187,9 +188,10 @@ def _try_gpu(path: Path, provider: Provider, index: int, options: EngineOptions)
 def _explain(preload_output: str, failure: str, error: Exception, remedy: str) -> DeviceIssue:
     """The error, and any missing libraries. Both are stated, since a missing library need not be the cause."""
     libraries = devices.library_issue(preload_output)
+    quoted = shown(error, 1000)
     if libraries is None:
-        return DeviceIssue(f"{failure} ({error})", remedy)
-    return DeviceIssue(f"{failure} ({error}), and {libraries.reason}", libraries.remedy)
+        return DeviceIssue(f"{failure} ({quoted})", remedy)
+    return DeviceIssue(f"{failure} ({quoted}), and {libraries.reason}", libraries.remedy)
 
 
 def _make(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from segzoo.errors import CheckpointError, OptionError
+from segzoo.errors import CheckpointError, OptionError, shown
 from segzoo.spec import ExportSpec, ModelSpec
 
 
@@ -58,23 +58,23 @@ def _contradiction(session: ort.InferenceSession, spec: ModelSpec, export: Expor
     }[export.input]
     shape = inputs[0].shape
     if inputs[0].type != dtype or len(shape) != 4:
-        return f"input is {export.input!r}, but the graph takes {inputs[0].type} {shape}"
+        return f"input is {export.input!r}, but the graph takes {shown(inputs[0].type)} {shown(shape)}"
     if shape[axis] != spec.in_channels:
-        return f"in_channels is {spec.in_channels}, but the graph takes {shape}"
+        return f"in_channels is {spec.in_channels}, but the graph takes {shown(shape)}"
     outputs = {output.name: output.shape for output in session.get_outputs()}
     if main not in outputs:
         return f"input is {export.input!r}, but the graph has no output named {main!r}"
     for output in session.get_outputs():
         expected = _OUTPUTS.get(output.name)
         if expected is not None and (output.type not in expected[0] or len(output.shape) != expected[1]):
-            return f"the output {output.name!r} is {output.type} {output.shape}"
+            return f"the output {output.name!r} is {shown(output.type)} {shown(output.shape)}"
     for name in ("confidence", "logits"):
         if getattr(export, name) and name not in outputs:
             return f"{name} is true, but the graph has no such output"
     fixed = tuple(n for index, n in enumerate(shape) if index != axis)
     if export.static_shape is not None and fixed != export.static_shape:
-        return f"static_shape is {export.static_shape}, but the graph takes {shape}"
+        return f"static_shape is {shown(export.static_shape)}, but the graph takes {shown(shape)}"
     channels = outputs.get("logits", [])[1:2]
     if any(isinstance(n, int) and n != spec.num_classes for n in channels):
-        return f"there are {spec.num_classes} classes, but the graph's logits are {outputs['logits']}"
+        return f"there are {spec.num_classes} classes, but the graph's logits are {shown(outputs['logits'])}"
     return None
