@@ -241,9 +241,9 @@ def test_a_newer_format_is_refused_first(rest: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
 def test_normalization_is_finite(names: tuple[str, ...], value: float) -> None:
     change = {name: [0.5, value] for name in names}
-    with pytest.raises(OptionError, match="(mean|std) must be a list of (finite )?numbers, not"):
+    with pytest.raises(OptionError, match=r"(mean|std) must be a list of (finite )?numbers, not"):
         MULTICLASS.replace(**change)
-    with pytest.raises(OptionError, match="(mean|std) must be a list of (finite )?numbers, not"):
+    with pytest.raises(OptionError, match=r"(mean|std) must be a list of (finite )?numbers, not"):
         ModelSpec.from_metadata(spec.encode(MULTICLASS.to_dict() | change))
 
 

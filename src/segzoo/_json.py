@@ -30,18 +30,21 @@ def load_json(text: str) -> Any:
     return value
 
 
-def copy_json(value: Any) -> Any:
+def copy_json(value: dict[str, Any]) -> Any:
     """A deep copy as a file would give it back, with lists for tuples.
 
     Raises:
         ValueError: the value holds something that JSON cannot represent, such as a set or NaN, or is nested too deeply.
     """
     try:
-        return load_json(json.dumps(value, allow_nan=False))
+        copy = json.loads(json.dumps(value, allow_nan=False))
     except TypeError as error:
         raise ValueError(str(error)) from None
     except RecursionError:
-        raise ValueError(f"lists and objects are nested deeper than {MAX_DEPTH} levels") from None
+        copy = None
+    if copy is None or _depth(copy) > MAX_DEPTH:
+        raise ValueError(f"lists and objects are nested deeper than {MAX_DEPTH} levels")
+    return copy
 
 
 def _depth(value: Any) -> int:

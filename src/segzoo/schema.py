@@ -60,7 +60,7 @@ def checked(cls: type[_Record]) -> type[_Record]:
             raise _error(list(_faults(made, error, given))) from None
 
     made.__init__ = __init__  # type: ignore[method-assign]
-    return made
+    return made  # type: ignore[return-value]
 
 
 def from_record(cls: type[_Record], record: Any, optional: Sequence[str] = ()) -> _Record:
@@ -147,7 +147,7 @@ def _strict(annotation: Any) -> Any:
     if origin is Annotated:
         return Annotated[(_strict(parts[0]), *parts[1:])]
     if origin in (Union, UnionType):
-        return Union[tuple(map(_strict, parts))]
+        return functools.reduce(operator.or_, map(_strict, parts))
     if origin is tuple and parts[-1] is Ellipsis:  # the first fault is enough: a file can have millions
         return Annotated[tuple[_strict(parts[0]), ...], pydantic.Field(fail_fast=True)]  # type: ignore[misc]
     if origin in (tuple, dict):
@@ -229,12 +229,12 @@ def _suggestion(name: str, cls: type, owner: type) -> str:
     if similar := difflib.get_close_matches(name[:100].lower(), names, n=1):
         return f" (did you mean {similar[0]!r}?)"
     prefix = name.rpartition(".")[0]
-    fields = ", ".join(field.name for field in dataclasses.fields(owner))  # type: ignore[arg-type]
+    fields = ", ".join(field.name for field in dataclasses.fields(owner))
     return f" ({prefix or 'it'} has {fields})"
 
 
 def _dotted_names(cls: type) -> Iterator[str]:
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cls):
         yield field.name
         for record in _records(get_type_hints(cls)[field.name]):
             yield from (f"{field.name}.{name}" for name in _dotted_names(record))

@@ -77,7 +77,7 @@ def test_an_override_is_parsed_as_toml(text, key, value):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("[optimiser]\nlr = 1\n", UnknownNameError, r"^There is no 'optimiser' \(did you mean 'optimizer'\?\)\.$"),
+        ("[optimzer]\nlr = 1\n", UnknownNameError, r"^There is no 'optimzer' \(did you mean 'optimizer'\?\)\.$"),
         ("[run]\nepoch = 1\n", UnknownNameError, r"^There is no 'run.epoch' \(did you mean 'run.epochs'\?\)\.$"),
         ("[run]\nepochs = 1.5\n", OptionError, "run.epochs must be a whole number, not 1.5"),
         ("[run]\nepochs = true\n", OptionError, "run.epochs must be a whole number, not True"),

@@ -20,9 +20,7 @@ from segzoo.weights import cache
 Format = Literal["segzoo", "torchvision"]
 """Written by `segzoo.save`, or read through `segzoo.convert` with this source."""
 
-Metric = Literal["mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou"]
-
-METRICS: tuple[str, ...] = get_args(Metric)
+METRICS: tuple[str, ...] = ("mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
 """Names of the metrics that an entry may state."""
 
 Source = Literal["web", "package", "repository"]
@@ -41,6 +39,7 @@ _URL = r"https://[A-Za-z0-9_.-]+/\S+"
 
 _Value = TypeVar("_Value")
 Frozen = Annotated[dict[str, _Value], AfterValidator(MappingProxyType)]
+Metric = Annotated[str, Field(pattern=f"^({'|'.join(METRICS)})$")]
 Metrics = Annotated[dict[Metric, Share], AfterValidator(MappingProxyType), Field(min_length=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
 Positive = Annotated[int, Field(gt=0)]
@@ -50,6 +49,10 @@ def _class_set(name: str) -> str:
     if name not in CLASS_SETS:
         raise ValueError(f"must be the name of a class set, not {name!r}")
     return name
+
+
+def _nothing() -> Any:
+    return MappingProxyType({})
 
 
 @checked
@@ -179,7 +182,7 @@ class Entry:
         dict[Text, Metrics],
         AfterValidator(MappingProxyType),
         Field(description="a table of metrics for each part of the training data"),
-    ] = field(default_factory=lambda: MappingProxyType({}))
+    ] = field(default_factory=_nothing)
     """Name of a part of the training data -> metrics on that part of a model trained by the same recipe without it.
     Empty if this was not measured."""
 
