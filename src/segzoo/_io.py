@@ -1,17 +1,12 @@
-"""Files that are written completely or not at all, and text files of strangers, which may hold anything."""
+"""Files that are written completely or not at all: masks, overlays, checkpoints, exported graphs."""
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from segzoo.errors import OptionError
-
-_MAX_TEXT = 2**24
-"""Bytes of a text file: 65,536 classes with names and colors take 4 million, and a list of a million images 16."""
 
 
 @contextmanager
@@ -34,33 +29,6 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def read_text(path: Path) -> str:
-    """The content of a text file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is larger than 16 MiB, or not UTF-8; the message says so.
-    """
-    with path.open("rb") as file:
-        content = file.read(_MAX_TEXT + 1)
-    if len(content) > _MAX_TEXT:
-        raise ValueError(f"it has more than {_MAX_TEXT:,} bytes")
-    return content.decode()
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: as `read_text`, or it is not JSON, nested too deeply, or a number has thousands of digits.
-    """
-    try:
-        return json.loads(read_text(path))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def require_suffix(path: Path, suffix: str) -> Path:

@@ -18,6 +18,9 @@ METRICS = {
 }
 """The name of each metric in text."""
 
+MAX_CELL = 2000
+"""Characters in a cell of a table, on the command line and in model cards: the text may be a stranger's."""
+
 NAMES = METRICS | {
     f"{split}_{key}": f"{split} {label}"
     for split in ("train", "val")

@@ -11,7 +11,6 @@ when it is needed.
 
 import importlib
 import inspect
-import json
 import os
 import re
 import sys
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from segzoo import _registry
 from segzoo._registry import Entry, Registry
+from segzoo._text import copy_json
 from segzoo.errors import OptionError, SegzooError
 
 if TYPE_CHECKING:
@@ -222,8 +222,8 @@ def _check_arguments(
         if option.kind is not option.KEYWORD_ONLY:
             raise OptionError(f"The option {option.name!r} of {shown} must be keyword-only: ({expected}, *, ...).")
         try:
-            json.dumps(option.default, allow_nan=False)
-        except (TypeError, ValueError):
+            copy_json({option.name: option.default})
+        except ValueError:
             raise OptionError(
                 f"The default of {option.name!r} of {shown} must be a JSON value, because files store options, not "
                 f"{option.default!r}."

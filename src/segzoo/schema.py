@@ -24,6 +24,7 @@ from segzoo.errors import OptionError, SegzooError, UnknownNameError, unknown
 _Record = TypeVar("_Record")
 
 Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+Positive = Annotated[int, pydantic.Field(gt=0)]
 
 _WORDS = {
     str: "a string",
@@ -252,7 +253,7 @@ def _value_fault(place: str, annotation: Any, detail: Any, value: Any) -> _Fault
     if detail["type"] == "value_error":  # raised by a validator of ours, with a sentence
         sentence = str(context["error"]).removesuffix(".")
         return _Fault(sentence if isinstance(context["error"], SegzooError) else f"{place} {sentence}", place)
-    expected = describe(annotation)
+    expected = _describe(annotation)
     if detail["type"] in _RANGES and not _description(annotation):
         expected = _range(annotation) or _RANGES[detail["type"]].format(*context.values())
     elif detail["type"] == "finite_number":
@@ -275,29 +276,21 @@ _RANGES = {
 
 def _range(annotation: Any) -> str | None:
     """ "0-1", if the annotation, or that of the elements, has both limits."""
-    limits = [
-        getattr(item, name, None)
-        for name in ("ge", "le")
-        for item in _metadata(annotation)
-        if getattr(item, name, None) is not None
-    ]
-    if len(limits) == 2:
-        return f"{limits[0]:g}-{limits[1]:g}" if limits[0] != limits[1] else f"{limits[0]:g}"
+    limits = [item for field in _field_infos(annotation) for item in field.metadata]
+    low = next((item.ge for item in limits if hasattr(item, "ge")), None)
+    high = next((item.le for item in limits if hasattr(item, "le")), None)
+    if low is not None and high is not None:
+        return f"{low:g}-{high:g}" if low != high else f"{low:g}"
     return next(filter(None, map(_range, get_args(annotation))), None)
 
 
 def _description(annotation: Any) -> str | None:
-    fields = (item for item in _metadata(annotation, flat=False) if isinstance(item, FieldInfo))
-    return next((field.description for field in fields if field.description), None)
+    return next((field.description for field in _field_infos(annotation) if field.description), None)
 
 
-def _metadata(annotation: Any, flat: bool = True) -> Iterator[Any]:
-    if get_origin(annotation) is Annotated:
-        for item in get_args(annotation)[1:]:
-            if flat and isinstance(item, FieldInfo):
-                yield from item.metadata
-            else:
-                yield item
+def _field_infos(annotation: Any) -> list[FieldInfo]:
+    items = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return [item for item in items if isinstance(item, FieldInfo)]
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:
@@ -305,20 +298,20 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
     return parts if get_origin(annotation) is Literal else next(filter(None, map(_choices, parts)), ())
 
 
-def describe(annotation: Any) -> str:
+def _describe(annotation: Any) -> str:
     """An annotation in words: "a whole number or None"."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if words := _description(annotation):
         return words
     if origin is Annotated:
-        return describe(parts[0])
+        return _describe(parts[0])
     if origin in (Union, UnionType):
-        return " or ".join(map(describe, parts))
+        return " or ".join(map(_describe, parts))
     if origin is Literal:
         return " or ".join([", ".join(map(repr, parts[:-1])), repr(parts[-1])]) if len(parts) > 1 else repr(parts[0])
     if origin is tuple:
         length = "" if parts[-1] is Ellipsis else f"{len(parts)} "
-        return f"a list of {length}{describe(parts[0]).removeprefix('a ')}s"
+        return f"a list of {length}{_describe(parts[0]).removeprefix('a ')}s"
     if origin is dict or dataclasses.is_dataclass(annotation):
         return "a mapping"
     return _WORDS.get(annotation, f"a {getattr(annotation, '__name__', annotation)}")

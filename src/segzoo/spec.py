@@ -6,7 +6,6 @@ show it.
 
 import dataclasses
 import json
-import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from segzoo._json import copy_json, load_json
+from segzoo._text import copy_json, load_json
 from segzoo._version import __version__
 from segzoo.classes import ClassSet
 from segzoo.errors import OptionError
@@ -39,16 +38,8 @@ Stride = Annotated[int, Field(ge=1, le=1024)]
 Pixels = Annotated[int, Field(ge=1, le=65_536)]
 
 
-def _json_copy(value: dict[str, Any]) -> dict[str, Any]:
-    """As a file gives it back, and not the caller's own."""
-    try:
-        copy: dict[str, Any] = copy_json(value)
-    except ValueError as error:
-        raise ValueError(f"must hold JSON values (numbers, strings, lists, mappings): {error}") from None
-    return copy
-
-
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json_copy)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(copy_json)]
+"""A copy, as a file gives it back, and not the caller's own."""
 
 
 @checked
@@ -124,7 +115,7 @@ class ModelSpec:
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
-        if values and not (len(self.mean) == len(self.std) == self.in_channels and all(map(math.isfinite, values))):
+        if values and not (len(self.mean) == len(self.std) == self.in_channels):
             faults.append(
                 f"mean and std must be {self.in_channels} finite numbers each, not {reprlib.repr(self.mean)} and "
                 f"{reprlib.repr(self.std)}"

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segzoo.errors import printable, shown
+from segzoo.formatting import MAX_CELL
 
 _PIPE_WIDTH = 200
 """Width of a pipe or a log, in columns: tables there rarely need to fold."""
@@ -36,11 +37,8 @@ _UNLIMITED_WIDTH = 10_000
 _REPORT_SECONDS = 10.0
 """Seconds between progress lines if there is no terminal to draw a bar on."""
 
-_MAX_CELL = 2000
-"""Characters in a cell of a table, and ..."""
-
 _MAX_ROWS = 200
-"""... rows of names and values: more than a model has, but a file of a stranger may hold a million."""
+"""Rows of names and values: more than a model has, but a file of a stranger may hold a million."""
 
 
 def out() -> Console:
@@ -137,7 +135,7 @@ def _safe(text: str | Text) -> str | Text:
 
 
 def _cell(value: RenderableType) -> RenderableType:
-    return shown(value, _MAX_CELL) if isinstance(value, str) else value
+    return shown(value, MAX_CELL) if isinstance(value, str) else value
 
 
 def _render(

@@ -21,11 +21,10 @@ from pydantic import BeforeValidator, Field
 from segzoo._arguments import explained
 from segzoo.errors import OptionError
 from segzoo.plugins import import_plugin
-from segzoo.schema import Share, checked
+from segzoo.schema import Positive, Share, checked
 from segzoo.training.overrides import override
 
 Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
 Number = Annotated[float, Field(ge=0)]
 
 Listed = BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value])

@@ -21,9 +21,6 @@ _LICENSES = (
 )
 """License identifiers of the hub, which rejects a card with any other value except "other"."""
 
-_MAX_CELL = 2000
-"""Characters of a value in the card."""
-
 _OWN_SECTION = {"license", "metrics"}
 """Keys of `info` that have their own section and are left out of the model's table."""
 
@@ -157,7 +154,7 @@ def _cell(value: Any) -> str:
     """A value as one line of Markdown with all markup escaped; a URL becomes a link."""
     if isinstance(value, list | tuple) and len(value) == 1:
         (value,) = value
-    text = shown(" ".join((value if isinstance(value, str) else json.dumps(value)).split()), _MAX_CELL)
+    text = shown(" ".join((value if isinstance(value, str) else json.dumps(value)).split()), formatting.MAX_CELL)
     if re.fullmatch(r"https?://[^\s<>|`\\]+", text):
         return f"<{text}>"
     return re.sub(r"([\\`*_{}\[\]<>|#~!$])", r"\\\1", text)

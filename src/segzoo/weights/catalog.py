@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 from segzoo._arguments import explained
 from segzoo.classes import CLASS_SETS
 from segzoo.errors import OptionError, SegzooError, UnknownNameError, unknown
-from segzoo.schema import Share, checked
+from segzoo.schema import Positive, Share, checked
 from segzoo.weights import cache
 
 Format = Literal["segzoo", "torchvision"]
@@ -42,13 +42,6 @@ Frozen = Annotated[dict[str, _Value], AfterValidator(MappingProxyType)]
 Metric = Annotated[str, Field(pattern=f"^({'|'.join(METRICS)})$")]
 Metrics = Annotated[dict[Metric, Share], AfterValidator(MappingProxyType), Field(min_length=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
-Positive = Annotated[int, Field(gt=0)]
-
-
-def _class_set(name: str) -> str:
-    if name not in CLASS_SETS:
-        raise ValueError(f"must be the name of a class set, not {name!r}")
-    return name
 
 
 def _nothing() -> Any:
@@ -123,7 +116,7 @@ class Entry:
     build: Annotated[Frozen[Any], Field(description="a table of options of segzoo.create")]
     """Options of `segzoo.create` that build the model of these weights, besides decoder, encoder and classes."""
 
-    classes: Annotated[str, AfterValidator(_class_set), Field(description="the name of a class set")]
+    classes: Annotated[str, Field(pattern=f"^({'|'.join(CLASS_SETS)})$", description="the name of a class set")]
     """Name of the class set."""
 
     mean: Annotated[

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from segzoo.errors import CheckpointError, shown
-from segzoo.weights.safetensors_file import open_tensors
+from segzoo.weights.safetensors_file import check_header
 
 _WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
 """Keys under which training programs store the weights, next to the optimizer's state and the epoch."""
@@ -28,8 +29,8 @@ def read(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"No file {path}. Pass the path of a weights file.")
     try:
         if path.suffix == ".safetensors":
-            with open_tensors(path, "pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            check_header(path)
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).partition("\n")[0] or "it is incomplete"

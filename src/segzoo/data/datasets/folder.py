@@ -9,7 +9,7 @@ Without a folder for each split, images/ and masks/ are in the root folder, and 
 
 from pathlib import Path
 
-from segzoo._io import read_json
+from segzoo._text import read_json
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets.base import Reader, check_split, pair_files, require_paths

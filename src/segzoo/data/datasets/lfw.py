@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segzoo._io import read_text
+from segzoo._text import read_text
 from segzoo.classes import ClassSet, class_set
 from segzoo.data.dataset import Item, SegmentationData
 from segzoo.data.datasets.base import Reader, require_paths

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segzoo._io import read_json
+from segzoo._text import read_json
 from segzoo.errors import CheckpointError, OptionError, shown, some
 from segzoo.weights.convert.base import IMAGENET, ConvertedCheckpoint, resnet_name, shape_of
 
