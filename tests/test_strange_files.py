@@ -250,6 +250,18 @@ def test_an_exported_graph(change: Callable[[str], dict[str, Any]], text: str, t
     assert len(printed("info", path)[1]) < 10_000
 
 
+@pytest.mark.parametrize("damaged", ["height_", "image", "mask", "segzoo.decoder", "unet", "another_key"])
+def test_a_graph_with_text_that_is_not_utf8(damaged: str, tmp_path: Path) -> None:
+    path = exported(tmp_path / "m.onnx", height="height_", another_key=0)
+    content = path.read_bytes()
+    assert damaged.encode() in content
+    path.write_bytes(content.replace(damaged.encode(), b"\xff" + damaged[1:].encode()))
+    refusal(lambda: Predictor(path, device="cpu"), CheckpointError)
+    for command in (["info", path], ["predict", path, tmp_path, "-o", tmp_path / "masks"]):
+        code, text = printed(*command)
+        assert code == 1 and text.count("\n") < 5, text
+
+
 @each
 def test_an_exported_graph_that_cannot_be_loaded(text: str, tmp_path: Path) -> None:
     path = exported(tmp_path / "m.onnx")

@@ -16,7 +16,12 @@ def read_spec(session: ort.InferenceSession, path: Path) -> tuple[ModelSpec, Exp
             newer segzoo.
     """
     again = "Export the model again with segzoo.export."
-    pairs = session.get_modelmeta().custom_metadata_map
+    try:
+        pairs = session.get_modelmeta().custom_metadata_map
+        for value in (*session.get_inputs(), *session.get_outputs()):
+            _ = value.name, value.shape  # decoded when they are read, by whoever reads them
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{str(path)!r} is damaged: its names are not UTF-8 ({error}). {again}") from error
     try:
         spec = ModelSpec.from_metadata(pairs)
         export = None if spec is None else ExportSpec.from_metadata(pairs)
