@@ -53,15 +53,15 @@ def test_a_missing_field_of_an_export_is_named(name: str) -> None:
 WRONG_EXPORT = {
     "input": ("'image' or 'tensor'", ["video", None, 1]),
     "precision": ("'fp32', 'fp16' or 'int8'", ["int4", None, 32]),
-    "static_shape": ("a list of 3 whole numbers or None", [[1, 2], [1, 2, 3, 4], [1, 2, 3.0], [True, 2, 3], 7, "123"]),
+    "static_shape": ("a list of 3 whole numbers or null", [[1, 2], [1, 2, 3, 4], [1, 2, 3.0], [True, 2, 3], 7, "123"]),
     "confidence": ("true or false", [None, 1, "true"]),
     "logits": ("true or false", [None, 0]),
     "opset": ("a whole number", [None, True, "18", 18.0]),
-    "padded_logits": ("a string or None", [True, 1]),
-    "weights_sha256": ("a string or None", [5, []]),
-    "torch": ("a string or None", [2.11]),
-    "verification": ("a mapping or None", [[], "passed", True]),
-    "quantization": ("a mapping or None", [[], 0.99]),
+    "padded_logits": ("a string or null", [True, 1]),
+    "weights_sha256": ("a string or null", [5, []]),
+    "torch": ("a string or null", [2.11]),
+    "verification": ("an object or null", [[], "passed", True]),
+    "quantization": ("an object or null", [[], 0.99]),
 }
 
 
@@ -84,5 +84,5 @@ def test_all_faults_of_an_export_are_named_at_once() -> None:
 
 @pytest.mark.parametrize("shape", [[0, 2, 3], [1, -2, 3]])
 def test_a_static_shape_is_positive(shape: list[int]) -> None:
-    with pytest.raises(OptionError, match="static_shape must be 1-65536, not"):
+    with pytest.raises(OptionError, match="static_shape must be 1 or more"):
         ExportSpec.from_dict(ExportSpec().to_dict() | {"static_shape": shape})

@@ -155,21 +155,21 @@ def test_a_missing_field_is_named(name: str) -> None:
 
 WRONG = {
     "decoder": ("a string", [None, 3, ["unet"]]),
-    "encoder": ("a string or None", [3, False, {}]),
-    "classes": ("a mapping", [None, ["a", "b"], "camvid"]),
+    "encoder": ("a string or null", [3, False, {}]),
+    "classes": ("an object", [None, ["a", "b"], "camvid"]),
     "task": ("'multiclass', 'binary' or 'multilabel'", ["Binary", "panoptic", None, 1, ["binary"]]),
-    "options": ("a mapping", [None, [], "x"]),
+    "options": ("an object", [None, [], "x"]),
     "in_channels": ("a whole number", [True, 3.0, "3", None]),
     "input_dtype": ("'uint8', 'uint16' or 'float32'", ["float16", "int8", None, 8]),
     "channel_order": ("'RGB' or 'BGR'", ["rgb", "RGBA", None]),
     "mean": ("a list of numbers", [None, 0.5, "0.5", ["0.5", "0.5"], [True, False], [None, None], {"0": 1}]),
     "std": ("a list of numbers", [None, 1, [1.0, "1"], [[1.0], [1.0]], [1, True]]),
-    "output_stride": ("a whole number or None", [True, 16.0, "16"]),
+    "output_stride": ("a whole number or null", [True, 16.0, "16"]),
     "size_divisibility": ("a whole number", [True, 1.5, None, "32"]),
     "min_size": ("a whole number", [False, 1.5, None]),
-    "context": ("a whole number or None", [True, 1.5, "8"]),
+    "context": ("a whole number or null", [True, 1.5, "8"]),
     "requires": ("a list of strings", [None, "mymodule", [1], {"mymodule": 1}]),
-    "info": ("a mapping", [None, [], "MIT"]),
+    "info": ("an object", [None, [], "MIT"]),
     "version": ("a string", [None, 1, 0.1]),
     "format_version": ("a whole number", [None, True, 1.0, "1"]),
 }
@@ -223,9 +223,9 @@ def test_a_long_value_is_not_repeated_in_full() -> None:
 
 @pytest.mark.parametrize("record", [None, [], "unet", 3, [["decoder", "unet"]]])
 def test_a_spec_is_an_object(record: Any) -> None:
-    with pytest.raises(OptionError, match="Spec is a mapping with fields"):
+    with pytest.raises(OptionError, match="A spec is an object with fields"):
         ModelSpec.from_dict(record)
-    with pytest.raises(OptionError, match="Spec is a mapping with fields"):
+    with pytest.raises(OptionError, match="A spec is an object with fields"):
         ExportSpec.from_dict(record)
 
 
@@ -241,9 +241,9 @@ def test_a_newer_format_is_refused_first(rest: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 10**400])
 def test_normalization_is_finite(names: tuple[str, ...], value: float) -> None:
     change = {name: [0.5, value] for name in names}
-    with pytest.raises(OptionError, match=r"(mean|std) must be a list of (finite )?numbers, not"):
+    with pytest.raises(OptionError, match="mean and std must be 2 finite numbers each"):
         MULTICLASS.replace(**change)
-    with pytest.raises(OptionError, match=r"(mean|std) must be a list of (finite )?numbers, not"):
+    with pytest.raises(OptionError, match="mean and std must be 2 finite numbers each"):
         ModelSpec.from_metadata(spec.encode(MULTICLASS.to_dict() | change))
 
 
@@ -268,7 +268,7 @@ def test_normalization_becomes_floats() -> None:
 @pytest.mark.parametrize("name", ["in_channels", "output_stride", "size_divisibility", "min_size", "format_version"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_sizes_are_positive(name: str, value: int) -> None:
-    with pytest.raises(OptionError, match=f"{name} must be 1(-[0-9]+)?, not {value}"):
+    with pytest.raises(OptionError, match=f"{name} must be 1 or more, not {value}"):
         ModelSpec.from_dict(BINARY.to_dict() | {name: value})
 
 
@@ -303,9 +303,9 @@ def test_an_invalid_class_set_is_refused(change: dict[str, Any], message: str) -
     ("changes", "message"),
     [
         ({"in_channels": True}, "in_channels must be a whole number, not True"),
-        ({"output_stride": 1.5}, "output_stride must be a whole number or None, not 1.5"),
+        ({"output_stride": 1.5}, "output_stride must be a whole number or null, not 1.5"),
         ({"decoder": 3}, "decoder must be a string, not 3"),
-        ({"classes": None}, "classes must be a mapping, not None"),
+        ({"classes": None}, "classes must be an object, not None"),
         ({"mean": None}, "mean must be a list of numbers, not None"),
         ({"options": {"a": {1}}}, "options must hold JSON values"),
         ({"info": {"a": math.nan}}, "info must hold JSON values"),

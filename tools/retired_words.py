@@ -74,6 +74,7 @@ ALLOWED = (
     ("src/segzoo/models/layers/unpooling.py", "call the positions switches"),  # a quotation
     ("src/segzoo/models/layers/unpooling.py", "the exporter cannot prove"),
     ("tests/test_metrics.py", r"sklearn\.\w+\(.*labels="),
+    ("tests/training/test_recipe.py", "'optimiser'. Did you mean 'optimizer'"),
 )
 
 

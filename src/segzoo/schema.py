@@ -6,12 +6,11 @@ becomes a record. Every fault is reported, with its dotted name: "run.epochs mus
 
 import dataclasses
 import datetime
-import difflib
 import functools
 import inspect
 import operator
 import reprlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
@@ -32,7 +31,7 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
     datetime.date: "a date",
-    NoneType: "None",
+    NoneType: "null",
 }
 
 
@@ -40,8 +39,8 @@ _WORDS = {
 def checked(cls: type[_Record]) -> type[_Record]:
     """Makes a class a frozen dataclass whose values are checked against its annotations.
 
-    `Annotated[int, Field(ge=1, description="...")]` adds a range, and words for messages. A field that is a record too
-    accepts a mapping.
+    `Annotated[int, Field(ge=1, description="...")]` adds a range, and words for messages. A `Literal` with a title is a
+    name: any other is an unknown one. A field that is a record too accepts a mapping.
 
     The constructor raises:
         UnknownNameError: arguments that the class does not have; similar names are suggested.
@@ -74,7 +73,7 @@ def from_record(cls: type[_Record], record: Any, optional: Sequence[str] = ()) -
         OptionError: fields are missing or invalid, all of which are named.
     """
     if not isinstance(record, Mapping):
-        raise OptionError(f"A {cls.__name__} is a mapping with fields, not {reprlib.repr(record)}.")
+        raise OptionError(f"A spec is an object with fields, not {reprlib.repr(record)}.")
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {name: record[name] for name in names if name in record}
     missing = [f"{name} is missing" for name in names if name not in record and name not in optional]
@@ -116,7 +115,8 @@ def check_options(owner: str, target: Callable[..., Any], options: Mapping[str, 
         try:
             values[name] = adapter.validate_python(value)
         except pydantic.ValidationError as error:
-            faults.append(_value_fault(f"{name}= of {owner}", annotation, error.errors()[0], value))
+            fault = _value_fault(f"{name}= of {owner}", annotation, error.errors()[0], value)
+            faults.append(dataclasses.replace(fault, text=fault.text.replace(" or null,", " or None,")))
     missing = [name for name, (_, _, is_required) in known.items() if is_required and name not in options]
     if missing:
         faults.append(_Fault(f"{owner} needs {' and '.join(missing)}"))
@@ -190,6 +190,10 @@ def _error(faults: Sequence[_Fault]) -> OptionError | UnknownNameError:
     return UnknownNameError(message) if all(fault.is_unknown_name for fault in faults) else OptionError(message)
 
 
+def _unknown_fault(place: str, what: str, name: str, known: Iterable[str], see: str) -> _Fault:
+    return _Fault(str(unknown(what, name, known, see)).removesuffix("."), place, is_unknown_name=True)
+
+
 def _faults(cls: type, error: pydantic.ValidationError, given: Mapping[str, Any]) -> Iterator[_Fault]:
     """The faults in the fields of a record, the first of each."""
     seen = set()
@@ -200,9 +204,11 @@ def _faults(cls: type, error: pydantic.ValidationError, given: Mapping[str, Any]
             continue
         seen.add(name)
         if detail["type"] == "unexpected_keyword_argument":
-            yield _Fault(f"there is no {reprlib.repr(name)}{_suggestion(name, cls, owner)}", name, is_unknown_name=True)
+            fields = ", ".join(field.name for field in dataclasses.fields(owner))
+            see = f"{'.'.join(place[:-1]) or 'It'} takes {fields}."
+            yield _unknown_fault(name, "key", name, _dotted_names(cls), see)
         elif detail["type"] == "missing" and len(place) == len(detail["loc"]):  # and no element of a list
-            meaning = f" ({words})" if (words := _description(annotation)) else ""
+            meaning = f" ({words})" if (words := _info(annotation, "description")) else ""
             yield _Fault(f"{name} is missing{meaning}", name, is_missing=True)
         else:
             yield _value_fault(name, annotation, detail, value)
@@ -225,15 +231,6 @@ def _field(cls: type, location: Sequence[str | int], value: Any) -> tuple[list[s
     return place, owner, annotation, value
 
 
-def _suggestion(name: str, cls: type, owner: type) -> str:
-    names = list(_dotted_names(cls))
-    if similar := difflib.get_close_matches(name[:100].lower(), names, n=1):
-        return f" (did you mean {similar[0]!r}?)"
-    prefix = name.rpartition(".")[0]
-    fields = ", ".join(field.name for field in dataclasses.fields(owner))
-    return f" ({prefix or 'it'} has {fields})"
-
-
 def _dotted_names(cls: type) -> Iterator[str]:
     for field in dataclasses.fields(cls):
         yield field.name
@@ -253,17 +250,15 @@ def _value_fault(place: str, annotation: Any, detail: Any, value: Any) -> _Fault
     if detail["type"] == "value_error":  # raised by a validator of ours, with a sentence
         sentence = str(context["error"]).removesuffix(".")
         return _Fault(sentence if isinstance(context["error"], SegzooError) else f"{place} {sentence}", place)
+    if detail["type"] == "literal_error" and isinstance(value, str) and (title := _info(annotation, "title")):
+        choices = get_args(get_args(annotation)[0])
+        return _unknown_fault(place, title, value, choices, f"{place} is {', '.join(choices)}.")
     expected = _describe(annotation)
-    if detail["type"] in _RANGES and not _description(annotation):
+    if detail["type"] in _RANGES and not _info(annotation, "description"):
         expected = _range(annotation) or _RANGES[detail["type"]].format(*context.values())
     elif detail["type"] == "finite_number":
         expected = expected.replace("number", "finite number")
-    text = f"{place} must be {expected}, not {reprlib.repr(value)}"
-    if detail["type"] == "literal_error" and isinstance(value, str):
-        choices = [str(choice) for choice in _choices(annotation)]
-        if similar := difflib.get_close_matches(value[:100].lower(), choices, n=1):
-            text += f" (did you mean {similar[0]!r}?)"
-    return _Fault(text, place)
+    return _Fault(f"{place} must be {expected}, not {reprlib.repr(value)}", place)
 
 
 _RANGES = {
@@ -275,17 +270,16 @@ _RANGES = {
 
 
 def _range(annotation: Any) -> str | None:
-    """ "0-1", if the annotation, or that of the elements, has both limits."""
-    limits = [item for field in _field_infos(annotation) for item in field.metadata]
-    low = next((item.ge for item in limits if hasattr(item, "ge")), None)
-    high = next((item.le for item in limits if hasattr(item, "le")), None)
-    if low is not None and high is not None:
-        return f"{low:g}-{high:g}" if low != high else f"{low:g}"
+    """ "0-1", if a single `Field` of the annotation, or of that of the elements, has both limits."""
+    for field in _field_infos(annotation):
+        limits = {name: getattr(item, name) for item in field.metadata for name in ("ge", "le") if hasattr(item, name)}
+        if len(limits) == 2:
+            return f"{limits['ge']:g}-{limits['le']:g}"
     return next(filter(None, map(_range, get_args(annotation))), None)
 
 
-def _description(annotation: Any) -> str | None:
-    return next((field.description for field in _field_infos(annotation) if field.description), None)
+def _info(annotation: Any, name: Literal["title", "description"]) -> str | None:
+    return next(filter(None, (getattr(field, name) for field in _field_infos(annotation))), None)
 
 
 def _field_infos(annotation: Any) -> list[FieldInfo]:
@@ -293,15 +287,10 @@ def _field_infos(annotation: Any) -> list[FieldInfo]:
     return [item for item in items if isinstance(item, FieldInfo)]
 
 
-def _choices(annotation: Any) -> tuple[Any, ...]:
-    parts = get_args(annotation)
-    return parts if get_origin(annotation) is Literal else next(filter(None, map(_choices, parts)), ())
-
-
 def _describe(annotation: Any) -> str:
-    """An annotation in words: "a whole number or None"."""
+    """An annotation in the words of JSON: "a whole number or null"."""
     origin, parts = get_origin(annotation), get_args(annotation)
-    if words := _description(annotation):
+    if words := _info(annotation, "description"):
         return words
     if origin is Annotated:
         return _describe(parts[0])
@@ -312,10 +301,12 @@ def _describe(annotation: Any) -> str:
     if origin is tuple:
         length = "" if parts[-1] is Ellipsis else f"{len(parts)} "
         return f"a list of {length}{_describe(parts[0]).removeprefix('a ')}s"
+    if isinstance(annotation, type) and pydantic.dataclasses.is_pydantic_dataclass(annotation):
+        return "a table of options"
     if origin is dict or dataclasses.is_dataclass(annotation):
-        return "a mapping"
+        return "an object"
     return _WORDS.get(annotation, f"a {getattr(annotation, '__name__', annotation)}")
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:] if text.startswith("there is no") or text.startswith("the ") else text
+    return text[:1].upper() + text[1:] if text.startswith("the ") else text

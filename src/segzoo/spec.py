@@ -6,6 +6,7 @@ show it.
 
 import dataclasses
 import json
+import math
 import re
 import reprlib
 from collections.abc import Mapping
@@ -33,9 +34,20 @@ GraphInput = Literal["image", "tensor"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 # The largest values are far beyond any model, so that a small file cannot request gigabytes.
-Channels = Annotated[int, Field(ge=1, le=1024)]
-Stride = Annotated[int, Field(ge=1, le=1024)]
-Pixels = Annotated[int, Field(ge=1, le=65_536)]
+Channels = Annotated[int, Field(ge=1), Field(le=1024)]
+Stride = Annotated[int, Field(ge=1), Field(le=1024)]
+Pixels = Annotated[int, Field(ge=1), Field(le=65_536)]
+
+
+def _as_float(value: Any) -> Any:
+    try:
+        return float(value) if type(value) is int else value
+    except OverflowError:  # JSON integers have no upper limit
+        return math.inf
+
+
+Values = tuple[Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_as_float)], ...]
+"""Of each channel. Together they are checked for being finite."""
 
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(copy_json)]
@@ -77,10 +89,10 @@ class ModelSpec:
     channel_order: ChannelOrder = "RGB"
     """Channel order inside the network. Images, `mean` and `std` are always RGB."""
 
-    mean: tuple[float, ...] = ()
+    mean: Values = ()
     """Mean of each channel on a scale of 0 to 1; empty until the model is built."""
 
-    std: tuple[float, ...] = ()
+    std: Values = ()
     """Standard deviation of each channel on the same scale; empty until the model is built."""
 
     output_stride: Stride | None = 32
@@ -105,7 +117,7 @@ class ModelSpec:
     version: str = __version__
     """Version of segzoo that created this spec."""
 
-    format_version: Annotated[int, Field(ge=1, le=FORMAT_VERSION)] = FORMAT_VERSION
+    format_version: Annotated[int, Field(ge=1), Field(le=FORMAT_VERSION)] = FORMAT_VERSION
     """Version of the file format."""
 
     def __post_init__(self) -> None:
@@ -115,7 +127,7 @@ class ModelSpec:
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
-        if values and not (len(self.mean) == len(self.std) == self.in_channels):
+        if values and not (len(self.mean) == len(self.std) == self.in_channels and all(map(math.isfinite, values))):
             faults.append(
                 f"mean and std must be {self.in_channels} finite numbers each, not {reprlib.repr(self.mean)} and "
                 f"{reprlib.repr(self.std)}"

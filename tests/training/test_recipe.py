@@ -77,8 +77,8 @@ def test_an_override_is_parsed_as_toml(text, key, value):
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("[optimzer]\nlr = 1\n", UnknownNameError, r"^There is no 'optimzer' \(did you mean 'optimizer'\?\)\.$"),
-        ("[run]\nepoch = 1\n", UnknownNameError, r"^There is no 'run.epoch' \(did you mean 'run.epochs'\?\)\.$"),
+        ("[optimiser]\nlr = 1\n", UnknownNameError, "'optimiser'. Did you mean 'optimizer'"),
+        ("[run]\nepoch = 1\n", UnknownNameError, "'run.epoch'. Did you mean 'run.epochs'"),
         ("[run]\nepochs = 1.5\n", OptionError, "run.epochs must be a whole number, not 1.5"),
         ("[run]\nepochs = true\n", OptionError, "run.epochs must be a whole number, not True"),
         ("[run]\nepochs = 0\n", OptionError, "run.epochs must be above 0"),
@@ -89,22 +89,22 @@ def test_an_override_is_parsed_as_toml(text, key, value):
         ("[optimizer]\nlr = nan\n", OptionError, "optimizer.lr must be a finite number, not nan"),
         (
             "[optimizer]\nname = 'adam'\n",
-            OptionError,
-            "optimizer.name must be 'adamw', .*, not 'adam' .did you mean 'adamw'",
+            UnknownNameError,
+            "Unknown optimizer 'adam'. Did you mean 'adamw'",
         ),
-        ("[schedule]\nname = 'cosin'\n", OptionError, "not 'cosin' .did you mean 'cosine'"),
+        ("[schedule]\nname = 'cosin'\n", UnknownNameError, "Did you mean 'cosine'"),
         ("[schedule]\nwarmup = 100\n", OptionError, "schedule.warmup must be shorter than the run's 100 epochs"),
-        ("[loss]\nclass_weights = 'median-frequency'\n", OptionError, "did you mean 'median_frequency'"),
+        ("[loss]\nclass_weights = 'median-frequency'\n", UnknownNameError, "Did you mean 'median_frequency'"),
         (
             "[loss]\nclass_weights = 'enet'\nlogit_adjustment = 1.5\n",
             OptionError,
-            "loss.logit_adjustment must be 0-1, not 1.5",
+            "loss.logit_adjustment must be a strength, 0-1, not 1.5",
         ),
         ("[loss]\nlogit_adjustment = 0.5\n", OptionError, "Set both, or loss.logit_adjustment=0"),
         (
             "[hardware]\nprecision = 'fp8'\n",
-            OptionError,
-            "hardware.precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'",
+            UnknownNameError,
+            "Unknown precision 'fp8'",
         ),
         ("[augmentation]\nname = 'flip'\n[run]\nx = 1\n", UnknownNameError, "'run.x'"),
         ("[run\n", OptionError, "is not TOML"),
@@ -120,7 +120,7 @@ def test_missing_values_and_files_are_named(tmp_path):
         Recipe.from_dict({})
     with pytest.raises(OptionError, match=r"^data.name is missing; data.root is missing\.$"):
         Recipe.from_dict({"data": {}})
-    with pytest.raises(OptionError, match="run must be a mapping, not 3"):
+    with pytest.raises(OptionError, match="run must be a table of options, not 3"):
         Recipe.from_dict({"data": {"name": "camvid", "root": "data"}, "run": 3})
     with pytest.raises(OptionError, match="There is no recipe"):
         read_recipe(tmp_path / "none.toml")
@@ -137,13 +137,15 @@ def test_all_faults_are_named_with_their_places():
     }
     with pytest.raises(OptionError) as caught:
         Recipe.from_dict(record)
-    assert str(caught.value).removesuffix(".").split("; ") == [
+    *faults, batch, epochs = str(caught.value).removesuffix(".").split("; ")
+    assert faults == [
         "data.name must be a string, not 3",
         "loss.borders.sigma must be a number, not 'x'",
         "run.epochs must be above 0, not 0",
-        "there is no 'run.batch' (did you mean 'run.batch_size'?)",
-        "there is no 'epochs' (did you mean 'run.epochs'?)",
     ]
+    assert batch.startswith("Unknown key 'run.batch'. Did you mean 'run.batch_size' or ")
+    assert " run takes epochs, batch_size, " in batch
+    assert epochs.startswith("Unknown key 'epochs'. Did you mean 'run.epochs'") and "It takes data, note, " in epochs
 
 
 @pytest.mark.parametrize("record", [None, 3, "recipe", [["data", {}]], {3: 4}])

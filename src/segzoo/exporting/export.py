@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -13,7 +14,7 @@ import torch
 from segzoo._arguments import explained
 from segzoo._io import atomic_write, require_suffix
 from segzoo.data.images import ImageLike
-from segzoo.errors import ExportError
+from segzoo.errors import ExportError, OptionError
 from segzoo.exporting.onnx.graph import build_graph, keep_outputs, name_padded_logits
 from segzoo.exporting.onnx.int8 import Quantization, quantize
 from segzoo.exporting.onnx.verify import Verification, open_session, verify
@@ -96,7 +97,11 @@ def export(
     if not isinstance(model, SegmentationModel):
         raise ExportError(f"segzoo.export takes a model from segzoo.create or segzoo.load, not {type(model).__name__}.")
     target = require_suffix(Path(path), ".onnx")
-    spec = ExportSpec(input, precision, static_shape, confidence, logits or input == "tensor", opset)
+    _check_shape(static_shape)
+    try:
+        spec = ExportSpec(input, precision, static_shape, confidence, logits or input == "tensor", opset)
+    except OptionError as error:
+        raise ExportError(str(error)) from None
     _check(target, spec, calibration)
     model.warn_of_new_head()
     notify = progress or (lambda _: None)
@@ -151,19 +156,17 @@ def _build_verified_graph(
     return verification, quantized, quantization
 
 
-def _check(target: Path, spec: ExportSpec, calibration: Sequence[ImageLike] | None) -> None:
-    """Raises ExportError for wrong arguments, before any work is done."""
-    if spec.input not in ("image", "tensor"):
-        raise ExportError(f"input must be 'image' or 'tensor', not {spec.input!r}.")
-    if spec.precision not in ("fp32", "fp16", "int8"):
-        raise ExportError(f"precision must be 'fp32', 'fp16' or 'int8', not {spec.precision!r}.")
-    if spec.confidence and spec.input == "tensor":
-        raise ExportError("confidence=True needs input='image'. A tensor graph returns logits: take their softmax.")
-    shape = spec.static_shape
+def _check_shape(shape: Any) -> None:
     if shape is not None and not (
         isinstance(shape, tuple | list) and len(shape) == 3 and all(isinstance(n, int) and n > 0 for n in shape)
     ):
         raise ExportError(f"static_shape must be (batch, height, width), whole numbers from 1 up, not {shape!r}.")
+
+
+def _check(target: Path, spec: ExportSpec, calibration: Sequence[ImageLike] | None) -> None:
+    """Raises ExportError for wrong arguments, before any work is done."""
+    if spec.confidence and spec.input == "tensor":
+        raise ExportError("confidence=True needs input='image'. A tensor graph returns logits: take their softmax.")
     if (spec.precision == "int8") != bool(calibration):
         raise ExportError(
             "precision='int8' needs calibration=[...]: ten to a hundred images like those the model will see."

@@ -115,9 +115,9 @@ class LossConfig:
 
     loss: str = "ce"
     options: dict[str, Any] = field(default_factory=dict)
-    class_weights: Literal["none", "median_frequency", "enet"] = "none"
+    class_weights: Annotated[Literal["none", "median_frequency", "enet"], Field(title="class_weights value")] = "none"
     max_class_weight: Number = 0.0
-    logit_adjustment: Share = 0.0
+    logit_adjustment: Annotated[Share, Field(description="a strength, 0-1")] = 0.0
     borders: BordersConfig | None = None
     auxiliary: Number = 0.4
 
@@ -134,7 +134,7 @@ class OptimizerConfig:
         clip_grad_norm: the maximum norm of all gradients together; 0 disables clipping.
     """
 
-    name: Literal["adamw", "sgd", "momentum"] = "adamw"
+    name: Annotated[Literal["adamw", "sgd", "momentum"], Field(title="optimizer")] = "adamw"
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Number = 0.01
     momentum: Number = 0.9
@@ -154,12 +154,12 @@ class ScheduleConfig:
         min_lr_ratio: the minimum of the schedule, as a fraction of `lr`, 0-1.
     """
 
-    name: Literal["constant", "poly", "cosine", "step"] = "cosine"
+    name: Annotated[Literal["constant", "poly", "cosine", "step"], Field(title="schedule")] = "cosine"
     warmup: Number = 0.0
     power: Number = 0.9
     milestones: Annotated[tuple[Number, ...], Listed] = ()
     gamma: Number = 0.1
-    min_lr_ratio: Share = 0.0
+    min_lr_ratio: Annotated[Share, Field(description="a fraction of the learning rate, 0-1")] = 0.0
 
 
 @checked
@@ -207,7 +207,7 @@ class HardwareConfig:
     accelerator: str = "auto"
     devices: Positive = 1
     nodes: Positive = 1
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Field(title="precision")] = "fp32"
     workers: Count = 1
     threads: Count = 0
     channels_last: bool = True
@@ -231,7 +231,9 @@ class Recipe:
     plugins: Strings = ()
     model: ModelConfig = field(default_factory=ModelConfig)
     validation: ValidationConfig | None = None
-    augmentation: Annotated[tuple[dict[str, Any], ...], Listed] = ()
+    augmentation: Annotated[
+        tuple[dict[str, Any], ...], Listed, Field(description="a table of options, or a list of them")
+    ] = ()
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
