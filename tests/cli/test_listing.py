@@ -2,9 +2,12 @@
 
 import dataclasses
 import re
+import sys
 
 import pytest
 
+from segzoo._registry import DATASETS, LOSSES, METRICS, TRANSFORMS
+from segzoo.metrics import ConfusionMatrix
 from segzoo.models.decoders import DECODERS
 from segzoo.models.encoders import list_encoders
 from segzoo.weights import catalog
@@ -97,7 +100,15 @@ def test_a_narrow_terminal_truncates_nothing(segzoo_, monkeypatch, catalog_entri
 
 
 @pytest.mark.parametrize(
-    "words", [("list",), ("list", "--weights"), ("info", "fcn/resnet101/coco-voc"), ("info", "unet")]
+    "words",
+    [
+        ("list",),
+        ("list", "--weights"),
+        ("list", "--datasets"),
+        ("list", "--losses"),
+        ("info", "fcn/resnet101/coco-voc"),
+        ("info", "unet"),
+    ],
 )
 def test_piped_lines_have_no_trailing_spaces(segzoo_, words):
     lines = segzoo_(*words).stdout.splitlines()
@@ -108,3 +119,52 @@ def test_piped_lines_have_no_trailing_spaces(segzoo_, words):
 def test_the_catalog_needs_no_torch(imports):
     done = imports("list", "--weights")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("option", "registry"), [("--datasets", DATASETS), ("--losses", LOSSES), ("--transforms", TRANSFORMS)]
+)
+def test_every_name_of_a_kind_is_listed_with_its_origin(segzoo_, option, registry):
+    text = segzoo_("list", option).stdout
+    for name in registry:
+        row = row_of(text, name)
+        assert row[-1] == (registry[name].plugin or "segzoo") and all(row), row
+
+
+def test_the_metrics_of_a_report_are_listed(segzoo_):
+    text = segzoo_("list", "--metrics").stdout
+    for name in ConfusionMatrix(2).summary():
+        assert row_of(text, name)[2] == "segzoo"
+
+
+def test_options_are_listed_with_their_defaults(segzoo_):
+    text = segzoo_("list", "--losses").stdout
+    assert row_of(text, "focal")[2] == "gamma=2.0, weights=None"
+    assert row_of(text, "lovasz")[2] == "-"
+    steps = segzoo_("list", "--transforms").stdout
+    assert row_of(steps, "crop")[2].startswith("height, width, scale=(1.0, 1.0)")
+
+
+def test_two_lists_at_once_are_refused(segzoo_):
+    done = segzoo_("list", "--losses", "--encoders", "*")
+    assert done.exit_code == 1
+    assert done.stderr == "Error: One list at a time: pass only one of --encoders, --losses.\n"
+
+
+def test_a_module_of_ones_own_joins_the_lists(tmp_path, segzoo_, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "listed_module.py").write_text(
+        "import segzoo\nfrom segzoo.training.losses import Dice\n\n"
+        "@segzoo.register_loss('listed_loss')\nclass Mine(Dice):\n    'Dice of mine. More.'\n\n"
+        "@segzoo.register_metric('listed_metric')\ndef metric(matrix):\n    return 0.5\n"
+    )
+    try:
+        losses = segzoo_("list", "--losses", "--import", "listed_module").stdout
+        assert row_of(losses, "listed_loss") == ["listed_loss", "Dice of mine", "smooth=0.0", "listed_module"]
+        assert row_of(segzoo_("list", "--metrics").stdout, "listed_metric") == ["listed_metric", "-", "listed_module"]
+    finally:
+        for registry, name in ((LOSSES, "listed_loss"), (METRICS, "listed_metric")):
+            registry._entries.pop(name, None)
+            registry._objects.pop(name, None)
+        sys.modules.pop("listed_module", None)
+        sys.path.remove(str(tmp_path))

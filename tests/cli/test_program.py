@@ -47,6 +47,7 @@ def test_each_command_has_help_with_an_example(segzoo_, command):
     done = segzoo_(command, "--help")
     assert done.exit_code == 0
     assert f"segzoo {command}" in done.stdout, "no example"
+    assert re.search(r"--import +MODULE +Import a module", done.stdout)
     assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stdout), "control characters in piped output"
 
 

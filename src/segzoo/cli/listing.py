@@ -1,13 +1,16 @@
-"""`segzoo list`: decoders, papers' networks, encoders and trained weights."""
+"""`segzoo list`: what has a name: decoders, encoders, trained weights, data sets, losses, steps and metrics."""
 
-from collections.abc import Iterable
-from typing import Annotated
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any
 
 import typer
 
-from segzoo._registry import SHORT_NAMES
+from segzoo._registry import DATASETS, LOSSES, METRICS, SHORT_NAMES, TRANSFORMS, Registry
 from segzoo.cli import console
-from segzoo.errors import UnknownNameError
+from segzoo.errors import OptionError, UnknownNameError
+from segzoo.formatting import METRICS as OWN_METRICS
 from segzoo.formatting import points
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
@@ -25,8 +28,12 @@ def list_models(
         ),
     ] = None,
     weights: Annotated[bool, typer.Option("--weights", help="List the trained weights of the catalog.")] = False,
+    datasets: Annotated[bool, typer.Option("--datasets", help="List the data sets, for --data.")] = False,
+    losses: Annotated[bool, typer.Option("--losses", help="List the losses of recipes.")] = False,
+    transforms: Annotated[bool, typer.Option("--transforms", help="List the augmentation steps of recipes.")] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="List the metrics of an evaluation.")] = False,
 ) -> None:
-    """List decoders, encoders or trained weights.
+    """List decoders and encoders, or whatever else has a name.
 
     A decoder works with any encoder that provides the levels it needs: level 5 is 1/32 of the image size.
 
@@ -36,12 +43,21 @@ def list_models(
       segzoo list --encoders '*resnet*'
       segzoo list --encoders '*' | wc -l
       segzoo list --weights
+      segzoo list --losses --import mymodule
     """
-    if weights:
-        _print_weights()
-        return
-    if encoders is not None:
-        _print_encoders(encoders)
+    kinds: dict[str, tuple[bool, Callable[[], None]]] = {
+        "--encoders": (encoders is not None, lambda: _print_encoders(encoders or "")),
+        "--weights": (weights, _print_weights),
+        "--datasets": (datasets, _print_datasets),
+        "--losses": (losses, lambda: _print_options(LOSSES)),
+        "--transforms": (transforms, lambda: _print_options(TRANSFORMS)),
+        "--metrics": (metrics, _print_metrics),
+    }
+    chosen = [name for name, (is_chosen, _) in kinds.items() if is_chosen]
+    if len(chosen) > 1:
+        raise OptionError(f"One list at a time: pass only one of {', '.join(chosen)}.")
+    if chosen:
+        kinds[chosen[0]][1]()
         return
     with console.Steps(lines=False) as step:
         step("loading torch")
@@ -77,6 +93,7 @@ def list_models(
     console.prose(f"{_join(named)}; and hundreds more from timm: segzoo list --encoders '*convnext*'")
     console.line()
     console.prose("Details: segzoo info NAME. The first output stride and upsampling mode are the defaults.")
+    console.prose("More lists: segzoo list --weights, --datasets, --losses, --transforms or --metrics.")
 
 
 def _print_weights() -> None:
@@ -116,6 +133,50 @@ def _print_encoders(pattern: str) -> None:
         hint = f"{broader!r} matches {count}." if count else "Try a pattern such as '*resnet*'; '*' matches all."
         raise UnknownNameError(f"No encoder matches {pattern!r}. {hint}")
     typer.echo("\n".join(names))
+
+
+def _print_datasets() -> None:
+    rows = []
+    for name, reader in DATASETS.objects.items():
+        rows.append((name, _join(reader.splits) or "any", reader.source, reader.layout, _origin(DATASETS, name)))
+    console.table(("name", "splits", "source", "files below the root", "from"), rows, optional=(2,), no_wrap=(0,))
+    console.line()
+    console.prose(
+        "segzoo evaluate MODEL ROOT --data NAME, or data.dataset of a recipe. The first split is for training."
+    )
+
+
+def _print_options(registry: Registry) -> None:
+    with console.Steps(lines=False) as step:
+        step("loading torch")
+        objects = dict(registry.objects)
+    rows = [(name, _summary(found), _options(found), _origin(registry, name)) for name, found in objects.items()]
+    console.table(("name", "summary", "options and defaults", "from"), rows, no_wrap=(0,))
+
+
+def _print_metrics() -> None:
+    from segzoo.metrics import ConfusionMatrix
+
+    rows = [(name, _summary(getattr(ConfusionMatrix, name)), "segzoo") for name in OWN_METRICS]
+    rows += [(name, _summary(found), _origin(METRICS, name)) for name, found in METRICS.objects.items()]
+    console.table(("name", "summary", "from"), rows, no_wrap=(0,))
+
+
+def _summary(found: Any) -> str:
+    """The first sentence of the docstring, without its period; "-" if there is none."""
+    first = " ".join(inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0].split())
+    return first.partition(". ")[0].rstrip(".") or "-"
+
+
+def _options(found: Any) -> str:
+    """The options of a loss or a step as "p=0.5, ..."."""
+    everything = dataclasses.is_dataclass(found)
+    options = [p for p in inspect.signature(found).parameters.values() if everything or p.kind is p.KEYWORD_ONLY]
+    return _join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in options) or "-"
+
+
+def _origin(registry: Registry, name: str) -> str:
+    return registry[name].plugin or "segzoo"
 
 
 def _join(values: Iterable[object]) -> str:

@@ -1,5 +1,6 @@
 """The `segzoo` program: its commands, its version, and how errors are reported."""
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -28,21 +29,6 @@ from segzoo.plugins import import_plugin
 
 class Program(TyperGroup):
     """The command group. Errors that a user can act on become one line on stderr and an exit code, not a traceback."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Accepts --import after the command too, where it is natural to add it."""
-        moved, rest = [], iter(args)
-        kept = []
-        for word in rest:
-            if word == "--":  # only arguments follow
-                kept += [word, *rest]
-            elif word == "--import":
-                moved += [word, *([following] if (following := next(rest, None)) is not None else [])]
-            elif word.startswith("--import="):
-                moved.append(word)
-            else:
-                kept.append(word)
-        return super().parse_args(ctx, moved + kept)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -76,16 +62,21 @@ def _version(requested: bool) -> None:
         raise typer.Exit
 
 
+def _import(modules: list[str] | None) -> None:
+    for module in modules or ():
+        import_plugin(module)
+
+
+def _import_option(**further: Any) -> Any:
+    explanation = "Import a module that registers decoders, losses, ...; repeatable."
+    return typer.Option("--import", metavar="MODULE", help=explanation, **further)
+
+
 def segzoo(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
-    modules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--import", metavar="MODULE", help="Import a module that registers decoders, losses, ...; repeatable."
-        ),
-    ] = None,
+    modules: Annotated[list[str] | None, _import_option()] = None,
 ) -> None:
     """A model zoo for semantic segmentation: eight decoders, timm's encoders, and one ONNX file to deploy.
 
@@ -98,8 +89,22 @@ def segzoo(
       segzoo export unet --encoder resnet101       export a model to ONNX
       segzoo predict unet-resnet101.onnx photos/   write a mask for each image
     """
-    for module in modules or ():
-        import_plugin(module)
+    _import(modules)
+
+
+def _with_import(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the option --import, which takes effect before the other options are checked."""
+    annotation = Annotated[list[str] | None, _import_option(callback=_import, is_eager=True)]
+    added = inspect.Parameter("import_modules", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+    @functools.wraps(command)
+    def run(import_modules: None, **values: Any) -> None:
+        command(**values)
+
+    signature = inspect.signature(command)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), added])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, added.name: annotation}
+    return run
 
 
 def _help(command: Callable[..., None]) -> str:
@@ -108,20 +113,25 @@ def _help(command: Callable[..., None]) -> str:
     return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
 
 
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_models,
+    "info": info,
+    "export": export,
+    "convert": convert,
+    "predict": predict,
+    "push": push,
+    "augment": augment,
+    "train": train,
+    "evaluate": evaluate,
+    "compare": compare,
+    "bench": bench,
+    "doctor": doctor,
+    "demo": demo,
+}
+
 app.callback(help=_help(segzoo))(segzoo)
-app.command("list", help=_help(list_models))(list_models)
-app.command("info", help=_help(info))(info)
-app.command("export", help=_help(export))(export)
-app.command("convert", help=_help(convert))(convert)
-app.command("predict", help=_help(predict))(predict)
-app.command("push", help=_help(push))(push)
-app.command("augment", help=_help(augment))(augment)
-app.command("train", help=_help(train))(train)
-app.command("evaluate", help=_help(evaluate))(evaluate)
-app.command("compare", help=_help(compare))(compare)
-app.command("bench", help=_help(bench))(bench)
-app.command("doctor", help=_help(doctor))(doctor)
-app.command("demo", help=_help(demo))(demo)
+for _name, _command in _COMMANDS.items():
+    app.command(_name, help=_help(_command))(_with_import(_command))
 
 
 def main() -> None:
