@@ -22,15 +22,21 @@ def run(path: Path, image: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(names, session.run(names, {"image": image}), strict=True))
 
 
+def assert_masks_agree(mask: np.ndarray, logits: torch.Tensor) -> None:
+    """Each id of a mask (H, W) is that of the highest logit (K, H, W), or of one that rounding may put first."""
+    chosen = logits.gather(0, torch.from_numpy(mask[None].astype(np.int64)))[0]
+    assert (logits.amax(0) - chosen).max() <= 1e-4
+
+
 @torch.inference_mode()
 def test_confidence_and_logits(photograph: np.ndarray, export_cache: ExportCache) -> None:
     model = small_model()
     result = export_cache(model, confidence=True, logits=True)
     batch = np.ascontiguousarray(photograph[None, :70, :97])
     outputs = run(result.path, batch)
-    mask, logits = model.eval().classify(torch.from_numpy(batch.copy()))
+    _, logits = model.eval().classify(torch.from_numpy(batch.copy()))
     assert list(outputs) == ["mask", "confidence", "logits"]
-    assert (outputs["mask"] == mask.numpy()).mean() > 0.9999
+    assert_masks_agree(outputs["mask"][0], logits[0])
     np.testing.assert_allclose(outputs["logits"], logits.numpy(), atol=1e-4)
     np.testing.assert_allclose(outputs["confidence"], logits.softmax(1).amax(1).numpy(), atol=1e-5)
 
@@ -55,6 +61,7 @@ def test_a_file_has_the_outputs_that_were_requested(
     assert {info.name for info in graph.value_info} <= needed
 
 
+@torch.inference_mode()
 def test_a_static_shape(photograph: np.ndarray, export_cache: ExportCache) -> None:
     model = small_model()
     result = export_cache(model, static_shape=(2, 70, 97))
@@ -63,7 +70,8 @@ def test_a_static_shape(photograph: np.ndarray, export_cache: ExportCache) -> No
     assert [d.dim_value for d in graph.input[0].type.tensor_type.shape.dim] == [2, 70, 97, 3]
     assert not {"Shape", "Reshape", "Squeeze"} & {node.op_type for node in graph.node}
     batch = np.stack([photograph[:70, :97], photograph[100:170, 200:297]])
-    assert (run(result.path, batch)["mask"][1] == model.predict(batch[1].copy()).mask).mean() > 0.9999
+    _, logits = model.eval().classify(torch.from_numpy(batch))
+    assert_masks_agree(run(result.path, batch)["mask"][1], logits[1])
 
 
 @pytest.mark.parametrize("decoder", ["unet", "segnet"])
