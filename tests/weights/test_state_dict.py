@@ -1,5 +1,7 @@
 """A weights file is read or rejected with its path; code in it never runs."""
 
+import copy
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,28 @@ def test_anything_but_a_dictionary_of_tensors_is_rejected(content: object, tmp_p
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="no dictionary of tensors"):
         read(tmp_path / "w.pth")
+
+
+def test_an_archive_that_expands_is_rejected_before_it_is_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2**20)}, tmp_path / "plain.pth")
+    packed, repeated = tmp_path / "packed.pth", tmp_path / "repeated.pth"
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for part in plain.infolist():
+            archive.writestr(part.filename, plain.read(part))
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(repeated, "w") as archive:
+        for part in plain.infolist():
+            archive.writestr(part.filename, plain.read(part))
+        large = max(archive.filelist, key=lambda part: part.file_size)
+        for index in range(10):  # further entries of the directory that name the same bytes
+            twin = copy.copy(large)
+            twin.filename = f"{large.filename}{index}"
+            archive.filelist.append(twin)
+    for path in (packed, repeated):
+        with pytest.raises(CheckpointError, match=r"bytes expand to \d[\d,]+, but torch\.save compresses nothing"):
+            read(path)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Reads the tensors of any weights file without executing code from it."""
 
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -31,8 +32,9 @@ def read(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             check_header(path)
             return load_file(path)
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0] or "it is incomplete"
         raise CheckpointError(f"Cannot read {path} as weights: {reason}") from error
     except Exception as error:  # pickle's errors have no common base: UnpicklingError, KeyError, IndexError, ...
@@ -54,3 +56,22 @@ def read(path: Path) -> dict[str, Tensor]:
             shape = shown(tuple(tensor.shape))
             raise CheckpointError(f"{path} holds fewer bytes of {shown(name)} than its shape {shape} needs.")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def _check_archive(path: Path) -> None:
+    """A file of torch.save is a ZIP archive that compresses nothing, so its parts never hold more bytes than the file.
+
+    Raises:
+        ValueError: they claim more. A compressed part takes a thousand times the memory of the file.
+        OSError, zipfile.BadZipFile: the file cannot be read, or is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return  # the format before torch 1.6, or no file of torch
+    with zipfile.ZipFile(path) as archive:
+        expanded = sum(part.file_size for part in archive.infolist())
+    size = path.stat().st_size
+    if expanded > size:
+        raise ValueError(
+            f"its {size:,} bytes expand to {expanded:,}, but torch.save compresses nothing. Unpack the archive, or "
+            "save the weights again"
+        )
