@@ -100,7 +100,9 @@ def test_a_recipe_imports_its_modules_and_a_checkpoint_does_not(module: str, tmp
     del DECODERS._entries["mine"]
     del sys.modules[module]
     model = segzoo.create("fcn", "test_resnet", num_classes=2).with_info(recipe=read_recipe_record())
-    read_recipe(segzoo.save(model, tmp_path / "model"))
+    path = segzoo.save(model, tmp_path / "model")
+    with pytest.raises(OptionError, match="needs mymodule, which segzoo does not import"):
+        read_recipe(path)
     assert module not in sys.modules and "mine" not in DECODERS
 
 
@@ -157,7 +159,7 @@ class Fine(segzoo.Decoder):
         ("unet", Fine, "The decoder 'unet' exists already, in segzoo"),
         ("paper/mine", Fine, "The name of a decoder has letters, digits"),
         ("", Fine, "The name of a decoder has letters, digits"),
-        (None, Fine, "The name of a decoder has letters, digits"),
+        (None, Fine, "register_decoder takes a name"),
     ],
 )
 def test_what_is_no_decoder_is_refused(name: Any, decoder: Any, message: str) -> None:
@@ -295,3 +297,23 @@ def test_a_metric_is_reported() -> None:
     assert METRICS.load("first_iou") is first_iou
     record = evaluation().to_dict()
     assert record["first_iou"] == 0.5 and "mean_iou" in record
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder", "dataset", "loss", "transform", "metric"])
+def test_a_decorator_without_parentheses_is_refused(kind: str) -> None:
+    with pytest.raises(OptionError, match=rf'register_{kind} takes a name: @segzoo\.register_{kind}\("mine"\)'):
+        getattr(segzoo, f"register_{kind}")(ConfusionMatrix)
+
+
+@pytest.mark.parametrize("name", ["../own/mymodule", "./mymodule", ".mymodule", "", "a b"])
+def test_a_path_is_not_the_name_of_a_module(name: str) -> None:
+    with pytest.raises(SegzooError, match=r"is not the name of a module\. Pass a name such as 'mymodule'"):
+        import_plugin(name)
+
+
+def test_the_recipe_in_a_checkpoint_asks_for_its_modules_and_imports_none(tmp_path: Path) -> None:
+    recipe = {"plugins": ["absent_one", "absent_two"], "model": {"decoder": "mine"}, "data": {"name": "x", "root": "."}}
+    model = segzoo.create("unet", encoder="test_resnet", num_classes=2).with_info(recipe=recipe)
+    path = segzoo.save(model, tmp_path / "own")
+    with pytest.raises(OptionError, match=r"needs absent_one, absent_two, which segzoo does not import .* --import"):
+        read_recipe(path)

@@ -1,6 +1,8 @@
-"""Text and JSON from strangers' files, bounded in length and in depth before anything else looks at it."""
+"""Text, JSON and TOML from strangers' files, bounded in length and in depth before anything else looks at it."""
 
 import json
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,8 @@ _MAX_TEXT = 2**24
 million images 16."""
 
 _MAX_DEPTH = 64
-"""Levels of lists and objects, so that whatever copies, compares or prints a value recursively can do so."""
+"""Levels of lists and objects (in TOML, tables), so that whatever copies, compares or prints a value recursively can do
+so."""
 
 _TOO_DEEP = f"lists and objects are nested deeper than {_MAX_DEPTH} levels"
 
@@ -44,10 +47,24 @@ def load_json(text: str) -> Any:
     Raises:
         ValueError: the text is not JSON, is too long, or is nested too deeply; or a number has thousands of digits.
     """
+    return _load(json.loads, text)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        ValueError: the text is not TOML, is too long, or is nested too deeply.
+    """
+    tables: dict[str, Any] = _load(tomllib.loads, text)
+    return tables
+
+
+def _load(parse: Callable[[str], Any], text: str) -> Any:
     if len(text) > _MAX_TEXT:
         raise ValueError(f"it has {len(text):,} characters, and at most {_MAX_TEXT:,} are read")
     try:
-        value = json.loads(text)
+        value = parse(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     _check_depth(value)

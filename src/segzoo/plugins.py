@@ -13,6 +13,7 @@ import importlib
 import inspect
 import os
 import re
+import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -41,6 +42,8 @@ def register_decoder(name: str, *, default_encoder: str | None = None) -> Callab
         OptionError: an invalid or existing name; or the class is no decoder, or an option has no default that JSON can
             hold.
     """
+
+    _require_name("register_decoder", name)
 
     def register(decoder: _Object) -> _Object:
         _require_subclass(decoder, "segzoo.models.decoders.base", "Decoder", "segzoo.Decoder")
@@ -72,6 +75,8 @@ def register_encoder(name: str) -> Callable[[_Object], _Object]:
         OptionError: an invalid name, or that of a network of segzoo or timm; or the class is no encoder.
     """
 
+    _require_name("register_encoder", name)
+
     def register(encoder: _Object) -> _Object:
         import timm  # a subclass of Encoder has imported it
 
@@ -98,6 +103,8 @@ def register_dataset(
         OptionError: an invalid or existing name, or not a function of two arguments.
     """
 
+    _require_name("register_dataset", name)
+
     def register(read: "Callable[[Path, str], SegmentationData]") -> "Callable[[Path, str], SegmentationData]":
         from segzoo.data.datasets.base import Reader
 
@@ -117,6 +124,8 @@ def register_loss(name: str) -> Callable[[_Object], _Object]:
         OptionError: an invalid or existing name, or the class is no loss.
     """
 
+    _require_name("register_loss", name)
+
     def register(loss: _Object) -> _Object:
         _require_subclass(loss, "segzoo.training.losses", "Loss", "segzoo.training.losses.Loss")
         _check_arguments(loss, ("ignore_index",), options=True)
@@ -134,6 +143,8 @@ def register_transform(name: str) -> Callable[[_Object], _Object]:
     Raises:
         OptionError: an invalid or existing name, or the class is no step.
     """
+
+    _require_name("register_transform", name)
 
     def register(step: _Object) -> _Object:
         fields = getattr(step, "__dataclass_fields__", {})
@@ -155,6 +166,8 @@ def register_metric(
         OptionError: an invalid or existing name, or not a function of one argument.
     """
 
+    _require_name("register_metric", name)
+
     def register(metric: "Callable[[ConfusionMatrix], float]") -> "Callable[[ConfusionMatrix], float]":
         _check_arguments(metric, ("matrix",), names_matter=False)
         if name in _registry.REPORT_KEYS:
@@ -170,6 +183,10 @@ def import_plugin(module: str) -> None:
     Raises:
         SegzooError: there is no such module, or its import fails.
     """
+    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", module):
+        raise SegzooError(
+            f"{module!r} is not the name of a module. Pass a name such as 'mymodule', without folder and .py."
+        )
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python -m` does
@@ -184,6 +201,12 @@ def import_plugin(module: str) -> None:
         ) from error
     except (Exception, SystemExit) as error:  # whatever the module raises; a script may exit
         raise SegzooError(f"The import of {module!r} failed: {type(error).__name__}: {error}.") from error
+
+
+def _require_name(decorator: str, name: Any) -> None:
+    """Without parentheses, the decorated object itself would be the name, and nothing would be registered."""
+    if not isinstance(name, str):
+        raise OptionError(f'{decorator} takes a name: @segzoo.{decorator}("mine"), not {reprlib.repr(name)}.')
 
 
 def _register(registry: Registry, name: str, registered: _Object, default_encoder: str | None = None) -> _Object:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_a_missing_video_is_an_error_up_front(segzoo_, exported, photos, tmp_pat
 
 
 def test_without_pyav_the_error_says_what_to_install(segzoo_, exported, photos, clip, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     done = segzoo_("predict", exported[1], photos, clip, "-o", tmp_path / "out")
     assert (done.exit_code, (tmp_path / "out").exists()) == (1, False)
     assert 'pip install "segmentation-zoo[video]"' in done.stderr

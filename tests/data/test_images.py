@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from segzoo.data.images import IMAGE_SUFFIXES, list_images, read_image
@@ -318,6 +319,7 @@ def test_arrays_of_opencv_are_reversed_and_nothing_else_is() -> None:
     assert np.array_equal(read_image(NOISE[..., ::-1], channel_order="BGR"), NOISE)
     bgra = np.dstack((NOISE[..., ::-1], NOISE[..., :1]))
     assert np.array_equal(read_image(bgra, 4, "BGR"), np.dstack((NOISE, NOISE[..., :1])))
+    assert np.array_equal(read_image(torch.tensor(NOISE[..., ::-1].copy()), channel_order="BGR"), NOISE)
     with pytest.raises(ImageError, match="Files and PIL images are always read as RGB"):
         read_image(Image.fromarray(NOISE), channel_order="BGR")
 
@@ -328,6 +330,7 @@ def test_arrays_of_opencv_are_reversed_and_nothing_else_is() -> None:
         (b"", "The image of 0 bytes is not an image"),
         (b"\x89PNG\r\n\x1a\n1234", "The image of 12 bytes is"),
         (io.StringIO("text"), "open in text mode"),
+        (io.BytesIO(b""), r"has no bytes left\. If it was read before, call its seek\(0\) first"),
         ("x" * 5000, "is not a path: it has 5,000 characters"),
         ("a/" * 3000, "is not a path: it has 6,000 characters"),
         ("a\0b", "is not a path"),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,9 +29,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         backends.ENGINES, "numpy", backends.Engine("numpy", (".channels",), f"{__name__}:open_channels")
     )
-    monkeypatch.setitem(
-        __import__("sys").modules, __name__, __import__("types").SimpleNamespace(open_channels=open_channels)
-    )
+    monkeypatch.setitem(sys.modules, __name__, types.SimpleNamespace(open_channels=open_channels))
 
 
 def logistic(x: np.ndarray) -> np.ndarray:

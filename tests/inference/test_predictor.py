@@ -1,5 +1,6 @@
 """A Predictor returns the right masks, in the right order, and refuses invalid input."""
 
+import pickle
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,12 @@ import onnx.helper
 import onnx.numpy_helper
 import onnxruntime
 import pytest
+import torch
 from PIL import Image
 
+import segzoo
 from segzoo.classes import ClassSet
-from segzoo.errors import CheckpointError, ImageError, SegzooError
+from segzoo.errors import CheckpointError, ImageError, OptionError, SegzooError
 from segzoo.inference import EngineOptions, OnnxBackend, Predictor
 from segzoo.inference.execution import GPU_BATCH, Execution
 
@@ -301,3 +304,17 @@ def test_a_graph_that_is_not_what_it_says_is_refused(name: str, make_file: MakeF
     onnx.save(model, path)
     with pytest.raises(SegzooError, match=r"contradicts its graph: the output 'mask'|is \(1, 2, 5\) for|values 0-2"):
         Predictor(path, "cpu").predict(random_image(4, 5))
+
+
+def test_a_relative_path_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segzoo.save(segzoo.create("unet", encoder="test_resnet", num_classes=2), tmp_path / "m.safetensors")
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(Predictor("m.safetensors", device="cpu"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert len(pickle.loads(pickled).classes) == 2
+
+
+def test_a_device_that_is_no_string_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"device must be a string such as 'cpu' or 'cuda:0', not device"):
+        Predictor(segzoo.create("unet", encoder="test_resnet", num_classes=2), device=torch.device("cpu"))

@@ -68,11 +68,7 @@ def test_probabilities_still_sum_to_one(scene: Scene) -> None:
         return softmax(image.transpose(2, 0, 1).astype(np.float32) / 50)
 
     mean = mean_of_views(predict, views(("flip", 0.3, 1, 1.7)))(scene(33, 20))
-    assert sizes == 2 * [(10, 6)] + 2 * [(33, 20)] + 2 * [(56, 34)] or sorted(set(sizes)) == [
-        (10, 6),
-        (33, 20),
-        (56, 34),
-    ]
+    assert sizes == 2 * [(10, 6)] + 2 * [(33, 20)] + 2 * [(56, 34)]
     assert mean.shape == (3, 33, 20)
     assert mean.dtype == np.float32
     assert np.abs(mean.sum(0) - 1).max() < 1e-5

@@ -1,13 +1,20 @@
 """Optimizers and networks of a recipe."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import segzoo
+from segzoo import _registry
 from segzoo.classes import class_set
-from segzoo.training.build import build_model, build_optimizer
-from segzoo.training.recipe import ModelConfig, OptimizerConfig
+from segzoo.errors import OptionError
+from segzoo.training.build import _trained_on, build_model, build_optimizer
+from segzoo.training.build_loss import build_loss
+from segzoo.training.losses import Loss
+from segzoo.training.recipe import DataConfig, LossConfig, ModelConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(("name", "nesterov"), [("sgd", True), ("momentum", False)])
@@ -22,3 +29,27 @@ def test_a_papers_network_has_no_encoder() -> None:
         model = build_model(ModelConfig("paper/segnet_basic"), class_set("camvid"))
     assert (model.spec.decoder, model.spec.encoder, model.spec.num_classes) == ("paper/segnet_basic", None, 11)
     assert isinstance(model, segzoo.models.base.SegmentationModel) and model.training
+
+
+def test_weights_that_were_copied_over_their_own_start_are_followed_once(tmp_path: Path) -> None:
+    start = str(tmp_path / "street.safetensors")
+    recipe = {"model": {"decoder": "unet", "init_from": start}, "data": {"name": "folder", "root": str(tmp_path)}}
+    segzoo.save(segzoo.create("unet", encoder="test_resnet", num_classes=2).with_info(recipe=recipe), start)
+    assert _trained_on(start, DataConfig(name="folder", root=str(tmp_path / "elsewhere"))) == set()
+
+
+class Weighted(Loss):
+    """Takes class weights, as "ce" does."""
+
+    def __init__(self, ignore_index: int, *, weights: Sequence[float] | None = None) -> None:
+        super().__init__(ignore_index)
+        self.weights = weights
+
+
+def test_a_loss_of_ones_own_gets_class_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(_registry.LOSSES._entries, "weighted", _registry.Entry("weighted", "none:none"))
+    monkeypatch.setitem(_registry.LOSSES._objects, "weighted", Weighted)
+    loss = build_loss(LossConfig(loss="dice + 2*weighted", class_weights="enet"), 255, [1.0, 3.0])
+    assert loss.factors == (1, 2) and loss.losses[1].weights == [1.0, 3.0]
+    with pytest.raises(OptionError, match=r"applies to ce and focal and weighted only, but the loss is 'dice'"):
+        build_loss(LossConfig(loss="dice", class_weights="enet"), 255, [1.0, 3.0])

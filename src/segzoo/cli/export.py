@@ -159,9 +159,7 @@ def export(
     ] = False,
     logits: Annotated[
         bool,
-        typer.Option(
-            "--logits", help="Add an output: the logits, for --tile and --tta of predict.", rich_help_panel=_FILE
-        ),
+        typer.Option("--logits", help="Add an output: the logits.", rich_help_panel=_FILE),
     ] = False,
     static_shape: Annotated[
         str | None,

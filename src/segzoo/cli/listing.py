@@ -141,9 +141,7 @@ def _print_datasets() -> None:
         rows.append((name, _join(reader.splits) or "any", reader.source, reader.layout, _origin(DATASETS, name)))
     console.table(("name", "splits", "source", "files below the root", "from"), rows, optional=(2,), no_wrap=(0,))
     console.line()
-    console.prose(
-        "segzoo evaluate MODEL ROOT --data NAME, or data.dataset of a recipe. The first split is for training."
-    )
+    console.prose("segzoo evaluate MODEL ROOT --data NAME, or data.name of a recipe. The first split is for training.")
 
 
 def _print_options(registry: Registry) -> None:

@@ -75,7 +75,9 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder 
     """
     if isinstance(image, np.ndarray):
         return _from_array(image, channels, channel_order)
-    if channel_order != "RGB":
+    # PIL images convert themselves to arrays too.
+    is_array = hasattr(image, "__array__") and not isinstance(image, Image.Image)
+    if channel_order != "RGB" and not is_array:
         raise ImageError("channel_order='BGR' is for arrays. Files and PIL images are always read as RGB.")
     if isinstance(image, Image.Image):
         return _from_pil(image, channels, _describe(image))
@@ -85,7 +87,7 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder 
         return _from_stream(io.BytesIO(image), channels, f"The image of {len(image):,} bytes")
     if hasattr(image, "read"):
         return _from_file_object(image, channels)
-    if hasattr(image, "__array__"):
+    if is_array:
         return _from_array(_to_array(image), channels, channel_order)
     raise ImageError(
         f"An image must be a path, a PIL image, an array, the bytes of a file or an open file, got "
@@ -172,6 +174,8 @@ def _from_file_object(file: Any, channels: int) -> Pixels:
         raise ImageError(f"{name} cannot be read: {error}. Open the file again.") from error
     if not isinstance(data, bytes):
         raise ImageError(f"{name} is open in text mode. Open it with mode 'rb'.")
+    if not data:
+        raise ImageError(f"{name} has no bytes left. If it was read before, call its seek(0) first.")
     return _from_stream(io.BytesIO(data), channels, name)
 
 

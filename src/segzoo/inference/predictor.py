@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import numpy as np
@@ -25,7 +26,7 @@ from segzoo.inference.result import Segmentation
 from segzoo.inference.stream import run_list, stream
 from segzoo.schema import whole_number
 from segzoo.spec import ModelSpec
-from segzoo.weights.resolve import Located
+from segzoo.weights.resolve import Located, resolve
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -88,7 +89,9 @@ class Predictor:
         options = EngineOptions(threads, tf32, cuda_graph)
         self.backend: Backend = open_backend(model, device, options)
         source = model if not isinstance(model, Located) else model.path if model.entry is None else model.entry.key
-        self._arguments = (source, device, options)
+        is_path = isinstance(source, str | os.PathLike) and resolve(source) == "path"
+        # It is opened again in another process, which may run in another folder.
+        self._arguments = (Path(os.path.abspath(source)) if is_path else source, device, options)
         self._name = repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else type(source).__name__
         if "mask" not in self.backend.outputs:
             raise OptionError(

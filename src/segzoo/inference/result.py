@@ -107,7 +107,8 @@ class Segmentation:
         Where classes of a multilabel mask overlap, the smaller one is on top.
 
         Args:
-            image: the image that was predicted; None takes the one at `path`, or the pixels in `image`.
+            image: the image that was predicted; None takes the one at `path`, or the pixels in `image`. Of an array
+                with more than three channels, the first three are shown; of one with two, the first.
             opacity: 0 shows only the image, 1 only the colors.
             legend: whether to draw the legend, to the right of the image or below it.
 
@@ -115,14 +116,14 @@ class Segmentation:
             an RGB picture whose top left W x H is the image.
 
         Raises:
-            OptionError: the image is not known and was not passed, or `opacity` is invalid.
-            ImageError: the image cannot be read, or has another size.
+            OptionError: the image is not known and was not passed.
+            ImageError: the image cannot be read, or has another size; or `opacity` is invalid.
         """
         source = next((given for given in (image, self.path, self.image) if given is not None), None)
         if source is None:
             raise OptionError("This result does not know its image. Pass it: result.overlay('street.jpg').")
-        if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] == 1:
-            source = source[..., 0]
+        if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] != 3:
+            source = source[..., :3] if source.shape[2] > 3 else source[..., 0]
         return visualize.overlay(read_image(source), self._ids(), self.classes, opacity, legend)
 
     @explained
@@ -138,8 +139,7 @@ class Segmentation:
             the path.
 
         Raises:
-            OptionError: another suffix, or a .png of a multilabel mask.
-            ImageError: there is no such folder.
+            ImageError: another suffix, a .png of a multilabel mask, or there is no such folder.
         """
         planes = list(self.mask) if self.task == "multilabel" else [self.mask]
         visualize.save_masks(path, planes, self.classes)

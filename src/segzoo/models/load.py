@@ -144,10 +144,15 @@ def _cause(spec: ModelSpec, error: Exception) -> str:
                 f"{title} was registered by the script that wrote the file. Move that code into a module, import "
                 "it in both programs, and save the model again."
             )
-        modules = " and ".join(map(repr, absent))
+        modules, options = " and ".join(map(repr, absent)), " ".join(f"--import {module}" for module in absent)
+        if len(absent) == 1:
+            return (
+                f"{title} comes from the module {modules}, which has not been imported. Import it first, or pass "
+                f"{options} to a command, if you trust it."
+            )
         return (
-            f"{title} comes from the module {modules}, which has not been imported. Import it first, or pass "
-            f"--import {absent[0]} to a command, if you trust it."
+            f"{title} comes from the modules {modules}, which have not been imported. Import them first, or pass "
+            f"{options} to a command, if you trust them."
         )
     return f"{error} (written by segzoo {shown(spec.version)}, this is {__version__})."
 

@@ -144,12 +144,15 @@ def _image_paths(data: LabeledData | None) -> set[Path]:
     return {item.image for item in data.items} if isinstance(data, SegmentationData) else set()
 
 
-def _trained_on(source: str | None, data: DataConfig) -> set[Path]:
+def _trained_on(source: str | None, data: DataConfig, seen: frozenset[str] = frozenset()) -> set[Path]:
     """The images of the same data set that weights, and the weights they started from, were trained on.
 
     The recipes in the files say so; weights without a recipe give an empty set.
+
+    Args:
+        seen: the weights that led here: a checkpoint may have been copied over the one that it started from.
     """
-    if source is None or not (source in entries() or Path(source).exists()):
+    if source is None or source in seen or not (source in entries() or Path(source).exists()):
         return set()
     try:
         recipe = read_recipe(locate(source).path)
@@ -158,7 +161,8 @@ def _trained_on(source: str | None, data: DataConfig) -> set[Path]:
     other, paths = recipe.data, set()
     if other.name == data.name and (other.name != "folder" or Path(other.root).resolve() == Path(data.root).resolve()):
         paths = _image_paths(_open(data, other))
-    return paths | _trained_on(recipe.model.init_from, data) | _trained_on(recipe.model.encoder_weights, data)
+    starts = (recipe.model.init_from, recipe.model.encoder_weights)
+    return paths.union(*(_trained_on(start, data, seen | {source}) for start in starts))
 
 
 def build_model(config: ModelConfig, classes: ClassSet) -> SegmentationModel:

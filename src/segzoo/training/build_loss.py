@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from segzoo.data.dataset import LabeledData
 from segzoo.data.statistics import count_classes
 from segzoo.errors import OptionError
-from segzoo.training.losses import WeightedSum, create_loss
+from segzoo.training.losses import LOSSES, WeightedSum, create_loss, parse_loss, takes_class_weights
 from segzoo.training.recipe import LossConfig
-
-_WEIGHTED = ("ce", "focal")
 
 
 def compute_class_weights(config: LossConfig, data: LabeledData) -> list[float]:
@@ -33,11 +31,11 @@ def build_loss(config: LossConfig, ignore_index: int, weights: Sequence[float]) 
     """
     options = {name: dict(values) for name, values in config.options.items()}
     if config.class_weights != "none":
-        names = [term.rpartition("*")[2].strip() for term in config.loss.split("+")]
-        weighted = [name for name in names if name in _WEIGHTED]
+        weighted = [name for name in parse_loss(config.loss) if takes_class_weights(name)]
         if not weighted:
+            possible = " and ".join(filter(takes_class_weights, LOSSES))
             raise OptionError(
-                f"loss.class_weights applies to {' and '.join(_WEIGHTED)} only, but the loss is {config.loss!r}. "
+                f"loss.class_weights applies to {possible} only, but the loss is {config.loss!r}. "
                 'Add one of them, or set loss.class_weights="none".'
             )
         for name in weighted:

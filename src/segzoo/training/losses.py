@@ -5,6 +5,7 @@ autocast too. Pixels with `ignore_index` do not contribute and get no gradient; 
 and gradients of 0.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -295,6 +296,21 @@ def create_loss(text: str, ignore_index: int, options: Mapping[str, Mapping[str,
         UnknownNameError: an unknown loss or option; the message suggests similar names.
         OptionError: a factor is not a number above 0, a loss occurs twice, or an option has an invalid value.
     """
+    factors = parse_loss(text)
+    options = options or {}
+    for name in options:
+        if name not in factors:
+            raise unknown("loss with options", name, factors, f"The loss is {text!r}.")
+    terms = [(factor, _build_loss(name, ignore_index, options.get(name, {}))) for name, factor in factors.items()]
+    return WeightedSum(terms)
+
+
+def parse_loss(text: str) -> dict[str, float]:
+    """The factor of each loss in a sum such as "ce+0.5*dice", by name.
+
+    Raises:
+        UnknownNameError, OptionError: as `create_loss`.
+    """
     factors: dict[str, float] = {}
     for term in text.split("+"):
         factor, _, name = term.rpartition("*")
@@ -311,12 +327,12 @@ def create_loss(text: str, ignore_index: int, options: Mapping[str, Mapping[str,
             ) from None
         if not 0 < factors[name] < float("inf"):
             raise OptionError(f"A factor in the loss {text!r} must be above 0, not {factor.strip()}.")
-    options = options or {}
-    for name in options:
-        if name not in factors:
-            raise unknown("loss with options", name, factors, f"The loss is {text!r}.")
-    terms = [(factor, _build_loss(name, ignore_index, options.get(name, {}))) for name, factor in factors.items()]
-    return WeightedSum(terms)
+    return factors
+
+
+def takes_class_weights(name: str) -> bool:
+    """Whether a loss has the option `weights`."""
+    return "weights" in inspect.signature(LOSSES[name]).parameters
 
 
 _TINY = 1e-7

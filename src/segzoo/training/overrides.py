@@ -1,9 +1,9 @@
 """Overrides of a recipe's values by dotted keys: run.epochs=3."""
 
 import itertools
-import tomllib
 from typing import Any
 
+from segzoo._text import load_toml
 from segzoo.errors import OptionError
 
 
@@ -17,8 +17,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise OptionError(f"An override is KEY=VALUE, such as run.epochs=3, not {text!r}.")
     try:
-        return key, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        return key, load_toml(f"value = {value}")["value"]
+    except ValueError:
         return key, value
 
 

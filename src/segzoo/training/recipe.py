@@ -10,7 +10,7 @@ import dataclasses
 import json
 import os
 import reprlib
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from segzoo._arguments import explained
-from segzoo.errors import OptionError
+from segzoo._text import load_toml, read_text
+from segzoo.errors import OptionError, some
 from segzoo.plugins import import_plugin
 from segzoo.schema import Positive, Share, checked
 from segzoo.training.overrides import override
@@ -317,12 +318,13 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         record = checkpoint.read_spec(file).info.get("recipe")
         if not isinstance(record, dict):
             raise OptionError(f"{file} contains no recipe. Write one in TOML.")
+        _require_imported(file, record.get("plugins"))
     elif not file.is_file():
         raise OptionError(f"There is no recipe {file}. Pass a .toml file, or a checkpoint that was trained with one.")
     else:
         try:
-            record = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            record = load_toml(read_text(file))
+        except ValueError as error:
             raise OptionError(f"{file} is not TOML: {error}.") from None
     for key, value in (overrides or {}).items():
         override(record, key, value)
@@ -331,6 +333,17 @@ def read_recipe(path: str | os.PathLike[str], overrides: Mapping[str, Any] | Non
         for module in [plugins] if isinstance(plugins, str) else plugins if isinstance(plugins, list) else ():
             import_plugin(str(module))
     return Recipe.from_dict(record)
+
+
+def _require_imported(file: Path, plugins: Any) -> None:
+    """A checkpoint never makes segzoo import a module, so the user must have imported those of its recipe."""
+    listed = plugins if isinstance(plugins, list) else ()
+    absent = [module for module in listed if isinstance(module, str) and module not in sys.modules]
+    if absent:
+        raise OptionError(
+            f"The recipe in {file} needs {some(absent)}, which segzoo does not import because a file says so. If you "
+            f"trust {'it' if len(absent) == 1 else 'them'}, import it in Python, or pass --import to the command."
+        )
 
 
 def changes_between(before: Recipe, after: Recipe, ignore: tuple[str, ...] = ()) -> list[str]:

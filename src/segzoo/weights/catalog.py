@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, Field
 
 from segzoo._arguments import explained
+from segzoo._text import load_toml
 from segzoo.classes import CLASS_SETS
 from segzoo.errors import OptionError, SegzooError, UnknownNameError, unknown
 from segzoo.schema import Positive, Share, checked
@@ -264,8 +264,8 @@ def read(text: str) -> dict[str, Entry]:
         SegzooError: the text is not TOML, or an entry has missing, unknown or invalid fields, all of which are named.
     """
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        tables = load_toml(text)
+    except ValueError as error:
         raise SegzooError(f"The catalog is not valid TOML: {error}.") from error
     return {key: _entry(key, table) for key, table in tables.items()}
 

@@ -20,7 +20,7 @@ class Located:
 
     path: Path
     format: str = "segzoo"
-    """Format of the file: one of `segzoo.weights.catalog.FORMATS`."""
+    """Format of the file: one of `segzoo.weights.catalog.Format`."""
 
     entry: Entry | None = None
     """Its catalog entry; None if it was not named by a key."""
@@ -41,8 +41,9 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
 def resolve(word: str | os.PathLike[str]) -> Meaning:
     """What a word means wherever a model is named, in Python and on the command line.
 
-    A `Path`, an existing path, and a word with the suffix of a model file are paths; "hf://..." is "hub", any other
-    scheme "url"; then come keys of the catalog, and architectures, which have no weights. Nothing is downloaded.
+    A `Path` is a path; "hf://..." is "hub", any other scheme "url"; a key of the catalog is a key, even if there is a
+    path of that name. Existing paths, and words with the suffix of a model file, are paths; what remains may be an
+    architecture, which has no weights. Nothing is downloaded.
     """
     if isinstance(word, os.PathLike):
         return "path"

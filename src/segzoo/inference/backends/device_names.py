@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from segzoo.errors import unknown
+from segzoo.errors import OptionError, unknown
 
 GPU_TYPES = ["cuda", "tensorrt"]
 """Types of device that have an index. `register_provider` adds its own."""
@@ -21,14 +21,17 @@ def parse(device: str) -> tuple[str, int]:
     """Splits a device into type and GPU index: "cuda:1" into ("cuda", 1), "tensorrt" into ("tensorrt", 0).
 
     Raises:
-        UnknownNameError: `device` is none of "auto", "cpu", and a type of GPU with or without an index.
+        OptionError: `device` is not a string.
+        UnknownNameError: it is none of "auto", "cpu", and a type of GPU with or without an index.
     """
+    if not _is_string(device):
+        raise OptionError(f"device must be a string such as 'cpu' or 'cuda:0', not {device!r}.")
     names = "|".join(map(re.escape, GPU_TYPES))
-    match = re.fullmatch(rf"(auto|cpu|{names})|({names}):([0-9]{{1,3}})", device) if _is_string(device) else None
+    match = re.fullmatch(rf"(auto|cpu|{names})|({names}):([0-9]{{1,3}})", device)
     if match is None:
         known = ["auto", "cpu", *(f"{name}{index}" for name in GPU_TYPES for index in ("", ":0"))]
         others = "".join(f", {name!r} or '{name}:N'" for name in GPU_TYPES)
-        raise unknown("device", str(device), known, f"A device is 'auto', 'cpu'{others}, such as 'cuda:1'.")
+        raise unknown("device", device, known, f"A device is 'auto', 'cpu'{others}, such as 'cuda:1'.")
     return match[1] or match[2], int(match[3] or 0)
 
 
