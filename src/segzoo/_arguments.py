@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from segzoo.errors import OptionError, SegzooError, shown
+from segzoo.errors import OptionError, SegzooError, quoted
 
 _Parameters = ParamSpec("_Parameters")
 _Returned = TypeVar("_Returned")
@@ -123,4 +123,4 @@ def _describe(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return shown(repr(value)) if isinstance(value, str | bytes | int | float | None) else f"a {type(value).__name__}"
+    return quoted(value) if isinstance(value, str | bytes | int | float | None) else f"a {type(value).__name__}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segzoo._arguments import explained
-from segzoo.errors import OptionError, shown, some, unknown
+from segzoo.errors import OptionError, quoted, some, unknown
 
 Color = tuple[int, int, int]
 
@@ -46,9 +46,9 @@ class ClassSet:
                 raise OptionError(f"A class set needs at most {MAX_CLASSES:,} classes, got {len(values):,}.")
         # A bare string is a sequence of strings too: ClassSet("sky", ...) would become the classes "s", "k" and "y".
         if isinstance(names, str) or not all(isinstance(name, str) and name for name in names):
-            raise OptionError(f"A class set needs a sequence of non-empty class names, got {shown(repr(names))}.")
+            raise OptionError(f"A class set needs a sequence of non-empty class names, got {quoted(names)}.")
         if longest := next((name for name in names if len(name) > _MAX_NAME), None):
-            raise OptionError(f"A class name has at most {_MAX_NAME:,} characters; got {shown(repr(longest))}.")
+            raise OptionError(f"A class name has at most {_MAX_NAME:,} characters; got {quoted(longest)}.")
         # Lists are accepted, and frozen here, so that every class set is hashable.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "palette", tuple(_color(color) for color in self.palette))
@@ -65,7 +65,7 @@ class ClassSet:
             object.__setattr__(self, "ignore_index", _integer(self.ignore_index, "ignore_index"))
             if 0 <= self.ignore_index < len(self.names):
                 raise OptionError(
-                    f"ignore_index {self.ignore_index} is the class {shown(repr(self.names[self.ignore_index]))}; "
+                    f"ignore_index {self.ignore_index} is the class {quoted(self.names[self.ignore_index])}; "
                     f"choose an id outside 0-{len(self.names) - 1}, such as 255."
                 )
 
@@ -92,7 +92,7 @@ class ClassSet:
             raise OptionError(f"A class set is a mapping with names and palette, got {type(record).__name__}.")
         for key in ("names", "palette"):
             if not isinstance(record.get(key), list | tuple):
-                raise OptionError(f"A class set needs a list under {key!r}, got {shown(repr(record.get(key)))}.")
+                raise OptionError(f"A class set needs a list under {key!r}, got {quoted(record.get(key))}.")
         return cls(tuple(record["names"]), tuple(record["palette"]), record.get("ignore_index"))
 
     @classmethod
@@ -103,7 +103,7 @@ class ClassSet:
             OptionError: `n` is below 1 or above 65,536.
         """
         if not 1 <= (n := _integer(n, "the number of classes")) <= MAX_CLASSES:
-            raise OptionError(f"A class set needs at least one class and at most {MAX_CLASSES:,}, not {n}.")
+            raise OptionError(f"A class set needs at least one class and at most {MAX_CLASSES:,}, not {quoted(n)}.")
         return cls(tuple(f"class {i}" for i in range(n)), tuple(voc_color(i) for i in range(n)))
 
 
@@ -113,6 +113,7 @@ def voc_color(index: int) -> Color:
     The bits of the id go to red, green and blue in turn, from the highest bit of each channel down, so that
     neighboring ids look different. The kit stops at 256; the colors stay unique up to 2**24.
     """
+    index = _integer(index, "a class id")
     red = green = blue = 0
     for bit in range(7, -1, -1):
         red |= (index & 1) << bit
@@ -141,17 +142,17 @@ def _integer(value: Any, name: str) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise OptionError(f"In a class set {name} must be an integer, got {shown(repr(value))}.")
+    raise OptionError(f"In a class set {name} must be an integer, got {quoted(value)}.")
 
 
 def _color(value: Any) -> Color:
     try:
         red, green, blue = value
     except (TypeError, ValueError):
-        raise OptionError(f"A color is three integers (red, green, blue), got {shown(repr(value))}.") from None
+        raise OptionError(f"A color is three integers (red, green, blue), got {quoted(value)}.") from None
     color = (_integer(red, "a color"), _integer(green, "a color"), _integer(blue, "a color"))
     if not all(0 <= component <= 255 for component in color):
-        raise OptionError(f"The components of a color must be 0-255, got {shown(color)}.")
+        raise OptionError(f"The components of a color must be 0-255, got {quoted(color)}.")
     return color
 
 

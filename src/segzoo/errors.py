@@ -86,7 +86,7 @@ def unknown(what: str, name: str, known: Iterable[str], see: str) -> UnknownName
     # difflib takes quadratic time, and a file may hold a name of a million characters.
     similar = difflib.get_close_matches(name.lower()[:_MAX_VALUE], list(dict.fromkeys(known)), n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-    return UnknownNameError(f"Unknown {what} {shown(repr(name))}.{hint} {see}")
+    return UnknownNameError(f"Unknown {what} {quoted(name)}.{hint} {see}")
 
 
 def printable(text: str) -> str:
@@ -97,6 +97,14 @@ def printable(text: str) -> str:
 def shown(value: object, most: int = _MAX_VALUE) -> str:
     """A value from a file for a message: on one line, printable, and without the middle if it is too long."""
     return _shortened(printable(str(value)).replace("\n", "\\n"), most)
+
+
+def quoted(value: object) -> str:
+    """The `repr` of a value as `shown` does it; only its type if `repr` fails, as of an integer of 5,000 digits."""
+    try:
+        return shown(repr(value))
+    except Exception:  # whatever the value's class raises
+        return f"a {type(value).__name__}"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -13,7 +13,6 @@ import importlib
 import inspect
 import os
 import re
-import reprlib
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from segzoo import _registry
 from segzoo._registry import Entry, Registry
 from segzoo._text import copy_json
-from segzoo.errors import OptionError, SegzooError
+from segzoo.errors import OptionError, SegzooError, quoted
 
 if TYPE_CHECKING:
     from segzoo.data.dataset import SegmentationData
@@ -206,7 +205,7 @@ def import_plugin(module: str) -> None:
 def _require_name(decorator: str, name: Any) -> None:
     """Without parentheses, the decorated object itself would be the name, and nothing would be registered."""
     if not isinstance(name, str):
-        raise OptionError(f'{decorator} takes a name: @segzoo.{decorator}("mine"), not {reprlib.repr(name)}.')
+        raise OptionError(f'{decorator} takes a name: @segzoo.{decorator}("mine"), not {quoted(name)}.')
 
 
 def _register(registry: Registry, name: str, registered: _Object, default_encoder: str | None = None) -> _Object:

@@ -9,7 +9,6 @@ import datetime
 import functools
 import inspect
 import operator
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
@@ -18,7 +17,7 @@ import pydantic
 import pydantic.dataclasses
 from pydantic.fields import FieldInfo
 
-from segzoo.errors import OptionError, SegzooError, UnknownNameError, unknown
+from segzoo.errors import OptionError, SegzooError, UnknownNameError, quoted, unknown
 
 _Record = TypeVar("_Record")
 
@@ -73,7 +72,7 @@ def from_record(cls: type[_Record], record: Any, optional: Sequence[str] = ()) -
         OptionError: fields are missing or invalid, all of which are named.
     """
     if not isinstance(record, Mapping):
-        raise OptionError(f"A spec is an object with fields, not {reprlib.repr(record)}.")
+        raise OptionError(f"A spec is an object with fields, not {quoted(record)}.")
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values = {name: record[name] for name in names if name in record}
     missing = [f"{name} is missing" for name in names if name not in record and name not in optional]
@@ -134,11 +133,11 @@ def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise OptionError(f"{name} must be a whole number, not {value!r}.") from None
+        raise OptionError(f"{name} must be a whole number, not {quoted(value)}.") from None
     if isinstance(value, bool):
-        raise OptionError(f"{name} must be a whole number, not {value!r}.")
+        raise OptionError(f"{name} must be a whole number, not {quoted(value)}.")
     if minimum is not None and number < minimum:
-        raise OptionError(f"{name} must be {minimum} or more, not {value!r}.")
+        raise OptionError(f"{name} must be {minimum} or more, not {quoted(value)}.")
     return number
 
 
@@ -258,7 +257,7 @@ def _value_fault(place: str, annotation: Any, detail: Any, value: Any) -> _Fault
         expected = _range(annotation) or _RANGES[detail["type"]].format(*context.values())
     elif detail["type"] == "finite_number":
         expected = expected.replace("number", "finite number")
-    return _Fault(f"{place} must be {expected}, not {reprlib.repr(value)}", place)
+    return _Fault(f"{place} must be {expected}, not {quoted(value)}", place)
 
 
 _RANGES = {

@@ -8,7 +8,6 @@ import dataclasses
 import json
 import math
 import re
-import reprlib
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -18,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from segzoo._text import copy_json, load_json
 from segzoo._version import __version__
 from segzoo.classes import ClassSet
-from segzoo.errors import OptionError
+from segzoo.errors import OptionError, quoted
 from segzoo.schema import checked, from_record
 
 FORMAT_VERSION = 1
@@ -123,14 +122,14 @@ class ModelSpec:
     def __post_init__(self) -> None:
         faults = []
         if len(self.requires) > 2 or not all(re.fullmatch(_MODULE, name) for name in self.requires):
-            faults.append(f"requires must be the names of at most two modules, not {reprlib.repr(self.requires)}")
+            faults.append(f"requires must be the names of at most two modules, not {quoted(self.requires)}")
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
         if values and not (len(self.mean) == len(self.std) == self.in_channels and all(map(math.isfinite, values))):
             faults.append(
-                f"mean and std must be {self.in_channels} finite numbers each, not {reprlib.repr(self.mean)} and "
-                f"{reprlib.repr(self.std)}"
+                f"mean and std must be {self.in_channels} finite numbers each, not {quoted(self.mean)} and "
+                f"{quoted(self.std)}"
             )
         elif values and min(self.std) <= 0:
             faults.append(f"std must be above 0, not {self.std}")
@@ -164,8 +163,8 @@ class ModelSpec:
         newer = record.get("format_version") if isinstance(record, Mapping) else None
         if type(newer) is int and newer > FORMAT_VERSION:
             raise OptionError(
-                f"It has format version {newer}, but segzoo {__version__} reads versions up to {FORMAT_VERSION} only. "
-                "Update segzoo."
+                f"It has format version {quoted(newer)}, but segzoo {__version__} reads versions up to "
+                f"{FORMAT_VERSION} only. Update segzoo."
             )
         return from_record(cls, record, optional=_ADDED)
 
@@ -209,7 +208,7 @@ class ExportSpec:
     logits: bool = False
     """Whether the graph has an output `logits`."""
 
-    opset: int = 18
+    opset: Annotated[int, Field(ge=1), Field(le=1000)] = 18
 
     padded_logits: str | None = None
     """Name of the value that the argmax reads: logits (N, K, H', W') whose top left H x W belong to the image.
@@ -249,7 +248,7 @@ class ExportSpec:
         Raises:
             OptionError: as `from_dict`, or there is no such pair, or it is not JSON.
         """
-        record = decode({key: value for key, value in pairs.items() if key == f"{PREFIX}export"})
+        record = decode(pairs, only="export")
         if not record:
             raise OptionError("the record segzoo.export is missing.")
         return cls.from_dict(record["export"])
@@ -269,15 +268,20 @@ def encode(record: Mapping[str, Any]) -> dict[str, str]:
     return {PREFIX + key: json.dumps(value) for key, value in record.items()}
 
 
-def decode(pairs: Mapping[str, str]) -> dict[str, Any]:
+def decode(pairs: Mapping[str, str], only: str | None = None) -> dict[str, Any]:
     """The inverse of `encode`; keys of other programs are left out. Empty if segzoo did not write the file.
 
+    Args:
+        only: the one key to decode; None decodes all.
+
     Raises:
-        OptionError: the value of one of segzoo's keys is not JSON.
+        OptionError: the value of one of segzoo's keys is not JSON, or these are not pairs of strings.
     """
+    if not isinstance(pairs, Mapping) or not all(isinstance(text, str) for pair in pairs.items() for text in pair):
+        raise OptionError("Metadata must be pairs of strings, as .safetensors and .onnx files store them.")
     record = {}
     for key, value in pairs.items():
-        if key.startswith(PREFIX):
+        if key == f"{PREFIX}{only}" or (only is None and key.startswith(PREFIX)):
             try:
                 record[key.removeprefix(PREFIX)] = load_json(value)
             except ValueError as error:

@@ -318,3 +318,13 @@ def test_a_relative_path_is_found_from_another_folder(tmp_path: Path, monkeypatc
 def test_a_device_that_is_no_string_is_refused() -> None:
     with pytest.raises(OptionError, match=r"device must be a string such as 'cpu' or 'cuda:0', not device"):
         Predictor(segzoo.create("unet", encoder="test_resnet", num_classes=2), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("options", [{"confidence": True}, {"probabilities": True}, {"tile": 16}])
+@pytest.mark.parametrize("named", ["index", "confidence", "axes"])
+def test_a_value_that_holds_no_logits_is_refused(
+    options: dict[str, Any], named: str, make_network: Callable[..., Path]
+) -> None:
+    predictor = Predictor(make_network(outputs=("mask",), padded_logits=named), "cpu", threads=1)
+    with pytest.raises(CheckpointError):
+        predictor.predict(np.zeros((30, 40, 3), np.uint8), **options)

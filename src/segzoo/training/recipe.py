@@ -9,7 +9,6 @@ changes its defaults.
 import dataclasses
 import json
 import os
-import reprlib
 import sys
 from collections.abc import Mapping
 from dataclasses import field
@@ -20,7 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from segzoo._arguments import explained
 from segzoo._text import load_toml, read_text
-from segzoo.errors import OptionError, some
+from segzoo.errors import OptionError, quoted, some
 from segzoo.plugins import import_plugin
 from segzoo.schema import Positive, Share, checked
 from segzoo.training.overrides import override
@@ -296,7 +295,7 @@ class Recipe:
             OptionError: an invalid value, or a required key is missing.
         """
         if not isinstance(record, Mapping) or not all(isinstance(key, str) for key in record):
-            raise OptionError(f"A recipe is a mapping with sections, not {reprlib.repr(record)}.")
+            raise OptionError(f"A recipe is a mapping with sections, not {quoted(record)}.")
         return cls(**record)
 
 

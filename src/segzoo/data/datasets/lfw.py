@@ -17,7 +17,7 @@ from segzoo.classes import ClassSet, class_set
 from segzoo.data.dataset import Item, SegmentationData
 from segzoo.data.datasets.base import Reader, require_paths
 from segzoo.data.masks import read_mask
-from segzoo.errors import DataError, shown
+from segzoo.errors import DataError, quoted
 
 _LISTS = {"train": "parts_train.txt", "val": "parts_validation.txt", "test": "parts_test.txt"}
 _MAX_LINE = 200  # it becomes the name of a file, and a name of 256 bytes raises an OSError on most systems
@@ -48,9 +48,7 @@ def read_lfw(root: Path, split: str) -> SegmentationData:
         if not fields:
             continue
         if len(fields) < 2 or not fields[1].isdigit() or len(line) > _MAX_LINE:
-            raise DataError(
-                f"Line {number} of {list_file} is {shown(repr(line))}, not a person's name and an image number."
-            )
+            raise DataError(f"Line {number} of {list_file} is {quoted(line)}, not a person's name and an image number.")
         person, name = fields[0], f"{fields[0]}_{fields[1].zfill(4)}"
         mask = root / _MASK_IMAGES / f"{name}.ppm" if has_images else root / _LABELS / person / f"{name}.dat"
         items.append(Item(name, root / _IMAGES / person / f"{name}.jpg", mask))

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-from segzoo.errors import CheckpointError, DownloadError, shown, some
+from segzoo.errors import CheckpointError, DownloadError, quoted, some
 from segzoo.spec import ModelSpec
 from segzoo.weights import checkpoint
 from segzoo.weights.cache import offline
@@ -96,7 +96,7 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
     if missing or mismatched:
         raise CheckpointError(
             f"{path} does not hold the weights of this encoder. "
-            + (f"It holds a model with encoder {shown(repr(spec.encoder))}. " if spec else "")
+            + (f"It holds a model with encoder {quoted(spec.encoder)}. " if spec else "")
             + (f"Missing: {some(missing)}. " if missing else "")
             + (f"Other shapes: {some(mismatched)}. " if mismatched else "")
             + "Pass a file of the same timm or torchvision network, or of a segzoo model with this encoder. "

@@ -36,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from segzoo.errors import CheckpointError, shown, some
+from segzoo.errors import CheckpointError, quoted, shown, some
 from segzoo.weights.convert.caffemodel import CaffeLayer, CaffeNet
 
 BN_EPS = 1e-5
@@ -106,7 +106,7 @@ def _layers_with_weights(net: CaffeNet) -> dict[str, CaffeLayer]:
             first = layers.setdefault(_normalized(layer.name), layer)
             if first is not layer:
                 raise CheckpointError(
-                    f"This .caffemodel has both {shown(repr(first.name))} and {shown(repr(layer.name))}; a network has "
+                    f"This .caffemodel has both {quoted(first.name)} and {quoted(layer.name)}; a network has "
                     "only one of them."
                 )
     return layers
@@ -142,7 +142,7 @@ def _recognize(layers: dict[str, CaffeLayer], title: str) -> str:
 
 def _convert(layer: _Layer, caffe_layer: CaffeLayer, channels: dict[str, int]) -> dict[str, Tensor]:
     """The layer's tensors by PyTorch's names, with shapes checked; adds its output channels to `channels`."""
-    name = shown(repr(caffe_layer.name))
+    name = quoted(caffe_layer.name)
     blobs = [blob.to(torch.float32) for blob in caffe_layer.blobs]
     expected = 1 + (layer.bias and layer.kind != "scale")
     if len(blobs) != expected:
@@ -176,7 +176,7 @@ def _convert(layer: _Layer, caffe_layer: CaffeLayer, channels: dict[str, int]) -
 
 def _vector(caffe_layer: CaffeLayer, blob: Tensor, length: int) -> Tensor:
     if blob.numel() != length:
-        name = shown(repr(caffe_layer.name))
+        name = quoted(caffe_layer.name)
         raise CheckpointError(f"Layer {name} has {blob.numel()} values, not {length}, one per channel.")
     return blob.flatten()
 

@@ -21,7 +21,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 from torch import Tensor
 
-from segzoo.errors import CheckpointError, shown
+from segzoo.errors import CheckpointError, quoted
 
 # fmt: off
 V1_TYPES = (
@@ -157,7 +157,7 @@ def _read_layer(content: bytes, message: str) -> CaffeLayer:
         try:
             blobs.append(_read_blob(blob))
         except _Damaged as error:
-            raise _Damaged(f"blob {index} of layer {shown(repr(name))}: {error}") from None
+            raise _Damaged(f"blob {index} of layer {quoted(name)}: {error}") from None
     return CaffeLayer(name, layer_type, tuple(blobs))
 
 

@@ -103,7 +103,7 @@ class OnnxBackend:
             values = self._session_with_logits(padded).run(names, {self._input.name: images})
         height, width = images.shape[1:3]
         cropped = {
-            name: np.asarray(value[..., :height, :width] if name == "logits" else value)
+            name: np.asarray(value[..., :height, :width] if name == "logits" and np.ndim(value) > 1 else value)
             for name, value in zip(outputs, values, strict=True)
         }
         return self._checked(images, cropped)
@@ -111,7 +111,9 @@ class OnnxBackend:
     def _checked(self, images: Images, values: dict[Output, npt.NDArray[Any]]) -> dict[Output, npt.NDArray[Any]]:
         """The outputs, if they have the size of the images; a graph from elsewhere may say one thing and do another."""
         for name, value in values.items():
-            if value.shape[0] != len(images) or value.shape[-2:] != images.shape[1:3]:
+            per_class = name == "logits" or self.spec.task == "multilabel"
+            planes = (self.spec.num_classes,) if per_class else ()
+            if value.shape != (len(images), *planes, *images.shape[1:3]):
                 raise CheckpointError(
                     f"The output {name!r} of {self._path.name} is {value.shape} for images of {images.shape}. "
                     "segzoo.export did not write this graph: export the model again."

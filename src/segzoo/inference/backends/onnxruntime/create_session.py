@@ -105,8 +105,9 @@ def _settings(options: EngineOptions) -> ort.SessionOptions:
     settings = ort.SessionOptions()
     if options.threads is not None:
         settings.intra_op_num_threads = options.threads
-    # Errors only: on CUDA every dynamic graph warns that its shape arithmetic stays on the CPU, which is intended.
-    settings.log_severity_level = 3
+    # On CUDA every dynamic graph warns that its shape arithmetic stays on the CPU, which is intended. Errors are raised
+    # too, and onnxruntime would print names from the file as they are, with the codes that change a terminal.
+    settings.log_severity_level = 4
     settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return settings
 
