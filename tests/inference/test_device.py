@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from provider_libraries import needed_libraries, needs_readelf
 
-from segzoo.errors import DeviceError, UnknownNameError
+from segzoo.errors import DeviceError, OptionError, UnknownNameError
 from segzoo.inference import Predictor
 from segzoo.inference.backends import device_names
 from segzoo.inference.backends.onnxruntime import device
@@ -40,11 +40,17 @@ def test_device_names(text: str, expected: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["gpu", "CUDA", "cuda:", "auto:0", "tensorrt:", "cuda:-1", "cuda:x", "cuda:1\n", "cpu:0", "", "cuda:1234", None, 0],
+    ["gpu", "CUDA", "cuda:", "auto:0", "tensorrt:", "cuda:-1", "cuda:x", "cuda:1\n", "cpu:0", "", "cuda:1234"],
 )
 def test_other_device_names(text: Any, make_file: MakeFile) -> None:
     with pytest.raises(UnknownNameError, match="A device is 'auto', 'cpu', 'cuda' or 'cuda:N'"):
         Predictor(make_file(), text)
+
+
+@pytest.mark.parametrize("device", [None, 0, ["cpu"]])
+def test_a_device_is_a_string(device: Any, make_file: MakeFile) -> None:
+    with pytest.raises(OptionError, match=r"device must be a string such as 'cpu' or 'cuda:0', not"):
+        Predictor(make_file(), device)
 
 
 def test_a_similar_device_name_is_suggested() -> None:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from segzoo.errors import OptionError, unknown
+from segzoo.errors import OptionError, quoted, unknown
 
 GPU_TYPES = ["cuda", "tensorrt"]
 """Types of device that have an index. `register_provider` adds its own."""
@@ -25,7 +25,7 @@ def parse(device: str) -> tuple[str, int]:
         UnknownNameError: it is none of "auto", "cpu", and a type of GPU with or without an index.
     """
     if not _is_string(device):
-        raise OptionError(f"device must be a string such as 'cpu' or 'cuda:0', not {device!r}.")
+        raise OptionError(f"device must be a string such as 'cpu' or 'cuda:0', not {quoted(device)}.")
     names = "|".join(map(re.escape, GPU_TYPES))
     match = re.fullmatch(rf"(auto|cpu|{names})|({names}):([0-9]{{1,3}})", device)
     if match is None:
