@@ -12,7 +12,7 @@ from segzoo._registry import DECODERS
 from segzoo.cli import console, files, types, validators
 from segzoo.errors import ExportError
 from segzoo.exporting import triton
-from segzoo.weights.resolve import Located
+from segzoo.weights.resolve import Located, looks_like_key
 
 if TYPE_CHECKING:
     from segzoo.exporting.export import Export
@@ -226,8 +226,8 @@ def export(
     shape = _parse_static_shape(static_shape)
     images = _calibration_images(calibration) if calibration else None
     file = Path(source)
-    # Two slashes: at least a mistyped catalog key, for which `files.find` suggests similar ones.
-    from_file = files.is_model(source) or files.is_path(source) or source.count("/") == 2
+    # For a mistyped key, `files.find` suggests similar ones.
+    from_file = files.is_model(source) or files.is_path(source) or looks_like_key(source)
     # All checks come before the slow steps, of which importing torch is the first.
     if from_file:
         _refuse_model_options(context, source)

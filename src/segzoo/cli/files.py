@@ -7,15 +7,17 @@ from urllib.parse import unquote, urlsplit
 
 from segzoo.errors import CheckpointError
 from segzoo.weights.hub import FILE
+from segzoo.weights.resolve import SUFFIXES as MODEL_SUFFIXES
 from segzoo.weights.resolve import Located, locate, resolve
 
 SUFFIXES = (".safetensors", ".onnx")
+"""Of the files that segzoo writes."""
 
 
 def is_path(name: str) -> bool:
     """Whether an argument is the path of a file, rather than a decoder or an encoder."""
     path = Path(name)
-    return path.suffix.lower() in SUFFIXES or (path.suffix != "" and path.is_file())
+    return path.suffix.lower() in MODEL_SUFFIXES or (path.suffix != "" and path.is_file())
 
 
 def is_key_or_url(name: str) -> bool:

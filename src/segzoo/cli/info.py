@@ -14,6 +14,7 @@ from segzoo.cli import console, files
 from segzoo.cli.describe import describe
 from segzoo.errors import PairingError, unknown
 from segzoo.weights.catalog import Entry, find
+from segzoo.weights.resolve import looks_like_key, resolve
 
 if TYPE_CHECKING:
     from segzoo.models.decoders import Decoder
@@ -39,10 +40,11 @@ def info(
       segzoo info fcn/resnet101/coco-voc    metrics, data, license and sha256
       segzoo info street.onnx               classes, normalization, and how the export was verified
     """
-    if files.is_path(name) or "://" in name:
+    meaning = resolve(name)
+    if files.is_path(name) or meaning in ("hub", "url"):
         describe(files.find(name).path)
         return
-    if "/" in name and not name.startswith("paper/"):
+    if meaning == "key" or looks_like_key(name):
         _weights(find(name))
         return
     with console.Steps(lines=False) as step:

@@ -6,8 +6,7 @@ from segzoo._registry import DATASETS, DECODERS, PAPERS, UPSAMPLE_MODES, unknown
 from segzoo.classes import class_set
 from segzoo.errors import CheckpointError, DataError, OptionError, unknown
 from segzoo.weights.catalog import entries
-
-_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".caffemodel")
+from segzoo.weights.resolve import WEIGHTS_SUFFIXES
 
 
 def check_decoder(name: str) -> None:
@@ -40,7 +39,7 @@ def _check_weights(weights: str) -> None:
     if path.exists() or weights in entries():
         return
     usage = "--encoder-weights takes imagenet, a timm tag, the path of a weights file, or a catalog key."
-    if path.suffix in _WEIGHTS:
+    if path.suffix in WEIGHTS_SUFFIXES:
         raise CheckpointError(f"There is no file {weights}. {usage}")
     if len(path.parts) > 1:
         raise unknown("encoder weights", weights, entries(), usage)

@@ -23,8 +23,7 @@ from segzoo.training.build_loss import build_loss, compute_class_weights
 from segzoo.training.losses import WeightedSum
 from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig, read_recipe
 from segzoo.training.schedule import lr_factor
-from segzoo.weights.catalog import entries
-from segzoo.weights.resolve import locate
+from segzoo.weights.resolve import locate, resolve
 
 Schedule = Callable[[int, int, int], float]
 """(step, from 0; steps of the run; steps per epoch) -> the factor of the learning rate."""
@@ -152,7 +151,7 @@ def _trained_on(source: str | None, data: DataConfig, seen: frozenset[str] = fro
     Args:
         seen: the weights that led here: a checkpoint may have been copied over the one that it started from.
     """
-    if source is None or source in seen or not (source in entries() or Path(source).exists()):
+    if source is None or source in seen or resolve(source) in ("architecture", "unknown"):
         return set()
     try:
         recipe = read_recipe(locate(source).path)

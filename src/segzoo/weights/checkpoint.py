@@ -16,6 +16,7 @@ from torch import Tensor
 from segzoo._io import atomic_write
 from segzoo.errors import CheckpointError, OptionError
 from segzoo.spec import ModelSpec
+from segzoo.weights.resolve import FOREIGN_SUFFIXES
 from segzoo.weights.safetensors_file import check_header, open_tensors
 
 
@@ -94,7 +95,7 @@ def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
             if spec is not None:
                 yield file, spec
     except (OSError, SafetensorError, ValueError) as error:
-        if path.suffix in (".pth", ".pt", ".bin", ".ckpt", ".caffemodel"):
+        if path.suffix in FOREIGN_SUFFIXES:
             raise CheckpointError(
                 f"{path} was not written by segzoo.save. If it holds torchvision's FCN, segmentation-models-pytorch's "
                 f"Unet or one of the original Caffe networks, segzoo.convert({str(path)!r}) converts it. Pass encoder "

@@ -34,7 +34,13 @@ class Located:
 Meaning = Literal["path", "key", "hub", "url", "architecture", "unknown"]
 """What a word that names a model can be."""
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".onnx")
+FOREIGN_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".caffemodel")
+"""What the names of other programs' weights end in."""
+
+WEIGHTS_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
+"""What the name of a file of weights ends in."""
+
+SUFFIXES = (*WEIGHTS_SUFFIXES, ".onnx")
 """What the name of a model file ends in."""
 
 
@@ -56,6 +62,14 @@ def resolve(word: str | os.PathLike[str]) -> Meaning:
     if Path(word).suffix.lower() in SUFFIXES or Path(word).exists():
         return "path"
     return "architecture" if word in DECODERS or word in PAPERS else "unknown"
+
+
+def looks_like_key(word: str | os.PathLike[str]) -> bool:
+    """Whether a word is spelled as the keys of the catalog are, decoder/encoder/data, and names no path."""
+    return isinstance(word, str) and re.fullmatch(_KEY, word) is not None and not Path(word).exists()
+
+
+_KEY = r"[^/\\:]+/[^/\\]+/[^/\\.]+"
 
 
 @explained

@@ -15,6 +15,7 @@ from segzoo.errors import CheckpointError, DownloadError, quoted, some
 from segzoo.spec import ModelSpec
 from segzoo.weights import checkpoint
 from segzoo.weights.cache import offline
+from segzoo.weights.resolve import WEIGHTS_SUFFIXES
 from segzoo.weights.state_dict import read
 
 _IN_A_MODEL = "encoder.net."
@@ -46,7 +47,7 @@ def cannot_fetch(name: str, error: Exception) -> DownloadError:
 def is_path(weights: str) -> bool:
     """Whether this is a path, even of a missing file: timm's tags have no separators and none of these suffixes."""
     path = Path(weights)
-    return path.exists() or len(path.parts) > 1 or path.suffix in (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+    return path.exists() or len(path.parts) > 1 or path.suffix in WEIGHTS_SUFFIXES
 
 
 def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
