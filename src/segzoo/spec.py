@@ -186,7 +186,9 @@ class ModelSpec:
         return cls.from_dict(record) if record else None
 
     def replace(self, **changes: Any) -> "ModelSpec":
-        """A copy with some fields changed."""
+        """A copy with some fields changed; the spec itself, which has been checked, if all of them are equal."""
+        if all(getattr(self, name, dataclasses.MISSING) == value for name, value in changes.items()):
+            return self
         return dataclasses.replace(self, **changes)
 
 

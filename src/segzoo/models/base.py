@@ -221,8 +221,8 @@ class EncoderDecoder(SegmentationModel):
     def __init__(self, encoder: Encoder, decoder: Decoder, spec: ModelSpec) -> None:
         super().__init__(
             spec.replace(
-                mean=encoder.mean,
-                std=encoder.std,
+                mean=spec.mean or encoder.mean,
+                std=spec.std or encoder.std,
                 size_divisibility=encoder.size_divisibility,
                 min_size=encoder.min_size,
             )

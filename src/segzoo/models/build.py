@@ -40,7 +40,7 @@ def build(spec: ModelSpec, encoder_weights: str | None = None, measure: bool = T
         if encoder_weights is not None and not paper.start_from(encoder_weights):
             reason = f"{encoder_weights} holds no classifier of their shape"
             warnings.warn(f"fc6 and fc7 of the {network.__name__} start at random: {reason}.", stacklevel=3)
-        return _normalized_as(spec, paper)
+        return paper
     if spec.encoder is None or spec.output_stride is None:
         raise OptionError(f"Decoder {spec.decoder!r} needs an encoder and an output stride.")
     alternative = f"segzoo.create({spec.decoder!r}, encoder={network.default_encoder!r}) works."
@@ -70,7 +70,7 @@ def build(spec: ModelSpec, encoder_weights: str | None = None, measure: bool = T
     decoder = network(encoder.features, spec.num_classes, **spec.options)
     if encoder_weights is not None and network.has_fc6_fc7 and encoder.features.fc_head:
         _load_fc6_fc7(decoder, encoder, encoder_weights)
-    return _normalized_as(spec, EncoderDecoder(encoder, decoder, spec))
+    return EncoderDecoder(encoder, decoder, spec)
 
 
 def network_class(name: str) -> type[Decoder] | type[Paper]:
@@ -100,13 +100,6 @@ def classes_for(num_classes: int, classes: ClassSet | None) -> ClassSet:
     if len(classes) != num_classes:
         raise OptionError(f"num_classes={num_classes}, but the class set names {len(classes)} classes.")
     return classes
-
-
-def _normalized_as(spec: ModelSpec, model: SegmentationModel) -> SegmentationModel:
-    """The model, with the mean and standard deviation of the spec if it has them."""
-    if spec.mean:
-        model.set_normalization(spec.mean, spec.std)
-    return model
 
 
 def _load_fc6_fc7(decoder: Decoder, encoder: Encoder, encoder_weights: str) -> None:

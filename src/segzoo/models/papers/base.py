@@ -52,8 +52,8 @@ class Paper(SegmentationModel):
             mean = (statistics.fmean(mean),) * spec.in_channels
         super().__init__(
             spec.replace(
-                mean=tuple(value / 255 for value in mean),
-                std=(self.pixel_scale / 255,) * spec.in_channels,
+                mean=spec.mean or tuple(value / 255 for value in mean),
+                std=spec.std or (self.pixel_scale / 255,) * spec.in_channels,
                 # BGR is an order of three channels only.
                 channel_order=self.channel_order if spec.in_channels == 3 else "RGB",
                 size_divisibility=size_divisibility or self.size_divisibility,
