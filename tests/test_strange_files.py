@@ -394,7 +394,7 @@ def test_the_header_of_65_536_classes_is_read(tmp_path: Path) -> None:
 
 
 def test_a_file_whose_header_would_be_too_large_is_not_written(tmp_path: Path) -> None:
-    annotated = model().with_info(note=["x" * 100_000] * 170)
+    annotated = segzoo.create("fcn", "test_resnet", num_classes=2).with_info(note=["x" * 100_000] * 170)
     assert "its header claims" in refusal(lambda: segzoo.save(annotated, tmp_path / "m.safetensors"), CheckpointError)
     assert not list(tmp_path.iterdir())
 
