@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segzoo.classes import CLASS_SETS, ClassSet, class_set, voc_color
-from segzoo.errors import UnknownNameError
+from segzoo.errors import OptionError, UnknownNameError
 
 PAIR = {"names": ["a", "b"], "palette": [[0, 0, 0], [255, 0, 0]], "ignore_index": 255}
 
@@ -112,3 +112,9 @@ def test_a_bare_string_is_not_a_list_of_names() -> None:
 def test_generic_needs_a_class(n: int) -> None:
     with pytest.raises(ValueError, match="at least one class"):
         ClassSet.generic(n)
+
+
+@pytest.mark.parametrize("index", [None, 1.5, "1", True])
+def test_the_color_of_what_is_no_id(index: Any) -> None:
+    with pytest.raises(OptionError, match="a class id must be an integer"):
+        voc_color(index)

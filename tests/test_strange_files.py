@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import segzoo
 from segzoo import spec
-from segzoo.classes import ClassSet, voc_color
+from segzoo.classes import ClassSet
 from segzoo.cli import app
 from segzoo.cli.augment import read_recipe
 from segzoo.data.datasets import open_data
@@ -397,67 +397,3 @@ def test_a_file_whose_header_would_be_too_large_is_not_written(tmp_path: Path) -
     annotated = segzoo.create("fcn", "test_resnet", num_classes=2).with_info(note=["x" * 100_000] * 170)
     assert "its header claims" in refusal(lambda: segzoo.save(annotated, tmp_path / "m.safetensors"), CheckpointError)
     assert not list(tmp_path.iterdir())
-
-
-class Unprintable:
-    """Its `repr` raises, as that of an integer of 5,000 digits does."""
-
-    def __repr__(self) -> str:
-        raise RuntimeError("repr")
-
-
-def deep() -> list[Any]:
-    value: list[Any] = []
-    for _ in range(100_000):
-        value = [value]
-    return value
-
-
-@pytest.mark.parametrize("value", [10**5000, Unprintable(), deep()], ids=["digits", "repr", "deep"])
-@pytest.mark.parametrize(
-    "use",
-    [
-        ClassSet.generic,
-        lambda value: ClassSet(value, ((0, 0, 0),)),
-        lambda value: ClassSet(("a",), ((value, 0, 0),)),
-        lambda value: ClassSet(("a",), (value,)),
-        lambda value: ModelSpec("unet", "vgg16", ClassSet.generic(2), in_channels=value),
-        lambda value: ModelSpec.from_dict({"format_version": value}),
-        lambda value: ExportSpec(opset=value),
-        lambda value: segzoo.create("unet", encoder="test_resnet", num_classes=value),
-        lambda value: segzoo.create(value, num_classes=2),
-    ],
-)
-def test_a_value_that_cannot_be_printed_is_named_by_its_type(use: Callable[[Any], Any], value: Any) -> None:
-    with pytest.raises(SegzooError) as raised:
-        use(value)
-    assert len(str(raised.value)) < 4_000
-
-
-@pytest.mark.parametrize("pairs", [None, 5, {1: "x"}, {"segzoo.decoder": 5}, {"segzoo.decoder": None}])
-def test_metadata_are_pairs_of_strings(pairs: Any) -> None:
-    for record in (ModelSpec, ExportSpec):
-        with pytest.raises(OptionError, match="Metadata must be pairs of strings"):
-            record.from_metadata(pairs)
-
-
-@pytest.mark.parametrize("index", [None, 1.5, "1", True])
-def test_the_color_of_what_is_no_id(index: Any) -> None:
-    with pytest.raises(OptionError, match="a class id must be an integer"):
-        voc_color(index)
-
-
-def test_onnxruntime_prints_no_name_of_a_file(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "escape.onnx"
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["n", "h", "w", 3])
-    mask = helper.make_tensor_value_info("mask", TensorProto.UINT8, ["n", "h", "w"])
-    shape = helper.make_tensor("shape", TensorProto.INT64, [3], [7, 7, 7])
-    node = helper.make_node("Reshape", ["image", "shape"], ["mask"], name="\x1b[2Jgone")
-    model = helper.make_model(helper.make_graph([node], "g", [image], [mask], [shape]), ir_version=10)
-    model.opset_import[0].version = 18
-    described = ModelSpec("unet", "vgg16", ClassSet.generic(2), mean=(0.5,) * 3, std=(0.2,) * 3)
-    helper.set_model_props(model, described.to_metadata() | ExportSpec().to_metadata())
-    onnx.save(model, path)
-    with pytest.raises(SegzooError, match=r"Name:'\\x1b\[2Jgone'"):
-        Predictor(path, device="cpu").predict(np.zeros((5, 6, 3), np.uint8))
-    assert "\x1b[2J" not in "".join(capfd.readouterr())

@@ -16,6 +16,9 @@ from segzoo.errors import OptionError, UnknownNameError, unknown
 ENTRY_POINTS = "segzoo.plugins"
 """Group of entry points. Each names a module that registers something when it is imported."""
 
+MODULE = r"(?=.{1,200}\Z)\w[\w-]*(\.\w[\w-]*)*"
+"""The dotted name of a module. Messages suggest to pass it to a command, so nothing that a shell reads may be in it."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -99,10 +99,10 @@ def shown(value: object, most: int = _MAX_VALUE) -> str:
     return _shortened(printable(str(value)).replace("\n", "\\n"), most)
 
 
-def quoted(value: object) -> str:
+def quoted(value: object, most: int = _MAX_VALUE) -> str:
     """The `repr` of a value as `shown` does it; only its type if `repr` fails, as of an integer of 5,000 digits."""
     try:
-        return shown(repr(value))
+        return shown(repr(value), most)
     except Exception:  # whatever the value's class raises
         return f"a {type(value).__name__}"
 

@@ -41,7 +41,6 @@ def register_decoder(name: str, *, default_encoder: str | None = None) -> Callab
         OptionError: an invalid or existing name; or the class is no decoder, or an option has no default that JSON can
             hold.
     """
-
     _require_name("register_decoder", name)
 
     def register(decoder: _Object) -> _Object:
@@ -73,7 +72,6 @@ def register_encoder(name: str) -> Callable[[_Object], _Object]:
     Raises:
         OptionError: an invalid name, or that of a network of segzoo or timm; or the class is no encoder.
     """
-
     _require_name("register_encoder", name)
 
     def register(encoder: _Object) -> _Object:
@@ -81,7 +79,7 @@ def register_encoder(name: str) -> Callable[[_Object], _Object]:
 
         _require_subclass(encoder, "segzoo.models.encoders.base", "Encoder", "segzoo.Encoder")
         _check_arguments(encoder, ("in_channels", "output_stride"))
-        if isinstance(name, str) and (name in _registry.SHORT_NAMES or timm.is_model(name.partition(".")[0])):
+        if name in _registry.SHORT_NAMES or timm.is_model(name.partition(".")[0]):
             raise OptionError(f"The encoder {name!r} exists already, in timm. Choose another name.")
         return _register(_registry.ENCODERS, name, encoder)
 
@@ -101,7 +99,6 @@ def register_dataset(
     Raises:
         OptionError: an invalid or existing name, or not a function of two arguments.
     """
-
     _require_name("register_dataset", name)
 
     def register(read: "Callable[[Path, str], SegmentationData]") -> "Callable[[Path, str], SegmentationData]":
@@ -122,7 +119,6 @@ def register_loss(name: str) -> Callable[[_Object], _Object]:
     Raises:
         OptionError: an invalid or existing name, or the class is no loss.
     """
-
     _require_name("register_loss", name)
 
     def register(loss: _Object) -> _Object:
@@ -142,7 +138,6 @@ def register_transform(name: str) -> Callable[[_Object], _Object]:
     Raises:
         OptionError: an invalid or existing name, or the class is no step.
     """
-
     _require_name("register_transform", name)
 
     def register(step: _Object) -> _Object:
@@ -164,7 +159,6 @@ def register_metric(
     Raises:
         OptionError: an invalid or existing name, or not a function of one argument.
     """
-
     _require_name("register_metric", name)
 
     def register(metric: "Callable[[ConfusionMatrix], float]") -> "Callable[[ConfusionMatrix], float]":
@@ -182,7 +176,7 @@ def import_plugin(module: str) -> None:
     Raises:
         SegzooError: there is no such module, or its import fails.
     """
-    if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", module):
+    if not re.fullmatch(_registry.MODULE, module):
         raise SegzooError(
             f"{module!r} is not the name of a module. Pass a name such as 'mymodule', without folder and .py."
         )
@@ -214,7 +208,7 @@ def _register(registry: Registry, name: str, registered: _Object, default_encode
 
 
 def _add(registry: Registry, name: str, source: Any, registered: Any, default_encoder: str | None = None) -> None:
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
         raise OptionError(f"The name of a {registry.what} has letters, digits, '_', '.' and '-' only, not {name!r}.")
     target = f"{source.__module__}:{source.__qualname__}"
     registry.register(Entry(name, target, default_encoder, plugin=source.__module__), registered)

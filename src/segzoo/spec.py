@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from segzoo._registry import MODULE
 from segzoo._text import copy_json, load_json
 from segzoo._version import __version__
 from segzoo.classes import ClassSet
@@ -121,8 +122,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         faults = []
-        if len(self.requires) > 2 or not all(re.fullmatch(_MODULE, name) for name in self.requires):
-            faults.append(f"requires must be the names of at most two modules, not {quoted(self.requires)}")
+        if len(self.requires) > 2 or not all(re.fullmatch(MODULE, name) for name in self.requires):
+            faults.append(f"requires must be the names of at most two modules, not {quoted(self.requires, 80)}")
         if self.task == "binary" and len(self.classes) != 2:
             faults.append(f"task 'binary' needs two class names, not {len(self.classes)}")
         values = (*self.mean, *self.std)
@@ -296,9 +297,6 @@ _SMALLEST, _LARGEST = 1e-6, 1e6
 
 _ADDED = ("context", "requires")
 """Fields that files of the same format version may lack, because they were added later."""
-
-_MODULE = r"(?=.{1,200}\Z)\w[\w-]*(\.\w[\w-]*)*"
-"""The dotted name of a module. Messages suggest to pass it to a command, so nothing that a shell reads may be in it."""
 
 
 def _to_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnxruntime
 import pytest
+import torch
 from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import DeviceError, OptionError, UnknownNameError
@@ -47,9 +48,11 @@ def test_other_device_names(text: Any, make_file: MakeFile) -> None:
         Predictor(make_file(), text)
 
 
-@pytest.mark.parametrize("device", [None, 0, ["cpu"]])
-def test_a_device_is_a_string(device: Any, make_file: MakeFile) -> None:
-    with pytest.raises(OptionError, match=r"device must be a string such as 'cpu' or 'cuda:0', not"):
+@pytest.mark.parametrize(
+    ("device", "shown"), [(None, "None"), (0, "0"), (["cpu"], r"\['cpu'\]"), (torch.device("cpu"), "device")]
+)
+def test_a_device_is_a_string(device: Any, shown: str, make_file: MakeFile) -> None:
+    with pytest.raises(OptionError, match=rf"device must be a string such as 'cpu' or 'cuda:0', not {shown}"):
         Predictor(make_file(), device)
 
 

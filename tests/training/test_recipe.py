@@ -184,7 +184,11 @@ def test_the_recipes_of_segzoo_are_valid(name, make_data):
     assert model.spec.num_classes == 11
 
 
-@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "[" * 100 + "]" * 100, "a = 1\n" * 3 + "#" * 2**24])
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 5000, "a = " + "[" * 100 + "]" * 100, "a = 1\n" * 3 + "#" * 2**24],
+    ids=["open", "deep", "long"],
+)
 def test_a_recipe_of_any_depth_or_length_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "deep.toml").write_text(text)
     with pytest.raises(OptionError, match=r"is not TOML: (lists and objects are nested deeper|it has more than)"):

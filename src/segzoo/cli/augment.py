@@ -1,12 +1,12 @@
 """`segzoo augment`: a contact sheet of augmented images, and the time that augmentation takes."""
 
 import time
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo._text import load_toml, read_text
 from segzoo.cli import console, types, validators
 from segzoo.cli.evaluate import Exclude, Select
 from segzoo.errors import OptionError, SegzooError
@@ -106,9 +106,8 @@ def read_recipe(path: Path) -> list[dict[str, Any]]:
         SegzooError: the file is not valid TOML, or has no such tables.
     """
     try:
-        with path.open("rb") as file:
-            steps = tomllib.load(file).get("augmentation")
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, or deep nesting
+        steps = load_toml(read_text(path)).get("augmentation")
+    except ValueError as error:
         raise SegzooError(f"{path} is not valid TOML: {error}.") from None
     if not isinstance(steps, list):
         raise SegzooError(

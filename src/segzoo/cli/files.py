@@ -7,17 +7,13 @@ from urllib.parse import unquote, urlsplit
 
 from segzoo.errors import CheckpointError
 from segzoo.weights.hub import FILE
-from segzoo.weights.resolve import SUFFIXES as MODEL_SUFFIXES
-from segzoo.weights.resolve import Located, locate, resolve
-
-SUFFIXES = (".safetensors", ".onnx")
-"""Of the files that segzoo writes."""
+from segzoo.weights.resolve import OWN_SUFFIXES, SUFFIXES, Located, locate, resolve
 
 
 def is_path(name: str) -> bool:
     """Whether an argument is the path of a file, rather than a decoder or an encoder."""
     path = Path(name)
-    return path.suffix.lower() in MODEL_SUFFIXES or (path.suffix != "" and path.is_file())
+    return path.suffix.lower() in SUFFIXES or (path.suffix != "" and path.is_file())
 
 
 def is_key_or_url(name: str) -> bool:
@@ -27,7 +23,7 @@ def is_key_or_url(name: str) -> bool:
 
 def is_model(name: str) -> bool:
     """Whether an argument must be a model and not an image: a key, a URL, a model file, or a folder of segzoo.save."""
-    return is_key_or_url(name) or Path(name).suffix.lower() in SUFFIXES or Path(name, FILE).is_file()
+    return is_key_or_url(name) or Path(name).suffix.lower() in OWN_SUFFIXES or Path(name, FILE).is_file()
 
 
 def find(name: str) -> Located:
@@ -78,7 +74,7 @@ def require_model_file(path: Path) -> Path:
         raise CheckpointError(f"{path} is a folder. Pass a .safetensors or .onnx file that segzoo wrote.")
     if not path.is_file():
         raise CheckpointError(f"There is no file {path}. `segzoo export` writes .onnx files, segzoo.save .safetensors.")
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in OWN_SUFFIXES:
         raise CheckpointError(f"{path} is neither a .safetensors nor an .onnx file. Pass one that segzoo wrote.")
     return path
 

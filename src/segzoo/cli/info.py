@@ -40,11 +40,10 @@ def info(
       segzoo info fcn/resnet101/coco-voc    metrics, data, license and sha256
       segzoo info street.onnx               classes, normalization, and how the export was verified
     """
-    meaning = resolve(name)
-    if files.is_path(name) or meaning in ("hub", "url"):
+    if files.is_path(name) or resolve(name) in ("hub", "url"):
         describe(files.find(name).path)
         return
-    if meaning == "key" or looks_like_key(name):
+    if looks_like_key(name):
         _weights(find(name))
         return
     with console.Steps(lines=False) as step:

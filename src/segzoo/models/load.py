@@ -145,14 +145,10 @@ def _cause(spec: ModelSpec, error: Exception) -> str:
                 "it in both programs, and save the model again."
             )
         modules, options = " and ".join(map(repr, absent)), " ".join(f"--import {module}" for module in absent)
-        if len(absent) == 1:
-            return (
-                f"{title} comes from the module {modules}, which has not been imported. Import it first, or pass "
-                f"{options} to a command, if you trust it."
-            )
+        noun, have, them = ("module", "has", "it") if len(absent) == 1 else ("modules", "have", "them")
         return (
-            f"{title} comes from the modules {modules}, which have not been imported. Import them first, or pass "
-            f"{options} to a command, if you trust them."
+            f"{title} comes from the {noun} {modules}, which {have} not been imported. Import {them} first, or pass "
+            f"{options} to a command, if you trust {them}."
         )
     return f"{error} (written by segzoo {shown(spec.version)}, this is {__version__})."
 

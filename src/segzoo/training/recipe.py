@@ -339,9 +339,10 @@ def _require_imported(file: Path, plugins: Any) -> None:
     listed = plugins if isinstance(plugins, list) else ()
     absent = [module for module in listed if isinstance(module, str) and module not in sys.modules]
     if absent:
+        them = "it" if len(absent) == 1 else "them"
         raise OptionError(
             f"The recipe in {file} needs {some(absent)}, which segzoo does not import because a file says so. If you "
-            f"trust {'it' if len(absent) == 1 else 'them'}, import it in Python, or pass --import to the command."
+            f"trust {them}, import {them} in Python, or pass --import to the command."
         )
 
 

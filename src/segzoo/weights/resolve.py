@@ -40,7 +40,10 @@ FOREIGN_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".caffemodel")
 WEIGHTS_SUFFIXES = (".safetensors", *FOREIGN_SUFFIXES)
 """What the name of a file of weights ends in."""
 
-SUFFIXES = (*WEIGHTS_SUFFIXES, ".onnx")
+OWN_SUFFIXES = (".safetensors", ".onnx")
+"""What the names of the files that segzoo writes end in."""
+
+SUFFIXES = (*OWN_SUFFIXES, *FOREIGN_SUFFIXES)
 """What the name of a model file ends in."""
 
 
@@ -65,8 +68,13 @@ def resolve(word: str | os.PathLike[str]) -> Meaning:
 
 
 def looks_like_key(word: str | os.PathLike[str]) -> bool:
-    """Whether a word is spelled as the keys of the catalog are, decoder/encoder/data, and names no path."""
-    return isinstance(word, str) and re.fullmatch(_KEY, word) is not None and not Path(word).exists()
+    """Whether a word is a key of the catalog, or is spelled like one, decoder/encoder/data, and names no path.
+
+    `locate` suggests similar keys for it.
+    """
+    if not isinstance(word, str):
+        return False
+    return word in entries() or (re.fullmatch(_KEY, word) is not None and not Path(word).exists())
 
 
 _KEY = r"[^/\\:]+/[^/\\]+/[^/\\.]+"

@@ -111,8 +111,7 @@ class OnnxBackend:
     def _checked(self, images: Images, values: dict[Output, npt.NDArray[Any]]) -> dict[Output, npt.NDArray[Any]]:
         """The outputs, if they have the size of the images; a graph from elsewhere may say one thing and do another."""
         for name, value in values.items():
-            per_class = name == "logits" or self.spec.task == "multilabel"
-            planes = (self.spec.num_classes,) if per_class else ()
+            planes = (self.spec.num_classes,) if name == "logits" else ()
             if value.shape != (len(images), *planes, *images.shape[1:3]):
                 raise CheckpointError(
                     f"The output {name!r} of {self._path.name} is {value.shape} for images of {images.shape}. "
