@@ -18,9 +18,12 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["lint", "types", "tests"]
 
-PACKAGE = "segmentation-zoo"
 PROJECT = nox.project.load_toml("pyproject.toml")
+RUNTIME = nox.project.load_toml("runtime/pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
+# Both distributions, as they are now, with the extra for training, which all sessions but the wheels' own checks use.
+PACKAGES = ("./runtime", ".[train]")
+REINSTALL = [word for project in (RUNTIME, PROJECT) for word in ("--reinstall-package", project["project"]["name"])]
 
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -33,14 +36,13 @@ DOCS = {"NO_MKDOCS_2_WARNING": "1"}  # the theme advertises its successor at eve
 
 
 def install(session: nox.Session, *groups: str, package: bool = True, options: tuple[str, ...] = ()) -> None:
-    """Installs dependency groups of pyproject.toml, and the package as it is now.
+    """Installs dependency groups of pyproject.toml, and the two packages as they are now.
 
     uv's output is shown, because on a first run torch is a download of several gigabytes.
     """
     args = [word for group in groups for word in ("--group", group)]
     if package:
-        # With the extra for training, which all sessions but the wheel's own check use.
-        args += ["--reinstall-package", PACKAGE, ".[train]"]
+        args += [*REINSTALL, *PACKAGES]
     session.install(*args, *options, silent=False, env=COMPILE)
 
 
@@ -112,10 +114,11 @@ def tests_all(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests with each dependency at exactly its lower bound, on the oldest Python."""
     bounds = Path(session.create_tmp(), "lowest.txt").resolve()
-    project = PROJECT["project"]
-    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    requirements = [re.sub(r"\[.*?\]", "", line) for line in (*project["dependencies"], *extras)]
-    bounds.write_text("\n".join(line.replace(">=", "==", 1) for line in requirements) + "\n")
+    projects = (PROJECT["project"], RUNTIME["project"])
+    lines = [line for project in projects for line in project["dependencies"]]
+    lines += [line for project in projects for extra in project["optional-dependencies"].values() for line in extra]
+    requirements = {re.sub(r"\[.*?\]", "", line) for line in lines if not line.startswith(RUNTIME["project"]["name"])}
+    bounds.write_text("\n".join(line.replace(">=", "==", 1) for line in sorted(requirements)) + "\n")
     run_tests(session, "--constraint", str(bounds))
 
 
@@ -128,8 +131,8 @@ def newest(session: nox.Session) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Builds a model, exports it, segments a photograph and shows it: `nox -s demo -- street.jpg`."""
-    install(session, "photographs")
-    session.run("segzoo", "demo", *session.posargs)
+    install(session)
+    session.run("segzoo", "demo", "--export", *session.posargs)
 
 
 @nox.session

@@ -1,8 +1,8 @@
 """The dense CRF on one image: `nox -s bench-crf`, or `nox -s bench-crf -- --quick`.
 
 500 x 375 pixels, 21 classes, 10 iterations, float32: the seconds of each preset, stage by stage, and the CPU time,
-which estimates the time on an idle machine if this one is busy. The image is scikit-learn's photograph, whose fine
-texture needs many lattice vertices; the logits are coarse and noisy.
+which estimates the time on an idle machine if this one is busy. The image is the photograph that ships with segzoo,
+whose fine texture needs many lattice vertices; the logits are coarse and noisy.
 
 It is compared with the naive method without a lattice, a matrix of all pairs of pixels, whose CPU time is measured on a
 crop of the image. Its cost grows with the square of the number of pixels, so the cost for the whole image is that of
@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from sklearn.datasets import load_sample_image
 
 from compare import keep, machine
+from segzoo.data.sample import PHOTOGRAPH
 from segzoo.postprocess.crf import PRESETS, Parameters, refine
 
 WIDTH, HEIGHT, CLASSES = 500, 375, 21
@@ -30,7 +30,7 @@ CROP = 48
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
     """The photograph, and logits (classes, height, width): a random value per 8 x 8 block, plus noise on each pixel."""
-    image = np.asarray(Image.fromarray(load_sample_image("china.jpg")).resize((WIDTH, HEIGHT)))
+    image = np.asarray(Image.open(PHOTOGRAPH).resize((WIDTH, HEIGHT)))
     rng = np.random.default_rng(0)
     coarse = rng.normal(0, 3, (CLASSES, HEIGHT // 8 + 1, WIDTH // 8 + 1)).repeat(8, 1).repeat(8, 2)
     logits = coarse[:, :HEIGHT, :WIDTH] + rng.normal(size=(CLASSES, HEIGHT, WIDTH))

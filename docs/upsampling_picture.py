@@ -2,9 +2,9 @@
 
     python docs/upsampling_picture.py
 
-The map: the edges of a photograph (scikit-learn's china.jpg, at half size) in eight directions, one channel each, and
-zeros elsewhere. A classifier's first layers make such maps; these come from Sobel's kernels, and are not learned. The
-picture shows one channel of the temple's roof. Learned modules are fitted on another piece, the trees at the right
+The map: the edges of segzoo's photograph, at half size, in eight directions, one channel each, and zeros elsewhere. A
+classifier's first layers make such maps; these come from Sobel's kernels, and are not learned. The picture shows one
+channel of the temple's roof. Learned modules are fitted on another piece, the trees at the right
 border, to reproduce the map before the pool. The numbers below the panels, which the file's metadata hold too, are root
 mean square errors over all channels of the roof, divided by the map's own root mean square.
 """
@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
-from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
 
+from segzoo.data.sample import PHOTOGRAPH
 from segzoo.models.layers.upsampling import UPSAMPLE_MODES, upsampling
 
 PICTURE = Path(__file__).parent / "images" / "upsampling.png"
@@ -49,9 +49,9 @@ class Panel:
     values: Tensor
 
 
-def edges(photograph: str) -> Tensor:
+def edges(photograph: Path) -> Tensor:
     """The rectified derivatives of a photograph at half size, in eight directions: (1, 8, H, W), at most 1."""
-    picture = Image.fromarray(load_sample_image(photograph)).convert("L").reduce(2)
+    picture = Image.open(photograph).convert("L").reduce(2)
     gray = torch.from_numpy(np.asarray(picture, np.float32))[None, None]
     sobel = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
     across, down = F.conv2d(gray, torch.stack((sobel, sobel.T))[:, None])[0]
@@ -92,7 +92,7 @@ def error(upsampled: Tensor, before: Tensor) -> float:
 
 def compute() -> tuple[list[Panel], dict[str, dict[str, float]]]:
     """The panels, and the errors by row and mode."""
-    photograph = edges("china.jpg")
+    photograph = edges(PHOTOGRAPH)
     before, practice = photograph[..., 8 : 8 + SIZE, 62 : 62 + SIZE], photograph[..., 80:144, 238:302]
     pooled = F.max_pool2d(before, 2)
     panels = [

@@ -54,9 +54,10 @@ def export_cache(tmp_path_factory: pytest.TempPathFactory) -> "ExportCache":
 @pytest.fixture(scope="session")
 def photograph() -> np.ndarray:
     """A real photograph, uint8 (427, 640, 3)."""
-    from sklearn.datasets import load_sample_image
+    from segzoo.data.images import read_image
+    from segzoo.data.sample import PHOTOGRAPH
 
-    return load_sample_image("china.jpg")
+    return read_image(PHOTOGRAPH)
 
 
 @pytest.fixture(scope="session")

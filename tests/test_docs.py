@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 import timm
 from PIL import Image
-from sklearn.datasets import load_sample_image
 from typer.testing import CliRunner
 
 import segzoo
 from segzoo import _registry
 from segzoo._registry import SHORT_NAMES
 from segzoo.cli import app
+from segzoo.data.sample import PHOTOGRAPH
 from segzoo.data.video import written_video
 from segzoo.weights.catalog import default
 
@@ -96,7 +96,7 @@ def unindented(code: str) -> str:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with photographs and a video, as the working directory."""
-    photograph = Image.fromarray(load_sample_image("china.jpg")).resize((192, 128))
+    photograph = Image.open(PHOTOGRAPH).resize((192, 128))
     photograph.save(tmp_path / "street.jpg")
     (tmp_path / "photos").mkdir()
     photograph.save(tmp_path / "photos" / "one.jpg")

@@ -18,6 +18,7 @@ NAMES = ("resnet18", "resnet101", "vgg16", "vgg16_bn")
         "DownloadError",
         "ExportError",
         "TrainingError",
+        "MissingPackageError",
     ],
 )
 def test_one_except_catches_them_all(name: str) -> None:

@@ -3,6 +3,7 @@
 It writes to this repository:
 
     src/segzoo/weights/packaged/NAME.safetensors  kernels as float16; with --to repository, weights/NAME.safetensors
+    src/segzoo/weights/packaged/NAME.onnx         the same as one .onnx file, unless with --to repository
     src/segzoo/training/recipes/NAME.toml         the recipe of the run, unless an equivalent one exists; the recipe of
                                                   a run it started from is NAME_first.toml
     docs/images/curves/NAME.png                   loss, mean IoU and accuracy over epochs
@@ -51,6 +52,9 @@ from segzoo.weights import catalog
 ROOT = Path(__file__).parents[1]
 MAX_CHANGE = 0.001
 """The share of pixels whose class float16 may change."""
+
+MAX_GRAPH = 16_000_000
+"""Bytes of an .onnx file in the package."""
 
 MAX_SIZE = {"package": 8_000_000, "repository": 60_000_000}
 """In bytes: of each file in the package, and of all files in the repository together."""
@@ -163,6 +167,7 @@ def release(options: ReleaseConfig) -> catalog.Entry:
         info = facts | {"key": key, "date": str(facts["date"]), "metrics_on": split, "metrics_by": "segzoo"}
         stored.with_info(recipe=recipe.to_dict(), trained=trained, **info)
         content = segzoo.save(stored, draft, half=options.half).read_bytes()
+        graph = export_packaged(stored, Path(folder, f"{slug}.onnx")) if options.source == "package" else None
 
     entry = {
         "format": "segzoo",
@@ -185,6 +190,7 @@ def release(options: ReleaseConfig) -> catalog.Entry:
         "holdout_metrics": holdout_metrics,
         "runtime": runtime,
         **({"storage_changes": round(changed, 7)} if options.half else {}),
+        **({} if graph is None else {"exported": describe_file(f"{slug}.onnx", graph)}),
     }
     document[key] = as_table(entry)
     text = tomlkit.dumps(document)
@@ -192,6 +198,11 @@ def release(options: ReleaseConfig) -> catalog.Entry:
     check_sizes(entries.values())
 
     write(options.weights(options.source) / entry["file"], content)
+    packaged_graph = options.weights("package") / f"{slug}.onnx"
+    if graph is None:
+        packaged_graph.unlink(missing_ok=True)
+    else:
+        write(packaged_graph, graph)
     curves = options.root / "docs/images/curves" / f"{slug}.png"
     curves.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(join_logs(runs), curves)
@@ -245,6 +256,24 @@ def measure_runtime(
         "logits_difference": float(f"{exported.verification.logits_difference:.2g}"),
         "pixel_agreement": round(pixel_agreement(segzoo.Predictor(backend), data, masks), 7),
     }
+
+
+def export_packaged(model: SegmentationModel, path: Path) -> bytes:
+    """The .onnx file of a model that ships in the package.
+
+    Raises:
+        SegzooError: it is too large.
+    """
+    segzoo.export(model, path)
+    content = path.read_bytes()
+    if len(content) > MAX_GRAPH:
+        raise SegzooError(f"An .onnx file in the package may have up to 16 MB; this one has {len(content):,} bytes.")
+    return content
+
+
+def describe_file(name: str, content: bytes) -> dict[str, Any]:
+    """The values of `Entry.exported`."""
+    return {"file": name, "sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
 
 
 def cpu() -> str:

@@ -4,7 +4,8 @@
     mask = model.predict("street.jpg").mask
     segzoo.export(model, "street.onnx")
 
-Names are loaded on first use, so `import segzoo` and `segzoo.inference` do not import torch.
+Names are loaded on first use, so `import segzoo` and `segzoo.inference` do not import torch. The distribution
+segmentation-zoo-runtime contains what works without torch; the other names need segmentation-zoo.
 """
 
 import importlib
@@ -91,7 +92,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        from segzoo._optional import needs
+
+        with needs(f"segzoo.{name}"):
+            module = importlib.import_module(_MODULES[name])
+        return getattr(module, name)
     if name in _SUBMODULES:
         return importlib.import_module(f"segzoo.{name}")
     raise AttributeError(f"module 'segzoo' has no attribute {name!r}")

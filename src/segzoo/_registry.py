@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segzoo._optional import needs
 from segzoo.errors import OptionError, UnknownNameError, unknown
 
 ENTRY_POINTS = "segzoo.plugins"
@@ -38,7 +39,8 @@ class Entry:
     def load(self) -> Any:
         """The object itself."""
         module, _, path = self.target.partition(":")
-        loaded: Any = importlib.import_module(module)
+        with needs(f"{self.name!r}"):
+            loaded: Any = importlib.import_module(module)
         for attribute in path.split("."):
             loaded = getattr(loaded, attribute)
         return loaded

@@ -70,6 +70,10 @@ class TrainingError(SegzooError):
     """Training failed to start or resume, or diverged."""
 
 
+class MissingPackageError(SegzooError, ModuleNotFoundError):
+    """Something needs a package that is not installed; the message says how to install it."""
+
+
 class DeviceError(SegzooError):
     """The requested device is unavailable, or a model failed on it."""
 

@@ -1,6 +1,5 @@
 """`segzoo demo`."""
 
-import builtins
 import re
 
 import numpy as np
@@ -8,6 +7,10 @@ import pytest
 from PIL import Image
 
 import segzoo
+from segzoo.classes import class_set
+from segzoo.cli.demo_export import NUM_CLASSES, SEED, build_random
+from segzoo.data.sample import PHOTOGRAPH
+from segzoo.weights.catalog import default
 
 SMALL = ("--encoder", "test_resnet", "--device", "cpu")
 
@@ -28,41 +31,41 @@ def test_it_exports_and_segments(segzoo_, photos, tmp_path):
     assert "random" in done.stderr and "the mask is meaningless" in done.stderr
 
 
-def test_by_default_it_uses_the_packaged_model(segzoo_, shipped, photos, tmp_path, monkeypatch):
+def test_with_export_it_exports_the_packaged_model(segzoo_, shipped, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")
-    done = segzoo_("demo", photos / "one.jpg", "-o", tmp_path / "out", "--device", "cpu")
+    done = segzoo_("demo", photos / "one.jpg", "-o", tmp_path / "out", "--device", "cpu", "--export")
     assert done.exit_code == 0, done.stderr
     assert re.search(r"^model +fcn8s on test_resnet, 11 classes, trained on noise *$", done.stdout, re.MULTILINE)
-    assert "random" not in done.output
+    assert "random" not in done.output and "same class" in done.stdout
     with Image.open(tmp_path / "out" / "one-mask.png") as mask:
         written = np.asarray(mask)
     assert (written == segzoo.load(shipped.key).predict(photos / "one.jpg").mask).mean() > 0.999
 
 
-def test_its_own_photograph_shows_several_regions(photograph):
-    """With the default decoder, encoder and seed; many random weights predict one class everywhere."""
-    from segzoo.cli.demo import _SEED, _build, _sample
+def test_by_default_it_segments_the_packaged_photograph_with_the_packaged_file(imports, tmp_path, photograph):
+    done = imports("demo", "-o", tmp_path, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    entry = default()
+    assert re.search(rf"^model +{entry.key}, {entry.params:,} parameters, trained on\b", done.stdout, re.MULTILINE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["temple-mask.png", "temple-overlay.jpg"]
+    with Image.open(tmp_path / "temple-mask.png") as mask:
+        written = np.asarray(mask)
+    expected = segzoo.load(entry.key).predict(photograph).mask
+    assert (written == expected).mean() > 0.999
+    share = f"Sky {(expected == class_set(entry.classes).names.index('Sky')).mean():.0%}"
+    assert share in re.search(r"^found +(.*(?:\n +.*)*)", done.stdout, re.MULTILINE)[1]
 
-    pixels = _sample()
-    assert np.array_equal(pixels, photograph)
-    mask = _build("unet", "mobilenet", 6, _SEED).predict(pixels).mask
+
+def test_with_random_weights_its_photograph_shows_several_regions(photograph):
+    """With the default decoder, encoder and seed; many random weights predict one class everywhere."""
+    mask = build_random("unet", "mobilenet", NUM_CLASSES, SEED).predict(photograph).mask
     shares = np.bincount(mask.ravel()) / mask.size
     assert (shares > 0.05).sum() >= 3
 
 
-def test_without_scikit_learn_the_error_says_what_to_do(segzoo_, monkeypatch, tmp_path):
-    real = builtins.__import__
-
-    def absent(name, *rest):
-        if name.startswith("sklearn"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    done = segzoo_("demo", "-o", tmp_path / "out")
-    assert done.exit_code == 1
-    assert "pip install scikit-learn" in done.stderr
-    assert not (tmp_path / "out").exists()
+def test_the_photographs_license_is_beside_it():
+    text = PHOTOGRAPH.with_name("LICENSE.txt").read_text()
+    assert PHOTOGRAPH.name in text and "creativecommons.org/licenses/by/2.0" in text
 
 
 @pytest.mark.parametrize(

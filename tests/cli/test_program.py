@@ -1,8 +1,10 @@
 """The program: help, version, and how errors are reported."""
 
 import re
+from pathlib import Path
 
 import pytest
+import runtime_alone
 
 import segzoo
 from segzoo.cli import files
@@ -58,6 +60,56 @@ def test_help_imports_nothing_heavy(python):
 
 def test_that_check_can_fail(python):
     assert "imported: ['numpy'" in python(HEAVY.format(first="import numpy")).stderr
+
+
+ALONE = """
+import sys
+from runtime_alone import hide
+{hide}
+from segzoo.cli import app
+app(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def alone(python):
+    """Runs `segzoo WORDS` in a process where only the runtime is installed."""
+    folder = str(Path(runtime_alone.__file__).parent)
+    start = f"import sys; sys.path.insert(0, {folder!r})"
+    return lambda *words, hide="hide()": python(start + ALONE.format(hide=hide), *words)
+
+
+def test_without_arguments_it_says_what_to_do_next(segzoo_):
+    done = segzoo_()
+    assert done.exit_code == 0
+    assert all(f"segzoo {words}" in done.stdout for words in ("demo", "predict photos/", "train --help", "--help"))
+
+
+def test_the_runtime_alone_says_what_to_do_next(alone):
+    done = alone()
+    assert done.returncode == 0, done.stderr
+    assert "segzoo demo" in done.stdout and "segzoo predict photos/" in done.stdout
+    assert "segzoo train" not in done.stdout
+    assert "pip install segmentation-zoo adds: export, convert," in " ".join(done.stdout.split())
+
+
+def test_the_runtime_alone_has_help_for_its_commands(alone):
+    done = alone("--help")
+    assert done.returncode == 0, done.stderr
+    shown = {name for name in COMMANDS if re.search(rf"^\W+{name}  ", done.stdout, re.MULTILINE)}
+    assert shown == {"list", "info", "predict", "bench", "doctor", "demo"}
+
+
+@pytest.mark.parametrize("command", ["export", "convert", "push", "augment", "train", "evaluate", "compare"])
+def test_the_runtime_alone_says_how_to_get_the_other_commands(alone, command):
+    done = alone(command, "unet", "--encoder", "resnet18", "-o", "x", "--help")
+    assert done.returncode == 1
+    advice = "needs PyTorch and the whole of segmentation-zoo. Run: pip install segmentation-zoo"
+    assert " ".join(done.stderr.split()) == f"Error: `segzoo {command}` {advice}"
+
+
+def test_these_checks_can_fail(alone):
+    assert alone("export", "--help", hide="").returncode == 0
 
 
 def test_version(segzoo_):

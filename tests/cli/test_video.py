@@ -204,7 +204,7 @@ def test_without_pyav_the_error_says_what_to_install(segzoo_, exported, photos, 
     monkeypatch.setitem(sys.modules, "av", None)
     done = segzoo_("predict", exported[1], photos, clip, "-o", tmp_path / "out")
     assert (done.exit_code, (tmp_path / "out").exists()) == (1, False)
-    assert 'pip install "segmentation-zoo[video]"' in done.stderr
+    assert 'pip install "segmentation-zoo-runtime[video]"' in done.stderr
     assert segzoo_("predict", exported[1], photos, "-o", tmp_path / "out", "--device", "cpu").exit_code == 0
 
 

@@ -24,12 +24,13 @@ from segzoo.training.callbacks import CsvLog
 from segzoo.training.evaluate import evaluate
 from segzoo.training.fit import train
 from segzoo.training.recipe import Recipe, read_recipe
-from segzoo.weights import catalog
+from segzoo.weights import cache, catalog
 
 KEY = "unet/test_resnet/camvid"
 FILES = {
     "docs/images/curves/unet-test_resnet-camvid.png",
     "src/segzoo/weights/catalog.toml",
+    "src/segzoo/weights/packaged/unet-test_resnet-camvid.onnx",
     "src/segzoo/weights/packaged/unet-test_resnet-camvid.safetensors",
     "src/segzoo/training/recipes/unet_test_resnet_camvid.toml",
 }
@@ -125,6 +126,9 @@ def test_a_run_is_released(config, runs, data, recipe, monkeypatch, tmp_path):
     assert (len(content), hashlib.sha256(content).hexdigest()) == (entry.size, entry.sha256)
     assert {t.dtype for t in load_file(path).values() if t.ndim > 1} == {torch.float16}
     assert str(data).encode() not in content
+    graph = path.with_suffix(".onnx")
+    assert graph.name == entry.exported.file and cache.sha256_of(graph) == entry.exported.sha256
+    assert graph.stat().st_size == entry.exported.size
     monkeypatch.setattr(catalog, "WEIGHTS", path.parent)
     monkeypatch.setattr(catalog, "_packaged", lambda: catalog.read(text))
     monkeypatch.setenv("SEGZOO_OFFLINE", "1")

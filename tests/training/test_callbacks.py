@@ -3,13 +3,10 @@
 import csv
 from pathlib import Path
 
-import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from segzoo.errors import TrainingError
 from segzoo.training.callbacks import logs
-from segzoo.training.extra import extra
 
 HISTORY = [
     {"epoch": 1, "step": 2, "lr": 0.1, "train_loss": 2.0, "train_mean_iou": 0.1, "train_accuracy": 0.2},
@@ -64,8 +61,3 @@ def test_tensorboard_discards_the_epoch_that_is_repeated(tmp_path):
     write_logs(tmp_path, HISTORY, epoch=1)
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("step/loss")] == [1, 2, 3, 4]
-
-
-def test_a_missing_package_is_named_with_the_extra():
-    with pytest.raises(TrainingError, match=r"Flying needs nonesuch.*segmentation-zoo\[train\]"), extra("Flying"):
-        import nonesuch  # noqa: F401

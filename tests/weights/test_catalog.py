@@ -5,6 +5,7 @@ import re
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models.segmentation import FCN_ResNet50_Weights, FCN_ResNet101_Weights
@@ -12,6 +13,7 @@ from torchvision.models.segmentation import FCN_ResNet50_Weights, FCN_ResNet101_
 import segzoo
 from segzoo.classes import class_set
 from segzoo.errors import SegzooError, UnknownNameError
+from segzoo.inference import OnnxBackend
 from segzoo.training import recipes
 from segzoo.weights import cache, catalog
 from segzoo.weights.catalog import Entry, default, entries, find, list_weights
@@ -21,7 +23,7 @@ ENTRY = TOML[TOML.index('["fcn/resnet101') :].partition('\n["')[0]
 """The TOML of one entry."""
 
 NAMES = [field.name for field in fields(Entry) if field.name != "key"]
-REQUIRED = [name for name in NAMES if name not in ("holdout_metrics", "runtime", "storage_changes")]
+REQUIRED = [name for name in NAMES if name not in ("holdout_metrics", "exported", "runtime", "storage_changes")]
 CLONE = Path(__file__).parents[2] / "weights"
 
 each_entry = pytest.mark.parametrize("entry", entries().values(), ids=lambda entry: entry.key)
@@ -53,6 +55,17 @@ def test_local_files_have_the_stated_size_and_sha256(entry: Entry) -> None:
     assert path is not None or entry.source == "web"
     if path is not None:
         assert (path.stat().st_size, cache.sha256_of(path)) == (entry.size, entry.sha256)
+
+
+def test_the_packaged_model_ships_as_an_onnx_file_too(photograph: np.ndarray) -> None:
+    entry = default()
+    assert entry is not None and entry.exported is not None
+    path = entry.exported.path
+    assert (path.stat().st_size, cache.sha256_of(path)) == (entry.exported.size, entry.exported.sha256)
+    predictor, model = segzoo.Predictor(entry.key, device="cpu"), segzoo.load(entry.key)
+    assert isinstance(predictor.backend, OnnxBackend)
+    assert predictor.spec == model.spec
+    assert (predictor.predict(photograph).mask == model.predict(photograph).mask).mean() > 0.9999
 
 
 def test_shipped_files_are_small() -> None:
@@ -206,6 +219,7 @@ INVALID = {
         "{ dusk = { mean_iou = 44.8 } }",
         '{ " " = { mean_iou = 0.4 } }',
     ),
+    "exported": ("'a.onnx'", "[]"),
     "runtime": ("41.2", "[]"),
     "storage_changes": ('"none"', "1.5", "-0.1"),
 }
@@ -221,6 +235,20 @@ def test_an_invalid_field_is_named(name: str, value: str) -> None:
 def test_a_missing_key_of_the_runtime_is_named(value: str) -> None:
     with pytest.raises(SegzooError, match=r"'fcn/resnet101/coco-voc': .*runtime\.height is missing; runtime\.width is"):
         catalog.read(changed("runtime", value))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('{ file = "a.onnx" }', r"exported\.sha256 is missing .*; exported\.size is missing"),
+        ('{ file = "../a.onnx", sha256 = "", size = 1 }', r"exported\.file must be the name of an \.onnx file"),
+        ('{ file = "a.pt", sha256 = "", size = 1 }', r"exported\.file must be the name of an \.onnx file"),
+        ('{ file = "a.onnx", sha256 = "0", size = 0 }', r"exported\.sha256 must be 64 .*; exported\.size must be"),
+    ],
+)
+def test_an_invalid_exported_file_is_named(value: str, message: str) -> None:
+    with pytest.raises(SegzooError, match=message):
+        catalog.read(changed("exported", value))
 
 
 def test_every_field_is_tested_with_invalid_values() -> None:

@@ -179,11 +179,29 @@ def test_a_key_of_a_file_in_the_package(saved: Path, tmp_path: Path, monkeypatch
     assert segzoo.load(KEY).spec.num_classes == 3
     assert not cache.folder().exists()
     saved.write_bytes(b"damaged")
-    with pytest.raises(DownloadError, match=r"damaged, or another file\. Reinstall segzoo"):
+    with pytest.raises(DownloadError, match=r"damaged, or another file\. Reinstall segmentation-zoo"):
         segzoo.load(KEY)
     saved.unlink()
-    with pytest.raises(DownloadError, match=r"is missing\. Reinstall segzoo"):
+    with pytest.raises(DownloadError, match=r"is missing\. It ships with segmentation-zoo: install or reinstall"):
         segzoo.load(KEY)
+
+
+def test_a_key_names_the_exported_file_for_a_predictor(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    monkeypatch.setattr(catalog, "WEIGHTS", saved.parent)
+    graph = saved.with_suffix(".onnx")
+    graph.write_bytes(b"a graph")
+    exported = catalog.Exported(graph.name, sha256(graph), graph.stat().st_size)
+    change_entry(monkeypatch, source="package", urls=(), file=saved.name, sha256=sha256(saved), exported=exported)
+    assert resolve.locate(KEY).path == saved
+    assert resolve.locate(KEY, exported=True) == resolve.Located(graph, "segzoo", catalog.entries()[KEY])
+    assert resolve.locate(saved, exported=True).path == saved
+    graph.write_bytes(b"another")
+    with pytest.raises(DownloadError, match=r"damaged, or another file\. Reinstall segmentation-zoo-runtime"):
+        resolve.locate(KEY, exported=True)
+    graph.unlink()
+    with pytest.raises(DownloadError, match=r"small\.onnx, which .* is missing\. Reinstall segmentation-zoo-runtime"):
+        resolve.locate(KEY, exported=True)
 
 
 def test_a_key_of_a_file_in_the_repository(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,8 @@ def bench(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="An .onnx file that segzoo wrote: a path, hf://owner/repo/FILE or https://...#sha256=...",
+            help="An .onnx file that segzoo wrote: a path, hf://owner/repo/FILE or https://...#sha256=...; or the key "
+            "of a model that ships as one.",
         ),
     ],
     sizes: Annotated[
@@ -87,7 +88,7 @@ def bench(
     """
     size_list = types.parse_sizes(sizes, "--sizes") if sizes else None
     batch_list = types.parse_counts(batch_sizes, "--batch-sizes") if batch_sizes else None
-    located = files.find(model)
+    located = files.find(model, exported=True)
     if located.path.suffix.lower() != ".onnx":
         raise CheckpointError(f"{model} is not an .onnx file. `segzoo export {model}` writes one.")
     if report is not None and (report.is_dir() or not report.parent.is_dir()):

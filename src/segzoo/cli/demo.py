@@ -1,17 +1,17 @@
-"""`segzoo demo`: loads a model, exports it, and segments a photograph with the exported file."""
+"""`segzoo demo`: segments a photograph with the model that ships with segzoo, or with one exported on the spot."""
 
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from segzoo.cli import console, types, validators
-from segzoo.cli.export import verification_rows
+from segzoo._optional import needs
+from segzoo.cli import console, files, types, validators
 from segzoo.cli.predict import save_picture
-from segzoo.errors import SegzooError
+from segzoo.data.sample import PHOTOGRAPH
 from segzoo.weights.catalog import default
 
 if TYPE_CHECKING:
@@ -19,14 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
-    from segzoo.exporting.export import Export
     from segzoo.inference import OnnxBackend
-    from segzoo.models.base import SegmentationModel
 
     Pixels = npt.NDArray[np.uint8]
-
-_SEED, _NUM_CLASSES = 7, 6
-"""Random weights often predict one class everywhere; these give several regions with unet on mobilenet."""
 
 _MAX_RUNS, _MAX_SECONDS = 9, 5.0
 """The latency is the median of this many runs, or of fewer if they take longer than this in total."""
@@ -35,7 +30,7 @@ _MAX_RUNS, _MAX_SECONDS = 9, 5.0
 def demo(
     photograph: Annotated[
         Path | None,
-        typer.Argument(metavar="IMAGE", help="An image file.", show_default="scikit-learn's china.jpg"),
+        typer.Argument(metavar="IMAGE", help="An image file.", show_default="a photograph that ships with segzoo"),
     ] = None,
     output: Annotated[
         Path,
@@ -43,6 +38,9 @@ def demo(
             "-o", "--output", metavar="FOLDER", help="The folder for the output files; created if it does not exist."
         ),
     ] = Path("demo"),
+    export: Annotated[
+        bool, typer.Option("--export", help="Export the model first, and verify the file against torch.")
+    ] = False,
     decoder: Annotated[
         str | None,
         typer.Option(help="A decoder (`segzoo list`), with random weights.", show_default="the trained model's"),
@@ -61,104 +59,75 @@ def demo(
     ] = None,
     device: Annotated[str, typer.Option(metavar=types.DEVICES, help="The device to run the .onnx file on.")] = "auto",
     seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Random seed of the weights.", show_default=f"{_SEED}, if weights are random"),
+        int | None, typer.Option(min=0, help="Random seed of the weights.", show_default="7, if weights are random")
     ] = None,
 ) -> None:
-    """Export a model and segment a photograph with it.
+    """Segment a photograph.
 
-    The model is the trained one that ships with segzoo. If none ships, or if you pass --decoder, --encoder,
-    --num-classes or --seed, the weights are random and the mask is meaningless; the export, its verification and the
-    latency are real all the same. Files of an earlier demo are replaced.
+    The model is the trained one that ships with segzoo, as an .onnx file. With --export, the file is exported and
+    verified first. With --decoder, --encoder, --num-classes or --seed, the exported model has random weights and the
+    mask is meaningless; the export, its verification and the latency are real all the same. Files of an earlier demo
+    are replaced.
 
     Examples:
 
       segzoo demo
       segzoo demo street.jpg -o out
+      segzoo demo street.jpg --export
       segzoo demo street.jpg --decoder segnet --encoder resnet50 --num-classes 11
     """
     from segzoo.data.images import read_image
 
-    if photograph is not None:
-        pixels, name = read_image(photograph), photograph.stem
+    photograph = photograph or PHOTOGRAPH
+    pixels = read_image(photograph)
     validators.check_folder(output)
     if decoder is not None:
         validators.check_decoder(decoder)
+    is_random = any(option is not None for option in (decoder, encoder, num_classes, seed))
+    entry = None if is_random else default()
+    written: list[tuple[Path, str]] = []
     with console.Steps() as step:
-        if photograph is None:
-            step("reading scikit-learn's photograph")
-            pixels, name = _sample(), "china"
-        step("loading torch")
-        from segzoo.exporting.export import export
+        if export or entry is None or entry.exported is None:
+            with needs("Exporting a model"):
+                from segzoo.cli.demo_export import build, export_model
+            model, origin = build(entry, decoder, encoder, num_classes, seed, step)
+            output.mkdir(parents=True, exist_ok=True)
+            path, rows = export_model(model, origin, output, step)
+            written.append((path, "the model"))
+        else:
+            path = files.find(entry.key, exported=True).path
+            output.mkdir(parents=True, exist_ok=True)
+            rows = [("model", f"{entry.key}, {entry.params:,} parameters, trained on {entry.data}")]
+        step("loading the .onnx file")
         from segzoo.inference import OnnxBackend, Predictor
 
-        entry = None if any(option is not None for option in (decoder, encoder, num_classes, seed)) else default()
-        if entry is not None:
-            from segzoo.models.load import load
-
-            step(f"loading {entry.key}")
-            model, trained = load(entry.key), f"trained on {entry.data}"
-        else:
-            decoder, encoder, seed = decoder or "unet", encoder or "mobilenet", _SEED if seed is None else seed
-            step(f"building {decoder} on {encoder}")
-            model, trained = _build(decoder, encoder, num_classes or _NUM_CLASSES, seed), "random weights"
-            step.warn(f"The weights are random (seed {seed}), so the mask is meaningless.")
-        output.mkdir(parents=True, exist_ok=True)
-        target = output / f"{model.spec.decoder}-{model.spec.encoder}.onnx"
-        exported = export(model, target, progress=step)
-        step("loading the .onnx file")
-        backend = OnnxBackend(exported.path, device)
+        backend = OnnxBackend(path, device)
         step("segmenting the photograph")
         result = Predictor(backend).predict(pixels)
         milliseconds, runs = _latency(backend, pixels, step)
-        mask_file, picture = output / f"{name}-mask.png", output / f"{name}-overlay.jpg"
+        mask_file, picture = (output / f"{photograph.stem}-{name}" for name in ("mask.png", "overlay.jpg"))
         step("drawing")
         result.save(mask_file)
         overlay = result.overlay()
         save_picture(overlay, picture)
+    written += [(mask_file, "class ids, with a palette"), (picture, "overlay with a legend")]
     if console.interactive():
         _show(overlay.crop((0, 0, pixels.shape[1], pixels.shape[0])))  # without the legend, too small to read here
-    _report(
-        model,
-        trained,
-        exported,
-        backend,
-        f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}",
-    )
+    rows += [
+        ("found", ", ".join(f"{name} {share:.0%}" for name, share in _largest(result.areas()))),
+        ("latency", f"{milliseconds:.1f} ms at {pixels.shape[1]} x {pixels.shape[0]}, median of {runs}"),
+        ("provider", f"{backend.provider}. {backend.device_reason}"),
+    ]
+    console.key_values(rows)
     console.line()
     console.line("Wrote", "bold")
-    for path, content in (
-        (exported.path, "the model"),
-        (mask_file, "class ids, with a palette"),
-        (picture, "overlay with a legend"),
-    ):
-        console.line(f"  {path}  ({content})")
+    for file, content in written:
+        console.line(f"  {file}  ({content})")
 
 
-def _sample() -> "Pixels":
-    """scikit-learn's photograph of a temple, uint8 RGB (427, 640, 3)."""
-    try:
-        from sklearn.datasets import load_sample_image
-    except ImportError:
-        raise SegzooError(
-            "The demo's photograph comes with scikit-learn, which is not installed. `pip install scikit-learn`, or "
-            "pass your own image: segzoo demo street.jpg"
-        ) from None
-    pixels: Pixels = load_sample_image("china.jpg")
-    return pixels
-
-
-def _build(decoder: str, encoder: str, num_classes: int, seed: int) -> "SegmentationModel":
-    import torch
-
-    from segzoo.models.create import create
-    from segzoo.models.decoders import DECODERS
-
-    torch.manual_seed(seed)
-    # Untrained transposed convolutions produce a grid pattern; interpolation keeps the shapes of the photograph.
-    is_learned = getattr(DECODERS.get(decoder), "upsample_modes", ())[:1] == ("upconv",)
-    options: dict[str, Any] = {"upsample": "bilinear"} if is_learned else {}
-    return create(decoder, encoder, num_classes, **options)
+def _largest(areas: dict[str, float]) -> list[tuple[str, float]]:
+    """The four classes with the largest areas, of at least one percent each."""
+    return [(name, share) for name, share in sorted(areas.items(), key=lambda item: -item[1])[:4] if share >= 0.01]
 
 
 def _latency(backend: "OnnxBackend", pixels: "Pixels", step: console.Steps) -> tuple[float, int]:
@@ -171,23 +140,6 @@ def _latency(backend: "OnnxBackend", pixels: "Pixels", step: console.Steps) -> t
         backend.run(batch, ["mask"])
         times.append(time.perf_counter() - start)
     return 1000 * statistics.median(times), len(times)
-
-
-def _report(model: "SegmentationModel", trained: str, exported: "Export", backend: "OnnxBackend", latency: str) -> None:
-    from segzoo.models.parameters import count_parameters
-
-    spec = model.spec
-    options = "".join(f", {name}={value}" for name, value in spec.options.items())
-    console.key_values(
-        [
-            ("model", f"{spec.decoder} on {spec.encoder}{options}, {spec.num_classes} classes, {trained}"),
-            ("parameters", f"{count_parameters(model):,}"),
-            ("export time", f"{exported.seconds:.1f} s, including verification"),
-            *verification_rows(exported.verification),
-            ("latency", latency),
-            ("provider", f"{backend.provider}. {backend.device_reason}"),
-        ]
-    )
 
 
 def _show(picture: "Image.Image") -> None:

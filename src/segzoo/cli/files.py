@@ -26,19 +26,20 @@ def is_model(name: str) -> bool:
     return is_key_or_url(name) or Path(name).suffix.lower() in OWN_SUFFIXES or Path(name, FILE).is_file()
 
 
-def find(name: str) -> Located:
+def find(name: str, *, exported: bool = False) -> Located:
     """The model file that an argument names, downloaded into the cache if necessary.
 
     Args:
         name: the path of a .safetensors or .onnx file or of a folder that segzoo.save wrote; a catalog key;
             hf://owner/repo[@revision][/file]; or https://...#sha256=...
+        exported: of a key whose model ships as an .onnx file too, that file.
 
     Raises:
         CheckpointError: there is no such file, or it has another format.
         UnknownNameError: neither a file nor a key; similar keys are suggested.
         DownloadError, OptionError: the download failed; a URL has no sha256.
     """
-    located = locate(name)
+    located = locate(name, exported=exported)
     if located.format == "segzoo":
         require_model_file(located.path)
     return located

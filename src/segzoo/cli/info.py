@@ -13,7 +13,7 @@ from segzoo._registry import ENCODERS, SHORT_NAMES
 from segzoo.cli import console, files
 from segzoo.cli.describe import describe
 from segzoo.errors import PairingError, unknown
-from segzoo.weights.catalog import Entry, find
+from segzoo.weights.catalog import Entry, Exported, find
 from segzoo.weights.resolve import looks_like_key, resolve
 
 if TYPE_CHECKING:
@@ -94,15 +94,24 @@ def _weights(entry: Entry) -> None:
         *(("url", url) for url in entry.urls),
         ("sha256", f"{entry.sha256}\n(computed by {entry.sha256_source})"),
         ("local file", str(entry.local_path) if entry.local_path is not None else _NOT_LOCAL[entry.source]),
+        *([] if entry.exported is None else _exported(entry.exported)),
     ]
     console.key_values(rows)
 
 
 _NOT_LOCAL = {
     "web": "not downloaded yet; segzoo.load fetches it",
-    "package": "missing; reinstall segzoo",
+    "package": "not installed; it ships with segmentation-zoo",
     "repository": "not installed; it is in the folder weights/ of segzoo's repository",
 }
+
+
+def _exported(file: Exported) -> list[tuple[str, str]]:
+    return [
+        (".onnx file", f"{file.file}, {console.megabytes(file.size)} ({file.size:,} bytes)"),
+        (".onnx sha256", file.sha256),
+        (".onnx local file", str(file.path) if file.path.is_file() else "missing; reinstall segmentation-zoo-runtime"),
+    ]
 
 
 def _holdout(metrics: Mapping[str, float]) -> str:

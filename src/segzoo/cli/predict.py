@@ -121,7 +121,7 @@ def predict(
     if not jobs and not clips:
         _report_failed([*planned.empty], len(planned.empty) + skipped)
         return
-    model = files.find(name)
+    model = files.find(name, exported=True)
     from segzoo.inference import Predictor
 
     options: PredictOptions = {"tile": sizes[0], "overlap": sizes[1], "tta": views}

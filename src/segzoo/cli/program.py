@@ -1,6 +1,7 @@
 """The `segzoo` program: its commands, its version, and how errors are reported."""
 
 import functools
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,21 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from segzoo._optional import WHOLE, needs
 from segzoo._version import __version__
 from segzoo.cli import console
-from segzoo.cli.augment import augment
-from segzoo.cli.bench import bench
-from segzoo.cli.compare import compare
-from segzoo.cli.convert import convert
-from segzoo.cli.demo import demo
-from segzoo.cli.doctor import doctor
-from segzoo.cli.evaluate import evaluate
-from segzoo.cli.export import export
-from segzoo.cli.info import info
-from segzoo.cli.listing import list_models
-from segzoo.cli.predict import predict
-from segzoo.cli.push import push
-from segzoo.cli.train import train
 from segzoo.errors import SegzooError
 from segzoo.plugins import import_plugin
 
@@ -48,7 +37,6 @@ class Program(TyperGroup):
 app = typer.Typer(
     cls=Program,
     name="segzoo",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -73,6 +61,7 @@ def _import_option(**further: Any) -> Any:
 
 
 def segzoo(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
     ] = False,
@@ -90,6 +79,8 @@ def segzoo(
       segzoo predict unet-resnet101.onnx photos/   write a mask for each image
     """
     _import(modules)
+    if context.invoked_subcommand is None:
+        _welcome()
 
 
 def _with_import(command: Callable[..., None]) -> Callable[..., None]:
@@ -113,25 +104,75 @@ def _help(command: Callable[..., None]) -> str:
     return "\n\n".join(p if p.startswith(" ") else p.replace("\n", " ") for p in paragraphs)
 
 
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "list": list_models,
-    "info": info,
-    "export": export,
-    "convert": convert,
-    "predict": predict,
-    "push": push,
-    "augment": augment,
-    "train": train,
-    "evaluate": evaluate,
-    "compare": compare,
-    "bench": bench,
-    "doctor": doctor,
-    "demo": demo,
+_COMMANDS = {
+    "list": "listing:list_models",
+    "info": "info:info",
+    "export": "export:export",
+    "convert": "convert:convert",
+    "predict": "predict:predict",
+    "push": "push:push",
+    "augment": "augment:augment",
+    "train": "train:train",
+    "evaluate": "evaluate:evaluate",
+    "compare": "compare:compare",
+    "bench": "bench:bench",
+    "doctor": "doctor:doctor",
+    "demo": "demo:demo",
 }
+"""The commands: "module:function" below segzoo.cli. The runtime alone lacks some of the modules."""
 
-app.callback(help=_help(segzoo))(segzoo)
-for _name, _command in _COMMANDS.items():
-    app.command(_name, help=_help(_command))(_with_import(_command))
+
+def _add(name: str) -> None:
+    """Adds a command to the program; in place of one that is not installed, a command that says what to install."""
+    module, _, function = _COMMANDS[name].partition(":")
+    try:
+        command: Callable[..., None] = getattr(importlib.import_module(f"segzoo.cli.{module}"), function)
+    except ModuleNotFoundError as error:
+        if error.name != f"segzoo.cli.{module}":
+            raise
+        _MISSING.append(name)
+        app.command(name, hidden=True, add_help_option=False, context_settings={"ignore_unknown_options": True})(
+            _absent(name, error)
+        )
+    else:
+        app.command(name, help=_help(command))(_with_import(command))
+
+
+def _absent(name: str, error: ModuleNotFoundError) -> Callable[..., None]:
+    def absent(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+        with needs(f"`segzoo {name}`"):
+            raise error
+
+    return absent
+
+
+_MISSING: list[str] = []
+"""The commands that are not installed."""
+
+_STEPS = {
+    "demo": ("segzoo demo", "segment the photograph that ships with segzoo"),
+    "predict": ("segzoo predict photos/ -o masks/ --overlay", "your own, with the model that ships with it"),
+    "train": ("segzoo train --help", "train a model on your own images"),
+    "export": ("segzoo export --help", "write a model to one .onnx file"),
+    "list": ("segzoo list", "decoders, encoders and trained weights"),
+}
+"""What to do first: a line for each command, if it is installed, and what it does."""
+
+
+def _welcome() -> None:
+    console.line("segzoo: semantic segmentation, from a name to one file that takes images and gives masks.")
+    console.line()
+    console.key_values([step for name, step in _STEPS.items() if name not in _MISSING])
+    console.line()
+    if _MISSING:
+        console.prose(f"Only the runtime is installed. pip install {WHOLE} adds: {', '.join(_MISSING)}.")
+    console.prose("All commands: segzoo --help")
+
+
+for _name in _COMMANDS:
+    _add(_name)
+_more = f"\n\nOnly the runtime is installed. `pip install {WHOLE}` adds: {', '.join(_MISSING)}." if _MISSING else ""
+app.callback(help=_help(segzoo) + _more, invoke_without_command=True)(segzoo)
 
 
 def main() -> None:

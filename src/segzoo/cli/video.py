@@ -63,7 +63,7 @@ def plan(videos: Sequence[Path], jobs: Sequence[Job], folder: Path, overlay: boo
     Raises:
         ImageError: a path does not exist, two inputs have the same output folder, or an output would overwrite an input
             or an existing file.
-        SegzooError: PyAV is not installed.
+        MissingPackageError: PyAV is not installed.
     """
     from segzoo.data.video import require_av
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from segzoo._arguments import explained
 from segzoo._io import atomic_write
+from segzoo._optional import VIDEO, needs
 from segzoo.errors import ImageError, SegzooError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def frames(path: "str | os.PathLike[str]", on_damage: Callable[[ImageError], obj
     Raises:
         ImageError: immediately, if the file is missing, is not a video, or cannot be decoded by PyAV; during iteration,
             if no frame can be decoded, or on damage.
-        SegzooError: PyAV is not installed.
+        MissingPackageError: PyAV is not installed.
     """
     container, stream = _open(Path(path))
     return _frames(container, stream, repr(str(path)), on_damage or _raise)
@@ -63,7 +64,7 @@ def measure(path: "str | os.PathLike[str]") -> tuple[Fraction, int | None]:
     """The mean frame rate of a video in 1/s (25 if the file does not specify it), and its approximate number of frames.
 
     Raises:
-        ImageError, SegzooError: as `frames` raises immediately.
+        ImageError, MissingPackageError: as `frames` raises immediately.
     """
     container, stream = _open(Path(path))
     with container:
@@ -87,7 +88,8 @@ def written_video(path: Path, rate: Fraction) -> Iterator[Callable[[Pixels], Non
     Raises:
         ImageError: no frame was added.
         OSError: the folder cannot be written to.
-        SegzooError: PyAV is not installed, or cannot write the file.
+        MissingPackageError: PyAV is not installed.
+        SegzooError: PyAV cannot write the file.
     """
     av = require_av()
     with atomic_write(path) as draft:
@@ -114,14 +116,10 @@ def require_av() -> Any:
     """The module `av`.
 
     Raises:
-        SegzooError: PyAV is not installed.
+        MissingPackageError: PyAV is not installed.
     """
-    try:
+    with needs("Reading and writing videos", VIDEO):
         import av
-    except ModuleNotFoundError:
-        raise SegzooError(
-            'Videos need PyAV, which is not installed. Run: pip install "segmentation-zoo[video]"'
-        ) from None
     return av
 
 

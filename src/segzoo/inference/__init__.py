@@ -45,7 +45,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+        from segzoo._optional import needs
+
+        with needs(f"segzoo.inference.{name}"):
+            module = importlib.import_module(_MODULES[name])
+        return getattr(module, name)
     raise AttributeError(f"module 'segzoo.inference' has no attribute {name!r}")
 
 

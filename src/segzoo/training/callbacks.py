@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segzoo._io import atomic_write
+from segzoo._optional import TRAIN, needs
 from segzoo.training.curves import draw_curves
-from segzoo.training.extra import extra
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -67,7 +67,7 @@ class Curves(Callback):
 
     def on_fit_start(self, epoch: int, epochs: int, steps_per_epoch: int, history: Sequence[Row]) -> None:
         """Imports matplotlib, so that a missing package is reported before the first epoch."""
-        with extra("Drawing curves"):
+        with needs("Drawing curves", TRAIN):
             import matplotlib.figure  # noqa: F401
 
     def on_epoch_end(self, history: Sequence[Row]) -> None:
@@ -92,7 +92,7 @@ class TensorBoard(Callback):
 
     def on_fit_start(self, epoch: int, epochs: int, steps_per_epoch: int, history: Sequence[Row]) -> None:
         """Opens the log and discards what a killed run wrote about the epoch that is now repeated."""
-        with extra("The TensorBoard log"):
+        with needs("The TensorBoard log", TRAIN):
             from torch.utils.tensorboard import SummaryWriter
         self._writer = SummaryWriter(self._folder, purge_step=epoch * steps_per_epoch + 1)
 

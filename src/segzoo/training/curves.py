@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from segzoo._io import atomic_write
-from segzoo.training.extra import extra
+from segzoo._optional import TRAIN, needs
 
 PANELS = (("loss", "loss"), ("mean_iou", "mean IoU (%)"), ("accuracy", "pixel accuracy (%)"))
 _LINES = (("train", "training (augmented)", "#1f77b4"), ("val", "validation", "#d62728"))
@@ -15,9 +15,9 @@ def draw_curves(history: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draws the rows of log.csv as an image. Epochs without validation leave no gap in the validation curve.
 
     Raises:
-        TrainingError: the extra "train" is not installed.
+        MissingPackageError: the extra "train" is not installed.
     """
-    with extra("Drawing curves"):
+    with needs("Drawing curves", TRAIN):
         from matplotlib.figure import Figure
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(1, len(PANELS)), PANELS, strict=True):

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from segzoo._optional import TRAIN, needs
 from segzoo.errors import DeviceError
-from segzoo.training.extra import extra
 from segzoo.training.recipe import HardwareConfig
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ def launch(hardware: HardwareConfig) -> "Fabric":
     """Starts the other processes, each of which runs the code after this call.
 
     Raises:
-        TrainingError: the extra "train" is not installed.
+        MissingPackageError: the extra "train" is not installed.
         DeviceError: the requested device is unavailable.
     """
-    with extra("Training"):
+    with needs("Training", TRAIN):
         from lightning_fabric import Fabric
         from lightning_fabric.utilities.exceptions import MisconfigurationException
     # Below this level it advertises its own options; failures are raised.

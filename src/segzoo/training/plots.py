@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segzoo._io import atomic_write
+from segzoo._optional import TRAIN, needs
 from segzoo.classes import ClassSet
 from segzoo.data.images import Pixels
 from segzoo.formatting import percent
 from segzoo.metrics import ConfusionMatrix
-from segzoo.training.extra import extra
 from segzoo.visualize import overlay
 
 _GAP = 6
@@ -24,9 +24,9 @@ def draw_confusion(matrix: ConfusionMatrix, classes: ClassSet, path: Path) -> No
     """One row per true class, in percent of its pixels, so the diagonal is the accuracy of the class.
 
     Raises:
-        TrainingError: the extra "train" is not installed.
+        MissingPackageError: the extra "train" is not installed.
     """
-    with extra("Drawing a confusion matrix"):
+    with needs("Drawing a confusion matrix", TRAIN):
         from matplotlib.figure import Figure
     counts = matrix.counts
     percentages = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -91,9 +91,9 @@ def draw_comparison(models: Sequence[Compared], path: Path) -> None:
     """Plots mean IoU against latency; the area of a point shows the number of parameters.
 
     Raises:
-        TrainingError: the extra "train" is not installed.
+        MissingPackageError: the extra "train" is not installed.
     """
-    with extra("Drawing a comparison"):
+    with needs("Drawing a comparison", TRAIN):
         from matplotlib.figure import Figure
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()

@@ -144,8 +144,8 @@ def train(
         OptionError, UnknownNameError: an argument has the wrong type or value.
         DataError: the data is empty, has fewer images than a batch, is also held out, cannot be read, or has other
             classes than the model.
-        TrainingError: `output` contains a run and `resume` is False, or a run with other arguments; the run diverged;
-            the extra "train" is not installed.
+        TrainingError: `output` contains a run and `resume` is False, or a run with other arguments; the run diverged.
+        MissingPackageError: the extra "train" is not installed.
         DeviceError: the requested device is unavailable.
     """
     _check_model(model)

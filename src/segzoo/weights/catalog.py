@@ -42,6 +42,7 @@ Frozen = Annotated[dict[str, _Value], AfterValidator(MappingProxyType)]
 Metric = Annotated[str, Field(pattern=f"^({'|'.join(METRICS)})$")]
 Metrics = Annotated[dict[Metric, Share], AfterValidator(MappingProxyType), Field(min_length=1)]
 Text = Annotated[str, Field(pattern=r"\S")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="64 lowercase hexadecimal digits")]
 
 
 def _nothing() -> Any:
@@ -68,6 +69,25 @@ class Runtime:
 
     pixel_agreement: Share
     """Share of the pixels of `Entry.split` with the same class."""
+
+
+@checked
+class Exported:
+    """The .onnx file of a model, which runs without torch. It ships in the package, in its runtime."""
+
+    file: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.onnx$", description="the name of an .onnx file, without a folder"
+        ),
+    ]
+    sha256: Digest
+    size: Positive
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine, not compared with its sha256."""
+        return WEIGHTS / self.file
 
 
 @checked
@@ -104,7 +124,7 @@ class Entry:
     ]
     """https mirrors, in the order in which they are tried; empty unless `source` is "web"."""
 
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="64 lowercase hexadecimal digits")]
+    sha256: Digest
     """sha256 of the whole file, 64 hexadecimal digits."""
 
     sha256_source: Annotated[Text, Field(description="a string: who computed it")]
@@ -178,6 +198,9 @@ class Entry:
     ] = field(default_factory=_nothing)
     """Name of a part of the training data -> metrics on that part of a model trained by the same recipe without it.
     Empty if this was not measured."""
+
+    exported: Exported | None = None
+    """The same model as an .onnx file; None if none ships."""
 
     runtime: Runtime | None = None
     """The exported file in onnxruntime; None if this was not measured."""

@@ -81,7 +81,7 @@ _KEY = r"[^/\\:]+/[^/\\]+/[^/\\.]+"
 
 
 @explained
-def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located:
+def locate(source: str | os.PathLike[str], sha256: str | None = None, *, exported: bool = False) -> Located:
     """The file that `source` names, downloaded into the cache if it is not on this machine.
 
     Args:
@@ -89,6 +89,7 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
             "hf://owner/repo[@revision][/file]". A `Path` is always a path, even if it spells a key.
         sha256: of the whole file, 64 hexadecimal digits. A URL requires it, here or as "URL#sha256=..."; any other file
             is compared with it.
+        exported: of a catalog key whose model ships as an .onnx file too, that file: it runs without torch.
 
     Raises:
         OptionError: a URL without sha256, an invalid sha256, or an unknown scheme.
@@ -111,17 +112,17 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None) -> Located
             raise OptionError(f"segzoo.load reads https:// and hf://, not {scheme}://. Download it and pass its path.")
         source, sha256 = _split(str(source), sha256)
         return Located(_download(str(source), sha256))
-    located = _find(source, meaning)
+    located = _find(source, meaning, exported)
     if sha256 is not None and _sha256_of(located.path) != sha256:
         raise CheckpointError(f"{located.path} does not have the sha256 {sha256}. Nothing was loaded.")
     return located
 
 
-def _find(source: str | os.PathLike[str], meaning: Meaning) -> Located:
+def _find(source: str | os.PathLike[str], meaning: Meaning, exported: bool) -> Located:
     if meaning == "hub":
         return Located(hub.fetch(hub.parse(str(source))))
     if meaning == "key":
-        return _from_entry(entries()[str(source)])
+        return _from_entry(entries()[str(source)], exported)
     if meaning == "path":
         return Located(_path(Path(source)))
     raise _unknown_source(str(source), meaning)
@@ -155,22 +156,32 @@ def _download(url: str, sha256: str | None) -> Path:
     return download.fetch([url], sha256, name=unquote(urlsplit(url).path))
 
 
-def _from_entry(entry: Entry) -> Located:
+def _from_entry(entry: Entry, exported: bool) -> Located:
+    if exported and entry.exported is not None:
+        path = entry.exported.path
+        _check_sha256(path, entry.exported.sha256, "Reinstall segmentation-zoo-runtime.")
+        return Located(path, "segzoo", entry)
     if entry.source == "web":
         path = download.fetch(entry.urls, entry.sha256, name=entry.file, size=entry.size)
         return Located(path, entry.format, entry)
     local_path = entry.local_path
     if local_path is None:
         raise DownloadError(_missing(entry))
-    if cache.sha256_of(local_path) != entry.sha256:
-        remedy = "Reinstall segzoo." if entry.source == "package" else "Check it out or copy it again."
-        raise DownloadError(f"{local_path} does not have the catalog's sha256: damaged, or another file. {remedy}")
+    remedy = "Reinstall segmentation-zoo." if entry.source == "package" else "Check it out or copy it again."
+    _check_sha256(local_path, entry.sha256, remedy)
     return Located(local_path, entry.format, entry)
+
+
+def _check_sha256(path: Path, sha256: str, remedy: str) -> None:
+    if not path.is_file():
+        raise DownloadError(f"{path.name}, which ships with segzoo, is missing. {remedy}")
+    if cache.sha256_of(path) != sha256:
+        raise DownloadError(f"{path} does not have the catalog's sha256: damaged, or another file. {remedy}")
 
 
 def _missing(entry: Entry) -> str:
     if entry.source == "package":
-        return f"{entry.file}, which ships with segzoo, is missing. Reinstall segzoo."
+        return f"{entry.file} is missing. It ships with segmentation-zoo: install or reinstall that."
     return (
         f"{entry.file} is in the folder weights/ of segzoo's repository. It does not ship with the package and has no "
         f"URL yet. Copy it from a clone to {cache.path_for(entry.file, entry.sha256)}, or load it from there by path."

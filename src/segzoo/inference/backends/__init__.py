@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from segzoo._optional import needs
 from segzoo.errors import OptionError
 from segzoo.inference.backends.base import Backend, EngineOptions
 from segzoo.inference.backends.device_names import parse
@@ -31,7 +32,9 @@ class Engine:
 
     def open(self, located: Located, device: str, options: EngineOptions) -> Backend:
         module, _, function = self.target.partition(":")
-        backend: Backend = getattr(importlib.import_module(module), function)(located, device, options)
+        with needs(f"Running {located.name}"):
+            imported = importlib.import_module(module)
+        backend: Backend = getattr(imported, function)(located, device, options)
         return backend
 
 
@@ -57,7 +60,7 @@ def open_backend(model: Any, device: str, options: EngineOptions) -> Backend:
     """
     parse(device)  # before an engine is imported, or a model downloaded
     if isinstance(model, str | os.PathLike | Located):
-        located = model if isinstance(model, Located) else locate(model)
+        located = model if isinstance(model, Located) else locate(model, exported=True)
         suffix = located.path.suffix.lower()
         engine = next((engine for engine in ENGINES.values() if suffix in engine.suffixes), ENGINES["torch"])
         return engine.open(located, device, options)

@@ -19,9 +19,12 @@ square, and 6 % for the sum of a point's weights; in two dimensions 7 % and 3 %.
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from segzoo._optional import CRF, needs
 from segzoo.errors import OptionError
+
+with needs("The dense CRF", CRF):
+    from scipy import sparse
 
 Floats = npt.NDArray[np.float32]
 _Integers = npt.NDArray[np.int64]
