@@ -303,3 +303,10 @@ def bench_crf(session: nox.Session) -> None:
     """The dense CRF on a photograph, by stage: `nox -s bench-crf -- --preset deeplab`."""
     install(session, "bench")
     session.run("python", "benchmarks/crf.py", *session.posargs, env=TWO_THREADS)
+
+
+@nox.session(name="bench-startup")
+def bench_startup(session: nox.Session) -> None:
+    """Commands that need no torch, from start to end, compared with importing onnxruntime."""
+    install(session, "bench")
+    session.run("python", "benchmarks/startup.py", *session.posargs, env=TWO_THREADS)
