@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import inspect
 import json
 import re
 import warnings
@@ -15,7 +14,8 @@ from mkdocs.structure.files import File, Files
 
 import results
 import segzoo
-from segzoo import formatting
+from segzoo import _docstrings, formatting
+from segzoo._descriptions import describe_class
 from segzoo.classes import CLASS_SETS
 from segzoo.cli import app
 from segzoo.data.datasets import READERS
@@ -178,11 +178,9 @@ def steps() -> str:
     """The steps of augmentation with their options."""
     rows = []
     for name, step in STEPS.items():
-        options = [
-            f"`{field.name}`" if field.default is dataclasses.MISSING else f"`{field.name}={field.default}`"
-            for field in dataclasses.fields(step)  # type: ignore[arg-type]
-        ]
-        rows.append([f"`{name}`", ", ".join(options), inspect.getdoc(step).partition("\n\n")[0].replace("\n", " ")])
+        described = describe_class(step)
+        options = [f"`{o.name}`" if o.default is None else f"`{o.name}={o.default}`" for o in described.options]
+        rows.append([f"`{name}`", ", ".join(options), f"{described.summary}."])
     return _table(["Step", "Options and defaults", "What it does"], rows)
 
 
@@ -191,18 +189,11 @@ def recipe() -> str:
     rows = []
     for section, hint in get_type_hints(Recipe).items():
         configs = [config for config in (hint, *get_args(hint)) if dataclasses.is_dataclass(config)]
-        meanings = _meanings(configs[0] if configs else Recipe)
+        meanings = _docstrings.entries(configs[0] if configs else Recipe)
         for field in dataclasses.fields(configs[0]) if configs else [Recipe.__dataclass_fields__[section]]:
             key = f"{section}.{field.name}" if configs else section
             rows.append([f"`{key}`", _shown_default(field), meanings.get(field.name, "")])
     return _table(["Key", "Default", "Meaning"], rows)
-
-
-def _meanings(documented: type) -> dict[str, str]:
-    """The entries of a docstring's section Attributes."""
-    text = inspect.getdoc(documented).partition("Attributes:\n")[2]
-    entries = re.findall(r"^    (\w+(?:, \w+)*): (.*(?:\n        .*)*)", text, flags=re.MULTILINE)
-    return {name: " ".join(text.split()) for names, text in entries for name in names.split(", ")}
 
 
 def _shown_default(field: Any) -> str:

@@ -20,8 +20,8 @@ DOORS = {
     "segzoo.plugins": "segzoo.data.dataset segzoo.data.datasets.base timm",
     # Commands.
     "segzoo.cli.demo": "segzoo.cli.demo_export",
-    "segzoo.cli.info": "segzoo.models timm torch",
-    "segzoo.cli.listing": "segzoo.models",
+    "segzoo.cli.info": "segzoo.models.describe",
+    "segzoo.cli.listing": "segzoo.models.encoders",
     # Extras.
     "segzoo.data.video": "av",
     "segzoo.postprocess.crf.lattice": "scipy",

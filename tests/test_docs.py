@@ -5,7 +5,7 @@ comment on the line before a block says otherwise:
 
     <!-- not run: reason -->        it cannot be run here
     <!-- from: path -->             it quotes that file, and must be in it word for word
-    <!-- new: path --> and so on    it is an edit that tests/docs/test_contributing.py makes
+    <!-- new: path --> and so on    it is a step that tests/docs/test_contributing.py takes
 """
 
 import pkgutil
@@ -55,7 +55,7 @@ NOT_RUN = {
 
 BLOCK = re.compile(
     r"""
-    (?:^<!--\ (?P<mark>not\ run|from|file|new|insert|replace\ in):\ (?P<value>.+)\ -->\n)?
+    (?:^<!--\ (?P<mark>not\ run|from|file|new|insert|replace\ in|run):\ (?P<value>.+)\ -->\n)?
     ^(?P<fence>```+)(?P<language>\w*).*\n
     (?P<code>(?:.*\n)*?)
     (?P=fence)$

@@ -87,10 +87,15 @@ def unknown(what: str, name: str, known: Iterable[str], see: str) -> UnknownName
         known: all valid names. Only similar ones are shown, since there may be 1,300.
         see: a complete sentence that says which names are valid, or where they are listed.
     """
-    # difflib takes quadratic time, and a file may hold a name of a million characters.
-    similar = difflib.get_close_matches(name.lower()[:_MAX_VALUE], list(dict.fromkeys(known)), n=3, cutoff=0.6)
+    similar = similar_names(name, known)
     hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
     return UnknownNameError(f"Unknown {what} {quoted(name)}.{hint} {see}")
+
+
+def similar_names(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the known names that a misspelled name may mean, the most similar first."""
+    # difflib takes quadratic time, and a file may hold a name of a million characters.
+    return difflib.get_close_matches(name.lower()[:_MAX_VALUE], list(dict.fromkeys(known)), n=3, cutoff=0.6)
 
 
 def printable(text: str) -> str:

@@ -91,9 +91,8 @@ def check_options(owner: str, target: Callable[..., Any], options: Mapping[str, 
 
     Args:
         owner: what messages call the target: "'unet'", "the step 'flip'".
-        target: a function or a class whose keyword-only parameters are the options, or a dataclass, all of whose
-            fields are. An option without an annotation can be anything. If it has `upsample_modes`, the option
-            "upsample" is one of them.
+        target: has the options that `option_parameters` returns. An option without an annotation can be anything. If
+            it has `upsample_modes`, the option "upsample" is one of them.
 
     Raises:
         UnknownNameError: an option that the target does not take; similar names are suggested.
@@ -122,6 +121,13 @@ def check_options(owner: str, target: Callable[..., Any], options: Mapping[str, 
     if faults:
         raise _error(faults)
     return values
+
+
+def option_parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The options of a function or a class: its keyword-only parameters, or all fields of a dataclass."""
+    every = dataclasses.is_dataclass(target)
+    parameters = inspect.signature(target).parameters.values()
+    return [parameter for parameter in parameters if every or parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def whole_number(name: str, value: Any, minimum: int | None = None) -> int:
@@ -160,19 +166,18 @@ def _strict(annotation: Any) -> Any:
 @functools.cache
 def _options(target: Callable[..., Any]) -> dict[str, tuple[pydantic.TypeAdapter[Any], Any, bool]]:
     """For each option: what checks it, its annotation, and whether it is required."""
-    every = dataclasses.is_dataclass(target)
-    hinted: Any = target.__init__ if isinstance(target, type) and not every else target  # type: ignore[misc]
+    is_class = isinstance(target, type) and not dataclasses.is_dataclass(target)
+    hinted: Any = target.__init__ if is_class else target
     hints = get_type_hints(hinted, include_extras=True)
     known = {}
-    for name, parameter in inspect.signature(target).parameters.items():
-        if every or parameter.kind is parameter.KEYWORD_ONLY:
-            annotation = hints.get(name, Any)
-            try:
-                config = pydantic.ConfigDict(arbitrary_types_allowed=True)
-                adapter = pydantic.TypeAdapter[Any](_strict(annotation), config=config)
-            except pydantic.errors.PydanticUserError:  # an annotation of a plugin that only its author understands
-                adapter = pydantic.TypeAdapter[Any](Any)
-            known[name] = adapter, annotation, parameter.default is parameter.empty
+    for parameter in option_parameters(target):
+        annotation = hints.get(parameter.name, Any)
+        try:
+            config = pydantic.ConfigDict(arbitrary_types_allowed=True)
+            adapter = pydantic.TypeAdapter[Any](_strict(annotation), config=config)
+        except pydantic.errors.PydanticUserError:  # an annotation of a plugin that only its author understands
+            adapter = pydantic.TypeAdapter[Any](Any)
+        known[parameter.name] = adapter, annotation, parameter.default is parameter.empty
     return known
 
 

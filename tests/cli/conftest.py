@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import runtime_alone
 from export_cache import ExportCache
 from PIL import Image
 from typer.testing import CliRunner
@@ -56,6 +57,23 @@ def python() -> Callable[..., "subprocess.CompletedProcess[str]"]:
         )
 
     return run
+
+
+ALONE = """
+import sys
+sys.path.insert(0, {folder!r})
+from runtime_alone import hide
+{hide}
+from segzoo.cli import app
+app(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="session")
+def alone(python: Run) -> Run:
+    """Runs `segzoo WORDS` in a separate process where only the runtime is installed."""
+    folder = str(Path(runtime_alone.__file__).parent)
+    return lambda *words, hide="hide()": python(ALONE.format(folder=folder, hide=hide), *words)
 
 
 WITHOUT_TORCH = """

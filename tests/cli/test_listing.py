@@ -116,11 +116,6 @@ def test_piped_lines_have_no_trailing_spaces(segzoo_, words):
     assert len(lines) > 3
 
 
-def test_the_catalog_needs_no_torch(imports):
-    done = imports("list", "--weights")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 @pytest.mark.parametrize(
     ("option", "registry"), [("--datasets", DATASETS), ("--losses", LOSSES), ("--transforms", TRANSFORMS)]
 )

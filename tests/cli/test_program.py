@@ -1,10 +1,8 @@
 """The program: help, version, and how errors are reported."""
 
 import re
-from pathlib import Path
 
 import pytest
-import runtime_alone
 
 import segzoo
 from segzoo.cli import files
@@ -60,23 +58,6 @@ def test_help_imports_nothing_heavy(python):
 
 def test_that_check_can_fail(python):
     assert "imported: ['numpy'" in python(HEAVY.format(first="import numpy")).stderr
-
-
-ALONE = """
-import sys
-from runtime_alone import hide
-{hide}
-from segzoo.cli import app
-app(sys.argv[1:])
-"""
-
-
-@pytest.fixture
-def alone(python):
-    """Runs `segzoo WORDS` in a process where only the runtime is installed."""
-    folder = str(Path(runtime_alone.__file__).parent)
-    start = f"import sys; sys.path.insert(0, {folder!r})"
-    return lambda *words, hide="hide()": python(start + ALONE.format(hide=hide), *words)
 
 
 def test_without_arguments_it_says_what_to_do_next(segzoo_):

@@ -5,6 +5,7 @@ The walk's blocks are marked, each on the line before it:
     <!-- new: PATH -->                     the content of a new file
     <!-- insert: PATH, after: LINE -->     lines to insert after the first line that reads LINE; likewise `before:`
     <!-- replace in: PATH, PATH -->        two lines: a text, and what takes its place
+    <!-- run: in the repository -->        commands that run Python
 """
 
 import ast
@@ -22,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 WALK = PAGE.partition("\n## Adding a decoder\n")[2].partition("\n## ")[0]
 STEP = re.compile(
-    r"^<!-- (?P<action>new|insert|replace in): (?P<target>.+) -->\n```\w+\n(?P<text>(?:.*\n)*?)```$", re.M
+    r"^<!-- (?P<action>new|insert|replace in|run): (?P<target>.+) -->\n```\w+\n(?P<text>(?:.*\n)*?)```$", re.M
 )
 
 
 @dataclass(frozen=True)
 class Step:
-    """One edit of the walk."""
+    """One step of the walk."""
 
     action: str
     target: str
@@ -46,6 +47,11 @@ class Step:
             assert matches, f"{name} has no line {anchor!r}"
             lines.insert(matches[0] + (where == "after"), self.text)
             (root / name).write_text("".join(lines), encoding="utf-8")
+        elif self.action == "run":
+            for command in self.text.splitlines():
+                program, *words = command.split()
+                assert program == "python"
+                print(run(root, *words).stderr)  # if it fails, so do the checks
         else:
             old, new = self.text.splitlines()
             for name in self.target.split(", "):
@@ -62,7 +68,7 @@ def tree_with(steps: list[Step], root: Path) -> Path:
     """A copy of the repository, weights and pictures left out, with these steps taken."""
     ignore = shutil.ignore_patterns("__pycache__", "*.safetensors", "images", "helpers", "weights")
     shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
-    for folder in ("tests", "docs"):
+    for folder in ("tests", "docs", "tools"):
         shutil.copytree(ROOT / folder, root / folder, ignore=ignore)
     for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, root)
@@ -89,6 +95,7 @@ for words in (["list"], ["info", "tiny"]):
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0 and "tiny" in result.output and "nearest" in result.output, result.output
 """
+GENERATED = ("tests/tools/test_create_overloads.py", "tests/tools/test_descriptions.py")
 PYTEST = ("-m", "pytest", "-q", "-x", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "pythonpath=")
 DECODERS = "tests/models/decoders/test_decoders.py"
 CHECKS = {
@@ -96,6 +103,7 @@ CHECKS = {
     "registry": (*PYTEST, "tests/test_registry.py", DECODERS, "-k", "test_registry or tiny"),
     "modes": (*PYTEST, DECODERS, "-k", "tiny"),
     "listed": (*PYTEST, "--noconftest", "tests/test_decoders_are_listed.py"),
+    "generated files": (*PYTEST, "-o", "pythonpath=tools", *GENERATED),
     "import contracts": ("-c", "from importlinter.cli import lint_imports; raise SystemExit(lint_imports())"),
 }
 
@@ -103,6 +111,7 @@ CHECKS = {
 LEFT_OUT = [
     ("src/segzoo/models/decoders/tiny.py", "", "use"),
     ("src/segzoo/_registry.py", "", "use"),
+    ("in the repository", "", "use"),
     ("pyproject.toml, after", "", "listed"),
     ("tests/models/decoders/test_decoders.py", "num_classes", "listed"),
     ("tests/models/decoders/test_decoders.py", "nearest", "modes"),
@@ -121,7 +130,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree_with(STEPS, tmp_path_factory.mktemp("walk"))
 
 
-@pytest.mark.parametrize("check", ["use", "registry", "listed", "import contracts"])
+@pytest.mark.parametrize("check", ["use", "registry", "listed", "generated files", "import contracts"])
 def test_the_walk_adds_a_decoder(check: str, tree: Path) -> None:
     done = run(tree, *CHECKS[check])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -139,7 +148,9 @@ def test_the_new_file_passes_ruff(tree: Path) -> None:
 @pytest.mark.parametrize(("target", "text", "check"), LEFT_OUT)
 def test_no_step_can_be_left_out(target: str, text: str, check: str, tmp_path: Path) -> None:
     (omitted,) = [step for step in STEPS if step.target.startswith(target) and text in step.text]
-    done = run(tree_with([step for step in STEPS if step is not omitted], tmp_path), *CHECKS[check])
+    # The other checks do not read what the tools write.
+    steps = [step for step in STEPS if step is not omitted and (step.action != "run" or check == "use")]
+    done = run(tree_with(steps, tmp_path), *CHECKS[check])
     assert done.returncode == 1, done.stdout + done.stderr
 
 
@@ -147,7 +158,7 @@ def test_each_step_is_left_out_once() -> None:
     matched = [
         step for target, text, _ in LEFT_OUT for step in STEPS if step.target.startswith(target) and text in step.text
     ]
-    assert len(matched) == len(STEPS) == len(set(matched)) == 8
+    assert len(matched) == len(STEPS) == len(set(matched)) == 9
 
 
 def test_every_nox_session_is_documented() -> None:

@@ -16,6 +16,7 @@ from segzoo.cli import app
 from segzoo.errors import ExportError
 from segzoo.exporting import triton
 from segzoo.inference import Predictor
+from segzoo.weights.onnx_file import OnnxGraph, read_graph
 
 DataType = model_config_pb2.DataType
 
@@ -78,23 +79,28 @@ def test_the_repository_is_complete(segzoo_, quick, tmp_path):
     assert f"Wrote {folder}/" in done.stdout and "tritonserver --model-repository=" in done.stdout
 
 
-def graph(inputs, outputs) -> onnx.ModelProto:
+def graph(folder: Path, inputs, outputs) -> OnnxGraph:
     value = helper.make_tensor_value_info
-    return helper.make_model(
-        helper.make_graph([], "g", [value(*args) for args in inputs], [value(*args) for args in outputs])
+    node = helper.make_node("Identity", ["image"], ["mask"])
+    onnx.save(
+        helper.make_model(
+            helper.make_graph([node], "g", [value(*args) for args in inputs], [value(*args) for args in outputs])
+        ),
+        folder / "g.onnx",
     )
+    return read_graph(folder / "g.onnx")
 
 
 DYNAMIC = ["batch", "height", "width"]
 
 
-def test_every_output_of_the_file_is_listed():
+def test_every_output_of_the_file_is_listed(tmp_path):
     outputs = [
         ("mask", TensorProto.INT32, DYNAMIC),
         ("confidence", TensorProto.FLOAT, DYNAMIC),
         ("logits", TensorProto.FLOAT, ["batch", 300, "height", "width"]),
     ]
-    config = parsed(triton.config(graph([("image", TensorProto.UINT8, [*DYNAMIC, 4])], outputs), "a"))
+    config = parsed(triton.config(graph(tmp_path, [("image", TensorProto.UINT8, [*DYNAMIC, 4])], outputs), "a"))
     assert values(config.input) == [("image", "TYPE_UINT8", [-1, -1, 4], "")]
     assert values(config.output) == [
         ("mask", "TYPE_INT32", [-1, -1], "labels.txt"),
@@ -103,9 +109,9 @@ def test_every_output_of_the_file_is_listed():
     ]
 
 
-def test_a_static_batch_size_turns_batching_off():
+def test_a_static_batch_size_turns_batching_off(tmp_path):
     inputs, outputs = [("image", TensorProto.FLOAT, [2, 3, 32, 64])], [("logits", TensorProto.FLOAT, [2, 5, 32, 64])]
-    config = parsed(triton.config(graph(inputs, outputs), "a"))
+    config = parsed(triton.config(graph(tmp_path, inputs, outputs), "a"))
     assert config.max_batch_size == 0 and not config.HasField("dynamic_batching")
     assert values(config.input) == [("image", "TYPE_FP32", [2, 3, 32, 64], "")]
     assert values(config.output) == [("logits", "TYPE_FP32", [2, 5, 32, 64], "")]

@@ -1,21 +1,17 @@
 """`segzoo info FILE`: what a .safetensors or .onnx file says about its model, without torch or onnxruntime."""
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segzoo import formatting
 from segzoo.classes import ClassSet
 from segzoo.cli import console, files
 from segzoo.errors import CheckpointError, OptionError
 from segzoo.spec import ExportSpec, ModelSpec
-from segzoo.weights.onnx_file import read_graph
+from segzoo.weights.onnx_file import OnnxGraph, Value, read_graph
 from segzoo.weights.safetensors_file import open_tensors
-
-if TYPE_CHECKING:
-    import onnx
 
 Rows = list[tuple[str, str]]
 
@@ -34,7 +30,7 @@ def describe(path: Path) -> None:
     if graph is None:
         pairs, contents = _read_tensors(path)
     else:
-        pairs, contents = {pair.key: pair.value for pair in graph.metadata_props}, []
+        pairs, contents = graph.metadata, []
     try:
         spec = ModelSpec.from_metadata(pairs)
         if spec is None:
@@ -132,7 +128,7 @@ def _print_verification(rows: list[list[str]]) -> None:
         )
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, str], Rows]:
+def _read_tensors(path: Path) -> tuple[Mapping[str, str], Rows]:
     """The metadata of a .safetensors file, and rows about its tensors."""
     from safetensors import SafetensorError
 
@@ -150,30 +146,20 @@ def _read_tensors(path: Path) -> tuple[dict[str, str], Rows]:
     return pairs, [("parameters", f"{parameters:,}"), ("tensors", f"{len(shapes):,}, of {', '.join(dtypes)}")]
 
 
-def _graph_rows(model: "onnx.ModelProto", export: ExportSpec) -> Rows:
-    opsets = [f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in model.opset_import]
-    values = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-    functions = (node for function in model.functions for node in function.node)
-    operators = Counter(node.op_type for node in [*model.graph.node, *functions])
-    summary = ", ".join(f"{name} {count}" for name, count in operators.most_common())
+def _graph_rows(graph: OnnxGraph, export: ExportSpec) -> Rows:
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in graph.opsets.items())
+    operators = ", ".join(f"{name} {count}" for name, count in graph.operators.most_common())
     return [
         ("exported with", f"--input {export.input}"),
         ("precision", export.precision),
-        ("inputs", "; ".join(_signatures(model.graph.input))),
-        ("outputs", "; ".join(_signatures(model.graph.output))),
-        ("opset", ", ".join(opsets)),
-        ("values stored", f"{values:,}"),
-        ("operators", f"{operators.total():,}: {summary}"),
+        ("inputs", _signatures(graph.inputs)),
+        ("outputs", _signatures(graph.outputs)),
+        ("opset", opsets),
+        ("values stored", f"{graph.stored_values:,}"),
+        ("operators", f"{graph.operators.total():,}: {operators}"),
     ]
 
 
-def _signatures(values: "Iterable[onnx.ValueInfoProto]") -> list[str]:
+def _signatures(values: Iterable[Value]) -> str:
     """Name, dtype and shape of each graph input or output."""
-    import onnx
-
-    signatures = []
-    for value in values:
-        tensor = value.type.tensor_type
-        shape = ", ".join(axis.dim_param or str(axis.dim_value) for axis in tensor.shape.dim)
-        signatures.append(f"{value.name}: {onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)} ({shape})")
-    return signatures
+    return "; ".join(f"{value.name}: {value.dtype} ({', '.join(map(str, value.shape))})" for value in values)

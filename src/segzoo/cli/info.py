@@ -1,24 +1,22 @@
 """`segzoo info`: details of a decoder, an encoder, a catalog entry or a model file."""
 
-import inspect
-import re
-import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from segzoo import formatting
-from segzoo._registry import ENCODERS, SHORT_NAMES
+from segzoo._optional import needs
+from segzoo._registry import DECODERS, ENCODERS, PAPERS
 from segzoo.cli import console, files
 from segzoo.cli.describe import describe
-from segzoo.errors import PairingError, unknown
-from segzoo.weights.catalog import Entry, Exported, find
+from segzoo.errors import MissingPackageError, similar_names, unknown
+from segzoo.weights.catalog import Entry, Exported, entries, find
 from segzoo.weights.resolve import looks_like_key, resolve
 
 if TYPE_CHECKING:
-    from segzoo.models.decoders import Decoder
-    from segzoo.models.papers import Paper
+    from segzoo._descriptions import EncoderDescription, Option
 
 
 def info(
@@ -46,28 +44,15 @@ def info(
     if looks_like_key(name):
         _weights(find(name))
         return
-    with console.Steps(lines=False) as step:
-        step("loading timm")
-        from segzoo.models.decoders import DECODERS
-        from segzoo.models.encoders import list_encoders
-        from segzoo.models.papers import PAPERS
-
-        encoders = list_encoders()
     if name in PAPERS:
-        _paper(name, PAPERS[name])
+        _paper(name)
         return
     if name in DECODERS:
-        _decoder(name, DECODERS[name])
-    if name in encoders or name not in DECODERS:
-        if name in DECODERS:
-            console.line()
-        if not _is_encoder(name):
-            hint = (
-                "`segzoo list` shows the decoders, `segzoo list --encoders '*res*'` the encoders; model files end in "
-                ".safetensors or .onnx."
-            )
-            raise unknown("decoder or encoder", name, [*DECODERS, *PAPERS, *encoders], hint)
-        _encoder(name)
+        _decoder(name)
+        if not _is_encoder_too(name):
+            return
+        console.line()
+    _encoder(name)
 
 
 def _weights(entry: Entry) -> None:
@@ -134,134 +119,136 @@ def _runtime(entry: Entry) -> list[tuple[str, str]]:
     return rows
 
 
-def _is_encoder(name: str) -> bool:
-    """Also true of tagged names and of timm models that `list_encoders` omits: building those explains why."""
-    import timm
+def _decoder(name: str) -> None:
+    from segzoo import _descriptions
 
-    return name in ENCODERS or name in SHORT_NAMES or bool(timm.is_model(name.partition(".")[0]))
-
-
-def _decoder(name: str, cls: "type[Decoder]") -> None:
-    import torch
-
-    from segzoo.models.base import EncoderDecoder
-    from segzoo.models.create import create
-    from segzoo.models.parameters import count_parameters
-
-    with torch.device("meta"):
-        model = create(name)
-    assert isinstance(model, EncoderDecoder)  # always, for a decoder's name
+    decoder = _descriptions.decoder(name)
+    if decoder.parameters is None:
+        decoder = _models().with_parameters(name, decoder)
+    default_encoder = DECODERS[name].default_encoder
     console.title(f"Decoder {name}")
-    _about(cls)
-    about = (cls.__doc__ or "").partition("Args:")[0]
+    _about(decoder.about)
     rows = [
-        ("summary", " ".join(about.split()).replace("`", "")),
-        ("paper", cls.paper),
-        ("default encoder", cls.default_encoder),
-        ("levels needed", ", ".join(map(str, cls.levels)) or "any"),
-        ("output strides", f"{', '.join(map(str, cls.output_strides))} (the first is the default)"),
+        ("summary", _plain(decoder.summary)),
+        ("paper", decoder.paper),
+        ("default encoder", str(default_encoder)),
+        ("levels needed", ", ".join(map(str, decoder.levels)) or "any"),
+        ("output strides", f"{', '.join(map(str, decoder.output_strides))} (the first is the default)"),
         (
             "parameters",
-            f"{count_parameters(model):,} on {cls.default_encoder}, 21 classes; decoder alone "
-            f"{count_parameters(model.decoder):,}",
+            f"{decoder.parameters:,} on {default_encoder}, 21 classes; decoder alone {decoder.decoder_parameters:,}",
         ),
     ]
     console.key_values(rows)
-    _options(cls)
+    _options(decoder.options)
 
 
-def _paper(name: str, cls: "type[Paper]") -> None:
-    import torch
+def _paper(name: str) -> None:
+    from segzoo import _descriptions
 
-    from segzoo.models.create import create
-    from segzoo.models.parameters import count_parameters
-
-    with torch.device("meta"):
-        model = create(name)
+    paper = _descriptions.paper(name)
     console.title(f"Paper network {name}")
-    channels = f"{cls.default_in_channels} {'channel' if cls.default_in_channels == 1 else 'channels'}"
-    _about(cls)
-    about = (cls.__doc__ or "").partition("Args:")[0]
+    channels = f"{paper.in_channels} {'channel' if paper.in_channels == 1 else 'channels'}"
+    _about(paper.about)
     rows = [
-        ("summary", " ".join(about.split()).replace("`", "")),
-        ("paper", cls.paper),
-        ("parameters", f"{count_parameters(model):,} with {cls.default_num_classes} classes, {channels} in"),
-        ("input", f"{model.channel_order if cls.default_in_channels == 3 else 'gray'}, (x - mean) / scale of 0-255"),
-        ("mean", _numbers(cls.pixel_mean[: cls.default_in_channels])),
-        ("scale", f"{cls.pixel_scale:g}"),
+        ("summary", _plain(paper.summary)),
+        ("paper", paper.paper),
+        ("parameters", f"{paper.parameters:,} with {paper.num_classes} classes, {channels} in"),
+        ("input", f"{paper.channel_order}, (x - mean) / scale of 0-255"),
+        ("mean", _numbers(paper.mean)),
+        ("scale", f"{paper.scale:g}"),
     ]
     console.key_values(rows)
-    _options(cls)
+    _options(paper.options)
 
 
-def _about(cls: type[Any]) -> None:
-    """Prints the docstring of the module that defines a decoder or a paper's network."""
-    for paragraph in (inspect.getdoc(sys.modules[cls.__module__]) or "").split("\n\n"):
-        for item in re.split(r"\n(?=- )", paragraph):
-            console.prose(item.replace("`", ""))
+def _about(paragraphs: tuple[str, ...]) -> None:
+    for paragraph in paragraphs:
+        for item in paragraph.split("\n"):
+            console.prose(_plain(item))
         console.line()
 
 
-def _options(cls: type[Any]) -> None:
-    options = [p for p in inspect.signature(cls).parameters.values() if p.kind is p.KEYWORD_ONLY]
+def _options(options: "tuple[Option, ...]") -> None:
     if options:
-        meanings = _arguments(cls)
         console.line()
         console.title("Options")
-        console.table(
-            ("name", "default", "meaning"), [(o.name, repr(o.default), meanings.get(o.name, "")) for o in options]
-        )
-
-
-def _arguments(cls: type[Any]) -> dict[str, str]:
-    """The entries under "Args:" in the docstrings of a class and its bases."""
-    meanings: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        text = inspect.cleandoc(base.__doc__ or "").partition("Args:\n")[2].partition("\n\n")[0]
-        for entry in re.split(r"\n(?=    \w)", "\n" + text):
-            name, colon, meaning = entry.partition(":")
-            if colon:
-                meanings[name.strip()] = " ".join(meaning.split()).replace("`", "")
-    return meanings
+        rows = [(option.name, str(option.default), _plain(option.meaning)) for option in options]
+        console.table(("name", "default", "meaning"), rows)
 
 
 def _encoder(name: str) -> None:
-    import torch
-
-    from segzoo.models.encoders import create_encoder
-    from segzoo.models.parameters import count_parameters
-
-    with console.Steps(lines=False) as step, torch.device("meta"):
-        step(f"building {name}")
-        encoder = create_encoder(name)
-        strides = [encoder.features.strides[-1]]
-        for stride in (16, 8):
-            step(f"trying output stride {stride}")
-            try:
-                strides.append(create_encoder(name, output_stride=stride).features.strides[-1])
-            except PairingError:
-                continue
-    features = encoder.features
-    config = getattr(getattr(encoder, "net", None), "pretrained_cfg", {})
-    weights = ".".join(filter(None, (config.get("architecture"), config.get("tag"))))
+    encoder = _describe_encoder(name)
     console.title(f"Encoder {name}")
     rows = [
-        ("parameters", f"{count_parameters(encoder):,}"),
+        ("parameters", f"{encoder.parameters:,}"),
         ("sizes", f"any; padded internally to multiples of {encoder.size_divisibility}"),
-        ("output strides", f"{', '.join(map(str, dict.fromkeys(strides)))} (the first without dilation)"),
+        ("output strides", f"{', '.join(map(str, encoder.output_strides))} (the first without dilation)"),
         ("mean", _numbers(encoder.mean)),
         ("std", f"{_numbers(encoder.std)} (per channel, on a scale of 0 to 1)"),
         (
             "pretrained",
-            f"--encoder-weights imagenet loads timm's {weights}"
-            if config.get("hf_hub_id") or config.get("url")
-            else "none",
+            f"--encoder-weights imagenet loads timm's {encoder.pretrained}" if encoder.pretrained else "none",
         ),
     ]
     console.key_values(rows)
     console.line()
-    maps = zip(features.levels, features.channels, features.strides, strict=True)
+    maps = zip(encoder.levels, encoder.channels, encoder.strides, strict=True)
     console.table(("level", "channels", "stride"), [tuple(map(str, row)) for row in maps], right=(0, 1, 2))
+
+
+def _is_encoder_too(decoder: str) -> bool:
+    """Whether a decoder's name is also that of an encoder: "unet", or a name of timm's that a plugin gave a decoder."""
+    return decoder in ENCODERS or (DECODERS[decoder].plugin is not None and _models().is_encoder(decoder))
+
+
+def _describe_encoder(name: str) -> "EncoderDescription":
+    """The description of an encoder, from segzoo, timm or a plugin.
+
+    Raises:
+        UnknownNameError: there is no such encoder. It is the last thing that a name can be, so names of everything are
+            suggested.
+        PairingError: the network cannot be an encoder.
+    """
+    from segzoo import _descriptions
+
+    if name in ENCODERS and (own := _descriptions.encoder(name)) is not None:
+        return own
+    known = [*DECODERS, *PAPERS, *entries()]
+    with console.Steps(lines=False) as step:
+        step("loading timm")
+        try:
+            models = _models()
+        except MissingPackageError:
+            if similar_names(name, known):
+                hint = "`segzoo list` shows the decoders, `segzoo list --weights` the keys; encoders need PyTorch."
+                raise unknown("decoder or key", name, known, hint) from None
+            raise
+        if not models.is_encoder(name):
+            hint = (
+                "`segzoo list` shows the decoders, `segzoo list --encoders '*res*'` the encoders, `segzoo list "
+                "--weights` the keys; model files end in .safetensors or .onnx."
+            )
+            raise unknown("decoder, encoder or key", name, [*known, *models.list_encoders()], hint)
+        described: EncoderDescription = models.describe_encoder(name, step)
+        return described
+
+
+def _models() -> ModuleType:
+    """What builds models to describe them, and imports torch and timm to do so.
+
+    Raises:
+        MissingPackageError: only the runtime is installed.
+    """
+    with needs("Looking up an encoder"):
+        from segzoo.models import describe
+
+    return describe
+
+
+def _plain(text: str) -> str:
+    """Text of a docstring, without backticks."""
+    return text.replace("`", "")
 
 
 def _numbers(values: tuple[float, ...]) -> str:

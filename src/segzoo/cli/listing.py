@@ -1,17 +1,20 @@
 """`segzoo list`: what has a name: decoders, encoders, trained weights, data sets, losses, steps and metrics."""
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from segzoo._registry import DATASETS, LOSSES, METRICS, SHORT_NAMES, TRANSFORMS, Registry
+from segzoo._docstrings import first_sentence
+from segzoo._optional import needs
+from segzoo._registry import DATASETS, DECODERS, LOSSES, METRICS, PAPERS, SHORT_NAMES, TRANSFORMS, Registry
 from segzoo.cli import console
 from segzoo.errors import OptionError, UnknownNameError
 from segzoo.formatting import METRICS as OWN_METRICS
 from segzoo.formatting import points
+
+if TYPE_CHECKING:
+    from segzoo._descriptions import ClassDescription
 
 NAMED = ("vgg16", "resnet101", "xception", "mobilenet", "unet")
 """The encoders that segzoo highlights: four classics, and U-Net's contracting path."""
@@ -49,8 +52,8 @@ def list_models(
         "--encoders": (encoders is not None, lambda: _print_encoders(encoders or "")),
         "--weights": (weights, _print_weights),
         "--datasets": (datasets, _print_datasets),
-        "--losses": (losses, lambda: _print_options(LOSSES)),
-        "--transforms": (transforms, lambda: _print_options(TRANSFORMS)),
+        "--losses": (losses, _print_losses),
+        "--transforms": (transforms, _print_transforms),
         "--metrics": (metrics, _print_metrics),
     }
     chosen = [name for name, (is_chosen, _) in kinds.items() if is_chosen]
@@ -59,34 +62,32 @@ def list_models(
     if chosen:
         kinds[chosen[0]][1]()
         return
-    with console.Steps(lines=False) as step:
-        step("loading torch")
-        from segzoo.models.decoders import DECODERS
-        from segzoo.models.papers import PAPERS
+    from segzoo import _descriptions
 
+    decoders = {name: _descriptions.decoder(name) for name in DECODERS}
     console.title("Decoders")
     console.table(
         ("name", "default encoder", "output strides", "levels", "upsampling modes"),
         [
             (
                 name,
-                decoder.default_encoder,
+                str(DECODERS[name].default_encoder),
                 _join(decoder.output_strides),
                 _join(decoder.levels) or "any",
-                _join(getattr(decoder, "upsample_modes", ())) or "-",
+                _join(decoder.upsample_modes) or "-",
             )
-            for name, decoder in DECODERS.items()
+            for name, decoder in decoders.items()
         ],
     )
     papers: dict[str, list[str]] = {}
-    for name, decoder in DECODERS.items():
+    for name, decoder in decoders.items():
         papers.setdefault(decoder.paper, []).append(name)
     console.line()
     console.title("Papers of the decoders")
     console.table(("name", "paper"), [(_join(names), paper) for paper, names in papers.items()])
     console.line()
     console.title("Complete networks, as published")
-    console.table(("name", "paper"), [(name, network.paper) for name, network in PAPERS.items()])
+    console.table(("name", "paper"), [(name, _descriptions.paper(name).paper) for name in PAPERS])
     console.line()
     console.title("Encoders")
     named = [f"{name} (timm's {SHORT_NAMES[name]})" if name in SHORT_NAMES else name for name in NAMED]
@@ -124,7 +125,8 @@ def _print_weights() -> None:
 def _print_encoders(pattern: str) -> None:
     with console.Steps(lines=False) as step:
         step("loading timm")
-        from segzoo.models.encoders import list_encoders
+        with needs("A list of encoders"):
+            from segzoo.models.encoders import list_encoders
 
     names = list_encoders(pattern)
     if not names:
@@ -136,41 +138,45 @@ def _print_encoders(pattern: str) -> None:
 
 
 def _print_datasets() -> None:
+    from segzoo import _descriptions
+
     rows = []
-    for name, reader in DATASETS.objects.items():
-        rows.append((name, _join(reader.splits) or "any", reader.source, reader.layout, _origin(DATASETS, name)))
+    for name in DATASETS:
+        dataset = _descriptions.dataset(name)
+        rows.append((name, _join(dataset.splits) or "any", dataset.source, dataset.layout, _origin(DATASETS, name)))
     console.table(("name", "splits", "source", "files below the root", "from"), rows, optional=(2,), no_wrap=(0,))
     console.line()
     console.prose("segzoo evaluate MODEL ROOT --data NAME, or data.name of a recipe. The first split is for training.")
 
 
-def _print_options(registry: Registry) -> None:
-    with console.Steps(lines=False) as step:
-        step("loading torch")
-        objects = dict(registry.objects)
-    rows = [(name, _summary(found), _options(found), _origin(registry, name)) for name, found in objects.items()]
+def _print_losses() -> None:
+    from segzoo._descriptions import loss
+
+    _print_classes(LOSSES, loss)
+
+
+def _print_transforms() -> None:
+    from segzoo._descriptions import transform
+
+    _print_classes(TRANSFORMS, transform)
+
+
+def _print_classes(registry: Registry, describe: "Callable[[str], ClassDescription]") -> None:
+    rows = []
+    for name in registry:
+        described = describe(name)
+        options = (o.name if o.default is None else f"{o.name}={o.default}" for o in described.options)
+        rows.append((name, described.summary or "-", _join(options) or "-", _origin(registry, name)))
     console.table(("name", "summary", "options and defaults", "from"), rows, no_wrap=(0,))
 
 
 def _print_metrics() -> None:
     from segzoo.metrics import ConfusionMatrix
 
-    rows = [(name, _summary(getattr(ConfusionMatrix, name)), "segzoo") for name in OWN_METRICS]
-    rows += [(name, _summary(found), _origin(METRICS, name)) for name, found in METRICS.objects.items()]
+    rows = [(name, first_sentence(getattr(ConfusionMatrix, name)) or "-", "segzoo") for name in OWN_METRICS]
+    for name, metric in METRICS.objects.items():
+        rows.append((name, first_sentence(metric) or "-", _origin(METRICS, name)))
     console.table(("name", "summary", "from"), rows, no_wrap=(0,))
-
-
-def _summary(found: Any) -> str:
-    """The first sentence of the docstring, without its period; "-" if there is none."""
-    first = " ".join(inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0].split())
-    return first.partition(". ")[0].rstrip(".") or "-"
-
-
-def _options(found: Any) -> str:
-    """The options of a loss or a step as "p=0.5, ..."."""
-    everything = dataclasses.is_dataclass(found)
-    options = [p for p in inspect.signature(found).parameters.values() if everything or p.kind is p.KEYWORD_ONLY]
-    return _join(p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in options) or "-"
 
 
 def _origin(registry: Registry, name: str) -> str:

@@ -13,14 +13,10 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from segzoo.errors import ExportError
 from segzoo.spec import ModelSpec
-from segzoo.weights.onnx_file import read_graph
-
-if TYPE_CHECKING:
-    import onnx
+from segzoo.weights.onnx_file import OnnxGraph, Value, read_graph
 
 MAX_BATCH = 8
 """Images per batch, the default of segzoo.inference too. Edit config.pbtxt for larger batches."""
@@ -91,17 +87,17 @@ def model_folder(repository: Path, name: str, force: bool) -> Iterator[Path]:
             repository.rmdir()
 
 
-def config(graph: "onnx.ModelProto", name: str) -> str:
+def config(graph: OnnxGraph, name: str) -> str:
     """The text of config.pbtxt for a graph that segzoo exported.
 
     If the batch size is dynamic, Triton batches requests of the same image size, and shapes omit the batch axis.
     If it is static, Triton must not batch: max_batch_size is 0, and shapes include the batch axis.
     """
-    dynamic = not graph.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
-    inputs = [_tensor(value, dynamic, "") for value in graph.graph.input]
+    dynamic = not isinstance(graph.inputs[0].shape[0], int)
+    inputs = [_tensor(value, dynamic, "") for value in graph.inputs]
     outputs = [
         _tensor(value, dynamic, '    label_filename: "labels.txt"\n' if value.name == "mask" else "")
-        for value in graph.graph.output
+        for value in graph.outputs
     ]
     return (
         f"name: {json.dumps(name)}\n"
@@ -112,19 +108,14 @@ def config(graph: "onnx.ModelProto", name: str) -> str:
     )
 
 
-def _tensor(value: "onnx.ValueInfoProto", dynamic_batch: bool, more: str) -> str:
-    import numpy as np
-    import onnx
-
-    tensor = value.type.tensor_type
-    types = {"uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}
-    data_type = types[np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).name]
-    axes = [axis.dim_value if axis.HasField("dim_value") else -1 for axis in tensor.shape.dim]
+def _tensor(value: Value, dynamic_batch: bool, more: str) -> str:
+    data_type = {"uint8": "TYPE_UINT8", "int32": "TYPE_INT32", "float32": "TYPE_FP32"}[value.dtype]
+    axes = [axis if isinstance(axis, int) else -1 for axis in value.shape]
     dims = ", ".join(map(str, axes[1:] if dynamic_batch else axes))
     return f"  {{\n    name: {json.dumps(value.name)}\n    data_type: {data_type}\n    dims: [ {dims} ]\n{more}  }}\n"
 
 
-def _class_names(graph: "onnx.ModelProto") -> tuple[str, ...]:
-    spec = ModelSpec.from_metadata({pair.key: pair.value for pair in graph.metadata_props})
+def _class_names(graph: OnnxGraph) -> tuple[str, ...]:
+    spec = ModelSpec.from_metadata(graph.metadata)
     assert spec is not None  # segzoo.export has just written it
     return spec.classes.names

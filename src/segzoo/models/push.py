@@ -81,11 +81,10 @@ def _exported(path: Path, model: SegmentationModel) -> ExportSpec:
         raise UploadError(str(error)) from error
     except OSError as error:
         raise UploadError(f"Cannot read {path}: {error}. segzoo.export writes .onnx files.") from error
-    pairs = {pair.key: pair.value for pair in graph.metadata_props}
     try:
-        if ModelSpec.from_metadata(pairs) is None:
+        if ModelSpec.from_metadata(graph.metadata) is None:
             raise UploadError(f"{path} was not written by segzoo.export. Export the model and push that file.")
-        exported = ExportSpec.from_metadata(pairs)
+        exported = ExportSpec.from_metadata(graph.metadata)
     except OptionError as error:
         raise UploadError(f"The metadata of {path} is invalid: {error} Export the model again.") from error
     if exported.weights_sha256 != weights_sha256(model):

@@ -15,10 +15,11 @@ from segzoo.models.features import Features
 
 
 class FCN(Decoder):
-    """One head; with `auxiliary=True` a second one on the next shallower level, for the training loss only.
+    """One head. There is no option `upsample`: the decoder uses a single map, and the model resizes the logits
+    bilinearly, as torchvision does.
 
-    There is no option `upsample`: the decoder uses a single map, and the model resizes the logits bilinearly, as
-    torchvision does.
+    Args:
+        auxiliary: whether there is a second head, on the next shallower level, for the training loss only.
     """
 
     paper = "Long, Shelhamer, Darrell: Fully Convolutional Networks, arXiv 1411.4038, as in torchvision"

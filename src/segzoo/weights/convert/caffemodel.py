@@ -9,11 +9,9 @@ Source: BVLC Caffe, src/caffe/proto/caffe.proto (NetParameter, LayerParameter, V
 
 import functools
 import math
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from segzoo.errors import CheckpointError, quoted
+from segzoo.weights.wire_format import Damaged, Message, decode, open_message
 
 # fmt: off
 V1_TYPES = (
@@ -37,7 +36,6 @@ V1_TYPES = (
 _NAME, _V1_LAYER, _V2_LAYER = 1, 2, 100  # fields of NetParameter
 _MAX_LAYERS = 10_000  # an empty layer takes two bytes in the file and a hundred times as much memory
 _MAX_AXES = 32  # Caffe's own limit
-_MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,6 @@ class CaffeNet:
     layers: tuple[CaffeLayer, ...]
 
 
-class _Damaged(Exception):
-    """The bytes are not a valid NetParameter; the message says why."""
-
-
 def read_caffemodel(path: str | Path) -> CaffeNet:
     """Reads a .caffemodel, V1 or V2. Such a file contains no code.
 
@@ -81,83 +75,48 @@ def read_caffemodel(path: str | Path) -> CaffeNet:
     if not path.is_file():
         raise CheckpointError(f"No file {path}. Pass the path of a .caffemodel file.")
     try:
-        with path.open("rb") as file:
-            return _read_net(file)
-    except (_Damaged, DecodeError, OSError) as error:
+        with open_message(path) as message:
+            return _read_net(message)
+    except (Damaged, DecodeError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a complete .caffemodel ({error}). Copy or download it again, and compare its sha256. "
             "A .prototxt (text) and a .caffemodel.h5 (HDF5) are other formats."
         ) from error
 
 
-def _read_net(file: BinaryIO) -> CaffeNet:
-    name = b""
+def _read_net(net: Message) -> CaffeNet:
+    name = ""
     layers: list[CaffeLayer] = []
     versions: set[int] = set()
-    for field, length in _fields(file):
+    for field, value in net.messages():
         if field == _NAME:
-            name = file.read(length)
+            name = value.text()
         elif field in (_V1_LAYER, _V2_LAYER):
             versions.add(field)
             if len(layers) == _MAX_LAYERS or len(versions) > 1:
-                raise _Damaged("layers of both V1 and V2" if len(versions) > 1 else f"over {_MAX_LAYERS:,} layers")
-            layers.append(_read_layer(file.read(length), "V1Layer" if field == _V1_LAYER else "Layer"))
+                raise Damaged("layers of both V1 and V2" if len(versions) > 1 else f"over {_MAX_LAYERS:,} layers")
+            layers.append(_read_layer(value.content(), "V1Layer" if field == _V1_LAYER else "Layer"))
     if not layers:
-        raise _Damaged("it has no layers")
-    return CaffeNet(_text(name), tuple(layers))
-
-
-def _fields(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Yields number and length of each bytes field of the outermost message, with the file at the field's first byte.
-
-    protobuf would parse the message as a whole, and hold a file of 1 GB in memory three times.
-    """
-    size = os.fstat(file.fileno()).st_size
-    while file.tell() < size:
-        field, wire_type = divmod(_varint(file), 8)
-        if field == 0 or wire_type not in (0, 1, 2, 5):
-            raise _Damaged(f"there is no valid field before byte {file.tell()}")
-        if wire_type == 0:
-            _varint(file)
-            continue
-        length = {1: 8, 5: 4}.get(wire_type) or _varint(file)
-        remaining = size - file.tell()
-        if length > min(remaining, _MAX_BYTES):
-            raise _Damaged(f"at byte {file.tell()} a field claims {length:,} bytes, and {remaining:,} remain")
-        end = file.tell() + length
-        if wire_type == 2:
-            yield field, length
-        file.seek(end)
-
-
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise _Damaged("it ends in the middle of a number")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise _Damaged(f"byte {file.tell()} is in the middle of a number of over ten bytes")
+        raise Damaged("it has no layers")
+    return CaffeNet(name, tuple(layers))
 
 
 def _read_layer(content: bytes, message: str) -> CaffeLayer:
     layer = _messages()[message].FromString(content)
     del content  # the message holds a copy, and this may be 400 MB
-    name = _text(layer.name)
+    name = decode(layer.name)
     if message == "V1Layer":
         if layer.HasField("v0"):
-            raise _Damaged("its layers are older than V1; Caffe's tool upgrade_net_proto_binary converts them")
+            raise Damaged("its layers are older than V1; Caffe's tool upgrade_net_proto_binary converts them")
         layer_type = V1_TYPES[layer.type] if 0 <= layer.type < len(V1_TYPES) else f"V1 type {layer.type}"
     else:
-        layer_type = _text(layer.type)
+        layer_type = decode(layer.type)
     blobs = []
     for index, blob in enumerate(layer.blobs):
         try:
             blobs.append(_read_blob(blob))
-        except _Damaged as error:
-            raise _Damaged(f"blob {index} of layer {quoted(name)}: {error}") from None
+        except Damaged as error:
+            raise Damaged(f"blob {index} of layer {quoted(name)}: {error}") from None
     return CaffeLayer(name, layer_type, tuple(blobs))
 
 
@@ -168,7 +127,7 @@ def _read_blob(blob: Any) -> Tensor:
     shape = [getattr(blob, axis) for axis in legacy] if any(map(blob.HasField, legacy)) else list(blob.shape.dim)
     if len(shape) > _MAX_AXES or min(shape, default=1) < 1 or math.prod(shape) != values.size:
         axes = " x ".join(map(str, shape[: _MAX_AXES + 1])) or "one value"
-        raise _Damaged(f"its shape is {axes}, and there are {values.size:,} values")
+        raise Damaged(f"its shape is {axes}, and there are {values.size:,} values")
     return torch.from_numpy(values).reshape(shape)
 
 
@@ -178,19 +137,12 @@ def _values(blob: Any) -> np.ndarray[Any, Any]:
     if any(packed):
         dtype, content = ("<f8", packed[0]) if packed[0] else ("<f4", packed[1])
         if len(content) % np.dtype(dtype).itemsize:
-            raise _Damaged(f"{len(content):,} bytes are not a whole number of values")
+            raise Damaged(f"{len(content):,} bytes are not a whole number of values")
         values = np.frombuffer(content, dtype)
         return values.astype(values.dtype.newbyteorder("="))
     # Unpacked, each value with its own tag: Caffe never writes this, but protobuf requires readers to accept it.
     single = _messages()["UnpackedBlob"].FromString(blob.SerializeToString())
     return np.fromiter(single.double_data, np.float64) if single.double_data else np.fromiter(single.data, np.float32)
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        raise _Damaged(f"{content[:40]!r} is not a valid name") from None
 
 
 @functools.cache
