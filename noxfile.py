@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -24,6 +25,12 @@ PYTHONS = nox.project.python_versions(PROJECT)
 # Both distributions, as they are now, with the extra for training, which all sessions but the wheels' own checks use.
 PACKAGES = ("./runtime", ".[train]")
 REINSTALL = [word for project in (RUNTIME, PROJECT) for word in ("--reinstall-package", project["project"]["name"])]
+
+MAX_RUNTIME = 260
+"""Megabytes of the runtime with onnxruntime for the CPU, and of all that they depend on."""
+
+MODEL = "unet/mobilenetv4_conv_small/camvid"
+"""The model that ships as an .onnx file."""
 
 PYTEST = ("pytest", "-n", "2", "--dist", "worksteal")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -137,38 +144,114 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Builds sdist and wheel into dist/, checks them, and uses the wheel in an empty environment."""
+    """Builds sdists and wheels of both distributions into dist/, checks them, and uses them in empty environments."""
     install(session, "build", package=False)
-    dist = Path("dist")
+    dist = Path("dist").resolve()
     shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist))
+    for project in ("runtime", "."):
+        session.run("python", "-m", "build", "--outdir", str(dist), project)
     session.run("twine", "check", "--strict", *map(str, sorted(dist.iterdir())))
-    (wheel,) = dist.glob("*.whl")
-    check_contents(session, wheel)
-
-    away = Path(session.create_tmp()).resolve()
-    environment = away / "empty"
-    scripts = environment / ("Scripts" if sys.platform == "win32" else "bin")
-    python = str(scripts / "python")
-    session.run("uv", "venv", "--clear", "--python", sys.executable, str(environment))
-    session.run("uv", "pip", "install", "--python", python, str(wheel.resolve()))
-    with session.chdir(away):
-        session.run(python, "-c", "import segzoo; print(segzoo.__version__, segzoo.__file__)", external=True)
-        session.run(str(scripts / "segzoo"), "list", external=True)
+    (runtime,), (whole,) = dist.glob("segmentation_zoo_runtime-*.whl"), dist.glob("segmentation_zoo-*.whl")
+    packed = check_contents(session, runtime, whole)
+    check_runtime(session, runtime)
+    check_both(session, runtime, whole, packed)
 
 
-def check_contents(session: nox.Session, wheel: Path) -> None:
-    """Fails the session unless the wheel holds exactly the files of the package."""
-    with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    wanted = {
-        str(path.relative_to("src").as_posix())
-        for path in Path("src/segzoo").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-    if "segzoo/py.typed" not in packed or packed != wanted:
-        session.error(f"{wheel} differs from src/segzoo: {sorted(packed ^ wanted) or 'py.typed is missing'}")
-    session.log(f"{wheel.name}: {len(packed)} files, py.typed among them, exactly those of src/segzoo")
+Packed = dict[Path, set[str]]
+"""The files of the package in each wheel."""
+
+
+def check_contents(session: nox.Session, *wheels: Path) -> Packed:
+    """Fails the session unless the wheels are disjoint and together hold exactly the files of the package."""
+    packed = {wheel: set(zipfile.ZipFile(wheel).namelist()) for wheel in wheels}
+    packed = {wheel: {name for name in names if ".dist-info/" not in name} for wheel, names in packed.items()}
+    wanted = {f"segzoo/{name}" for name in files_of(Path("src/segzoo"))}
+    together = set.union(*packed.values())
+    twice = set.intersection(*packed.values())
+    if twice or together != wanted or "segzoo/py.typed" not in together:
+        session.error(f"In both wheels: {sorted(twice)}. In src or the wheels alone: {sorted(together ^ wanted)}.")
+    for wheel, names in packed.items():
+        session.log(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1e6:.1f} MB")
+    return packed
+
+
+def files_of(folder: Path) -> set[str]:
+    """The files below a folder, without compiled ones."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+class Environment:
+    """An empty environment, and what is installed into it, bytecode included, as pip does."""
+
+    def __init__(self, session: nox.Session, name: str, *requirements: str) -> None:
+        self.session = session
+        self.root = Path(session.create_tmp(), name).resolve()
+        self.scripts = self.root / ("Scripts" if sys.platform == "win32" else "bin")
+        session.run("uv", "venv", "--clear", "--python", sys.executable, str(self.root))
+        self.uv("install", "--compile-bytecode", *requirements)
+
+    def uv(self, command: str, *args: str) -> None:
+        self.session.run("uv", "pip", command, "--python", str(self.scripts / "python"), *args)
+
+    def run(self, program: str, *args: str, **options: Any) -> Any:
+        """Runs a program of the environment, in its folder."""
+        with self.session.chdir(self.root):
+            return self.session.run(str(self.scripts / program), *args, external=True, **options)
+
+    @property
+    def packages(self) -> Path:
+        """Its folder site-packages."""
+        return Path(
+            self.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True).strip()
+        )
+
+
+def segment(environment: Environment) -> None:
+    """Segments the photograph with the model in the runtime, from the command line and in Python."""
+    photograph = Path("src/segzoo/data/photograph/temple.jpg").resolve()
+    environment.run("segzoo", "demo", "-o", "out")
+    environment.run("segzoo", "predict", str(photograph), "-o", "masks", "--overlay", "--force")
+    script = (
+        f"import segzoo; r = segzoo.Predictor({MODEL!r}).predict({str(photograph)!r}); assert r.areas()['Sky'] > 0.3"
+    )
+    environment.run("python", "-c", script)
+    for name in ("out/temple-overlay.jpg", "masks/temple.png", "masks/temple-overlay.jpg"):
+        if not (environment.root / name).is_file():
+            environment.session.error(f"{name} was not written")
+
+
+def check_runtime(session: nox.Session, wheel: Path) -> None:
+    """Fails the session unless the runtime alone segments a photograph, has no torch, and is small."""
+    environment = Environment(session, "runtime", f"{RUNTIME['project']['name']}[cpu] @ {wheel.as_uri()}")
+    segment(environment)
+    packages = environment.packages
+    absent = ("torch", "torchvision", "timm", "onnx", "scipy")
+    found = [name for name in absent if (packages / name).exists()]
+    megabytes = sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) / 1e6
+    session.log(f"the runtime with [cpu] takes {megabytes:.0f} MB; none of {', '.join(absent)} is there")
+    if found or megabytes > MAX_RUNTIME:
+        session.error(f"It must stay below {MAX_RUNTIME} MB, without {found}.")
+    output = environment.run("segzoo", "export", "unet", silent=True, success_codes=[1])
+    if "pip install segmentation-zoo" not in " ".join(output.split()):
+        session.error(f"`segzoo export` does not say what to install: {output}")
+
+
+def check_both(session: nox.Session, runtime: Path, whole: Path, packed: Packed) -> None:
+    """Fails the session unless each distribution's files survive the removal of the other."""
+    environment = Environment(session, "both", str(runtime), str(whole))
+    environment.run("segzoo", "list")
+    environment.run("python", "-c", "import segzoo; segzoo.create('unet', 'mobilenet', num_classes=2)")
+    segment(environment)
+    for removed, kept in ((whole, runtime), (runtime, whole)):
+        environment.uv("uninstall", removed.name.partition("-")[0])
+        left = {f"segzoo/{name}" for name in files_of(environment.packages / "segzoo")}
+        if left != packed[kept]:
+            session.error(f"Without {removed.name}, these are too many or missing: {sorted(left ^ packed[kept])}")
+        session.log(f"without {removed.name}, the {len(left)} files of {kept.name} are left")
+        if kept == runtime:
+            segment(environment)
+            environment.uv("install", str(runtime), str(whole))
 
 
 @nox.session
@@ -220,3 +303,10 @@ def bench_crf(session: nox.Session) -> None:
     """The dense CRF on a photograph, by stage: `nox -s bench-crf -- --preset deeplab`."""
     install(session, "bench")
     session.run("python", "benchmarks/crf.py", *session.posargs, env=TWO_THREADS)
+
+
+@nox.session(name="bench-startup")
+def bench_startup(session: nox.Session) -> None:
+    """Commands that need no torch, from start to end, compared with importing onnxruntime."""
+    install(session, "bench")
+    session.run("python", "benchmarks/startup.py", *session.posargs, env=TWO_THREADS)

@@ -12,7 +12,7 @@ def files(root: Path) -> dict[Path, str]:
     """The runtime's files, and their paths below the folder of the package.
 
     Args:
-        root: the folder of this file: of a clone, where the sources are beside it, or of an unpacked sdist, which holds
+        root: the folder of this file: of a clone, whose folder src is next to it, or of an unpacked sdist, which holds
             only the runtime's files.
     """
     unpacked = root / "src"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SCANNED = ("src/*", "tests/*", "docs/*", "tools/*", "benchmarks/*", "*.md", "*.toml", "*.yml", "*.py")
-BINARY = (".png", ".jpg", ".safetensors")
+BINARY = (".png", ".jpg", ".safetensors", ".onnx")
 NOT_SCANNED = ("CHANGELOG.md", "docs/glossary.md", "tools/retired_words.py", "tests/tools/test_retired_words.py")
 
 # Whole identifiers.

@@ -3,4 +3,4 @@
 from pathlib import Path
 
 PHOTOGRAPH = Path(__file__).with_name("photograph") / "temple.jpg"
-"""A temple, trees and sky: RGB, 640 x 427. CC BY 2.0; LICENSE.txt beside it names the author."""
+"""A temple, trees and sky: RGB, 640 x 427. CC BY 2.0; LICENSE.txt in its folder names the author."""
