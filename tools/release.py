@@ -165,7 +165,7 @@ def release(options: ReleaseConfig) -> catalog.Entry:
         }
         split = f"{data.title}, {len(data)} images"
         info = facts | {"key": key, "date": str(facts["date"]), "metrics_on": split, "metrics_by": "segzoo"}
-        stored.with_info(recipe=recipe.to_dict(), trained=trained, **info)
+        stored.spec = stored.with_info(recipe=recipe.to_dict(), trained=trained, **info).spec.portable()
         content = segzoo.save(stored, draft, half=options.half).read_bytes()
         graph = export_packaged(stored, Path(folder, f"{slug}.onnx")) if options.source == "package" else None
 

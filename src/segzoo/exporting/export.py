@@ -15,7 +15,7 @@ from segzoo._arguments import explained
 from segzoo._io import atomic_write, require_suffix
 from segzoo.data.images import ImageLike
 from segzoo.errors import ExportError, OptionError
-from segzoo.exporting.onnx.graph import build_graph, keep_outputs, name_padded_logits
+from segzoo.exporting.onnx.graph import build_graph, keep_outputs, name_padded_logits, strip_origin
 from segzoo.exporting.onnx.int8 import Quantization, quantize
 from segzoo.exporting.onnx.verify import Verification, open_session, verify
 from segzoo.models.base import SegmentationModel, evaluating
@@ -64,9 +64,10 @@ def export(
 ) -> Export:
     """Writes the model as one .onnx file for any batch size and any height and width from 1 up.
 
-    The file appears only after onnxruntime has reproduced torch's results at four sizes other than the traced one,
-    among them a single pixel and a batch of three. Logits must agree within 1e-4 of the largest, and the class on
-    99.99 % of pixels (fp16: 99.5 %; its logits are only reported). For networks that unpool, the logits of 95 % of
+    The file names no path of this machine and holds no source lines, and exporting again gives the same bytes. It
+    appears only after onnxruntime has reproduced torch's results at four sizes other than the traced one, among them a
+    single pixel and a batch of three. Logits must agree within 1e-4 of the largest, and the class on 99.99 % of pixels
+    (fp16: 99.5 %; its logits are only reported). For networks that unpool, the logits of 95 % of
     pixels must agree as closely and the class on 99 % (fp16: 95 %), for the best of four images at each size: rounding
     can break a near-tie the other way, which changes a pooling index and moves a value by one pixel.
 
@@ -125,7 +126,8 @@ def export(
                 verification=verification.to_dict(),
                 quantization=quantization.to_dict() if quantization else None,
             )
-            onnx.helper.set_model_props(proto, on_cpu.spec.to_metadata() | facts.to_metadata())
+            strip_origin(proto)
+            onnx.helper.set_model_props(proto, on_cpu.spec.portable().to_metadata() | facts.to_metadata())
             proto.producer_name, proto.producer_version = "segzoo", on_cpu.spec.version
             onnx.save(proto, draft)
             open_session(draft)  # the verified file had more outputs: make sure that this one loads
