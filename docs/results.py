@@ -3,6 +3,7 @@
 import io
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import segzoo
@@ -41,11 +42,9 @@ def figures() -> str:
         "Logits differ by",
     ]
     rows = [[*head, "Same class", "Size", "Recipe"]]
-    conditions = {}
-    for entry in trained():
+    milliseconds, notes = latencies(trained())
+    for entry, latency in zip(trained(), milliseconds, strict=True):
         run = entry.runtime
-        machine = f"{run.width} x {run.height} pixels, {run.threads} threads of {run.cpu}" if run else ""
-        mark = chr(ord("a") + conditions.setdefault(machine, len(conditions)))
         rows.append(
             [
                 f"`{entry.key}`",
@@ -53,14 +52,13 @@ def figures() -> str:
                 *(points(entry.metrics.get(name)) for name in METRICS),
                 ", ".join(f"{part} {points(metrics['mean_iou'])}" for part, metrics in entry.holdout_metrics.items())
                 or "-",
-                f"{run.milliseconds:.1f} ({mark})" if run else "-",
+                latency,
                 logits_difference(run.logits_difference) if run else "-",
                 pixel_agreement(run.pixel_agreement) if run else "-",
                 f"{entry.size / 1e6:.1f} MB",
                 recipe_link(entry),
             ]
         )
-    notes = [f"({chr(ord('a') + number)}) {machine}." for machine, number in conditions.items() if machine]
     changes = [entry.storage_changes for entry in trained() if entry.storage_changes is not None]
     if changes:
         notes.append(f"Stored as float16, which changes the class of up to {100 * max(changes):.3f} % of the pixels.")
@@ -69,6 +67,21 @@ def figures() -> str:
         notes.append(f"Stored as float32, since float16 would change more than 0.1 % of them: {', '.join(unchanged)}.")
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], f"|{' --- |' * len(rows[0])}", *lines[1:], "", *notes])
+
+
+def latencies(listed: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """The milliseconds of each model with a letter for the machine, and a note on each letter."""
+    cells = []
+    machines: dict[str, str] = {}
+    for entry in listed:
+        run = entry.runtime
+        if run is None:
+            cells.append("-")
+            continue
+        machine = f"{run.width} x {run.height} pixels, {run.threads} threads of {run.cpu}"
+        letter = machines.setdefault(machine, chr(ord("a") + len(machines)))
+        cells.append(f"{run.milliseconds:.1f} ({letter})")
+    return cells, [f"({letter}) {machine}." for machine, letter in machines.items()]
 
 
 def recipe_link(entry: Entry, page: str = "") -> str:

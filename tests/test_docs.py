@@ -20,20 +20,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 from PIL import Image
 from typer.testing import CliRunner
 
 import segzoo
-from segzoo import _registry
-from segzoo._registry import SHORT_NAMES
 from segzoo.cli import app
 from segzoo.data.sample import PHOTOGRAPH
 from segzoo.data.video import written_video
-from segzoo.weights.catalog import default
 
 ROOT = Path(__file__).parents[1]
-PAPERS = list(_registry.PAPERS)
 PAGES = [
     str(path.relative_to(ROOT))
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -205,24 +200,6 @@ def test_the_layers_are_those_of_the_import_contracts() -> None:
     assert remaining == []
     sentence = LAYERS.partition("\nInside `models` there are layers too")[2].partition(".\n")[0]
     assert re.findall(r"`(\w+)`", sentence) == list(chain(*contract("In models, imports go down only")))
-
-
-def test_the_numbers_in_the_readme_are_right() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    encoders = [name for name in segzoo.list_encoders() if name not in SHORT_NAMES]
-    assert set(re.findall(r"(\d+) encoders|: (\d+) with timm", text)) == {("857", ""), ("", "857")}
-    if timm.__version__ == "1.0.31":
-        assert len(encoders) == 857
-    else:
-        assert len(encoders) >= 800
-    assert f"| {len(PAPERS)}, from `{PAPERS[2]}` to `{PAPERS[-1]}` |" in text and re.search(
-        rf"\b{len(PAPERS)}\s+networks", text
-    )
-    entry = default()
-    assert entry is not None
-    assert f"{entry.params / 1e6:.1f} million parameters in {entry.size / 1e6:.0f} MB" in text
-    shown = [f"{100 * entry.metrics[name]:.1f} %" for name in ("mean_iou", "pixel_accuracy", "mean_accuracy")]
-    assert f"| val, as in the catalog | {' | '.join(shown)} |" in text
 
 
 def test_the_number_of_blocks_that_are_not_run_is_as_stated() -> None:

@@ -1,5 +1,6 @@
 """push and hf://, against a fake hub."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_a_pushed_model_is_loaded(hub: Hub) -> None:
     address = segzoo.push(model, "jane/street")
     (oid,) = hub.repositories["jane/street"].commits
     assert address == f"hf://jane/street@{oid}"
-    assert set(hub.repositories["jane/street"].files) == {"model.safetensors", "README.md"}
+    assert set(hub.repositories["jane/street"].files) == {"model.safetensors", "README.md", "config.json"}
     for source in ("hf://jane/street", address, "hf://jane/street@main/model.safetensors"):
         again = segzoo.load(source)
         assert same(model, again) and again.spec.to_dict() == model.spec.to_dict() and not again.training
@@ -126,6 +127,73 @@ def test_a_private_model_is_not_pushed_to_a_public_repository(hub: Hub) -> None:
     with pytest.raises(UploadError, match="jane/open is public already"):
         segzoo.push(small(), "jane/open", private=True)
     assert hub.repositories["jane/open"].commits == {}
+
+
+# Downloads, which the hub counts by requests for config.json
+
+
+def counted(hub: Hub) -> list[str]:
+    """The requests for config.json since the last call."""
+    requests = [request for request in hub.asked if request.endswith("/config.json")]
+    hub.asked.clear()
+    return requests
+
+
+def test_a_download_is_counted_once(hub: Hub) -> None:
+    address = segzoo.push(small(), "jane/street")
+    hub.asked.clear()
+    segzoo.load("hf://jane/street")
+    assert counted(hub) == ["HEAD /jane/street/resolve/main/config.json"]
+    segzoo.load("hf://jane/street")
+    assert counted(hub) == []
+    segzoo.load(address)
+    assert hub.asked == []
+    again = segzoo.push(small(), "jane/street")
+    segzoo.load(again)
+    assert counted(hub) == [f"HEAD /jane/street/resolve/{again.partition('@')[2]}/config.json"]
+
+
+def test_the_download_of_an_exported_file_is_counted(hub: Hub, tmp_path: Path) -> None:
+    model = small()
+    segzoo.push(model, "jane/street", onnx=graph(tmp_path / "g.onnx", model))
+    hub.asked.clear()
+    segzoo.Predictor("hf://jane/street/model.onnx", "cpu")
+    assert counted(hub) == ["HEAD /jane/street/resolve/main/config.json"]
+
+
+@pytest.mark.parametrize("trouble", ["no config.json", "fails to count"])
+def test_a_download_that_cannot_be_counted_is_loaded(hub: Hub, trouble: str) -> None:
+    model = small()
+    segzoo.push(model, "jane/street")
+    if trouble == "no config.json":
+        del hub.repositories["jane/street"].files["config.json"]
+    hub.trouble = trouble
+    hub.asked.clear()
+    assert same(segzoo.load("hf://jane/street"), model)
+    assert len(counted(hub)) == 1
+
+
+def test_a_failed_download_is_not_counted(hub: Hub) -> None:
+    segzoo.push(small(), "jane/street")
+    hub.trouble = "another file"
+    hub.asked.clear()
+    with pytest.raises(DownloadError):
+        segzoo.load("hf://jane/street")
+    assert counted(hub) == []
+
+
+def test_config_json_describes_the_model(hub: Hub, tmp_path: Path) -> None:
+    model = segzoo.create("unet", encoder="test_resnet", classes="camvid", upsample="bilinear")
+    model.with_info(trained={"data": str(tmp_path)})
+    segzoo.push(segzoo.save(model, tmp_path / "m"), "jane/street")
+    text = hub.repositories["jane/street"].files["config.json"].decode()
+    config = json.loads(text)
+    assert config["library_name"] == "segzoo" and config["num_classes"] == len(config["id2label"]) == 11
+    assert config["decoder"] == "unet" and config["encoder"] == "test_resnet"
+    assert config["ignore_index"] == model.classes.ignore_index == 11
+    assert config["options"] == {"upsample": "bilinear"} and config["mean"] == list(model.spec.mean)
+    assert config["id2label"] == {str(index): name for index, name in enumerate(model.classes.names)}
+    assert str(tmp_path) not in text
 
 
 # The card
@@ -307,7 +375,12 @@ def test_the_command_pushes(hub: Hub, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     repository = hub.repositories["jane/street"]
     (oid,) = repository.commits
-    assert repository.private and set(repository.files) == {"model.safetensors", "README.md", "model.onnx"}
+    assert repository.private and set(repository.files) == {
+        "model.safetensors",
+        "README.md",
+        "config.json",
+        "model.onnx",
+    }
     assert result.stdout == f"hf://jane/street@{oid}\n"
 
 

@@ -24,8 +24,8 @@ def push(
 ) -> None:
     """Upload a model to the Hugging Face Hub, with a model card.
 
-    The weights, README.md and the .onnx file are uploaded in one commit. The command prints the hf:// address of that
-    commit, which segzoo.load accepts. Log in first with `hf auth login`.
+    The weights, README.md, config.json and the .onnx file are uploaded in one commit. The command prints the hf://
+    address of that commit, which segzoo.load accepts. Log in first with `hf auth login`.
 
     Examples:
 

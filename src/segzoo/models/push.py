@@ -1,5 +1,6 @@
 """`push`: a model to a repository on the Hugging Face hub, with a model card that shows how to use it."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -31,7 +32,8 @@ def push(
 ) -> str:
     """Uploads a model to a repository on the hub, in one commit: the weights, a model card, optionally an .onnx file.
 
-    The repository is created if necessary. Log in with `hf auth login` first.
+    The repository is created if necessary. Log in with `hf auth login` first. The commit also has a config.json, the
+    model's spec for other programs to read; by that file the hub counts downloads.
 
     Args:
         model: a model, or anything that `load` takes. For a folder that `save` wrote, its README.md is the card.
@@ -67,10 +69,25 @@ def push(
         files: dict[str, Any] = {
             hub.FILE: save(loaded, Path(folder) / hub.FILE),
             "README.md": card.encode(),
+            hub.CONFIG: json.dumps(_config(loaded.spec), indent=2, allow_nan=False).encode(),
         }
         if onnx is not None:
             files[ONNX] = Path(onnx)
         return f"hf://{repo}@{_commit(repo, private, files)}"
+
+
+def _config(spec: ModelSpec) -> dict[str, Any]:
+    """The content of config.json: what the weights file says of the model, without `info`, which the card shows."""
+    record = spec.to_dict()
+    del record["info"]
+    classes = record.pop("classes")
+    return {
+        "library_name": "segzoo",
+        **record,
+        "num_classes": spec.num_classes,
+        "id2label": dict(enumerate(classes["names"])),
+        "ignore_index": classes["ignore_index"],
+    }
 
 
 def _exported(path: Path, model: SegmentationModel) -> ExportSpec:

@@ -94,19 +94,28 @@ def _input(spec: ModelSpec) -> str:
 
 
 def _onnx(spec: ModelSpec, onnx: ExportSpec, source: str) -> list[str]:
-    repo = source.removeprefix("hf://")
-    name = "Predictor" if onnx.input == "image" else "OnnxBackend"
-    lines = ["from huggingface_hub import hf_hub_download", f"from segzoo.inference import {name}", ""]
-    lines += [f'path = hf_hub_download("{repo}", "model.onnx")', f'model = {name}(path, device="auto")']
     heading = "## How to run the ONNX file"
+    download = f'path = hf_hub_download("{source.removeprefix("hf://")}", "model.onnx")'
     if onnx.input != "image":
+        lines = [
+            "from huggingface_hub import hf_hub_download",
+            "from segzoo.inference import OnnxBackend",
+            "",
+            download,
+        ]
+        lines += ['model = OnnxBackend(path, device="auto")']
         usage = f"It takes normalized float32 images (N, {spec.in_channels}, H, W): `model.run_tensor`."
         return [heading, _code("python", "\n".join(lines)), usage]
-    lines += ['mask = model.predict("street.jpg").mask']
+    lines = [
+        *("import segzoo", ""),
+        f'predictor = segzoo.Predictor("{source}/model.onnx", device="auto")',
+        'mask = predictor.predict("street.jpg").mask',
+    ]
     if spec.in_channels != 3:
         return [heading, _code("python", "\n".join(lines))]
     plain = [
-        *("import numpy as np", "import onnxruntime", "from PIL import Image", ""),
+        *("import numpy as np", "import onnxruntime", "from huggingface_hub import hf_hub_download"),
+        *("from PIL import Image", "", download),
         'image = np.asarray(Image.open("street.jpg").convert("RGB"))[None]  # uint8 (1, height, width, 3)',
         '(mask,) = onnxruntime.InferenceSession(path).run(["mask"], {"image": image})  # (1, height, width)',
     ]

@@ -4,6 +4,7 @@ huggingface_hub downloads it, into segzoo's cache folder. This module parses the
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,9 @@ from segzoo.weights import cache
 
 FILE = "model.safetensors"
 """The file that an address without a file name refers to."""
+
+CONFIG = "config.json"
+"""The file whose requests the hub counts as downloads of a repository. segzoo writes it and never reads it."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PART = r"[^/\\:\x00-\x1f]+"
@@ -71,7 +75,8 @@ def check_repo(repo: str) -> None:
 def fetch(wanted: HubFile) -> Path:
     """Downloads the file unless it is cached, and returns its path in the cache.
 
-    In the hub's cache, a large file is named after its sha256; its content is compared with that.
+    In the hub's cache, a large file is named after its sha256; its content is compared with that. After a download, the
+    hub is asked for the headers of config.json too, since it counts a repository's downloads by that file.
 
     Raises:
         DownloadError: the repository, revision or file does not exist, access is denied, the network is unavailable
@@ -81,12 +86,14 @@ def fetch(wanted: HubFile) -> Path:
     try:
         import huggingface_hub
 
+        folder = cache.folder() / "hub"
+        cached = huggingface_hub.try_to_load_from_cache(wanted.repo, wanted.file, folder, wanted.revision)
         path = Path(
             huggingface_hub.hf_hub_download(
                 wanted.repo,
                 wanted.file,
                 revision=wanted.revision,
-                cache_dir=cache.folder() / "hub",
+                cache_dir=folder,
                 local_files_only=setting is not None,
                 library_name="segzoo",
             )
@@ -97,11 +104,22 @@ def fetch(wanted: HubFile) -> Path:
             path.unlink()
             blob.unlink(missing_ok=True)
             raise DownloadError(f"{wanted}: the file did not have the hub's sha256 and was deleted. Load it again.")
+        if not isinstance(cached, str) or Path(cached) != path:
+            _count_download(wanted)
         return path
     except DownloadError:
         raise
     except Exception as error:  # huggingface_hub passes on the errors of its HTTP library, which varies by version
         _explain(wanted, error, setting)
+
+
+def _count_download(wanted: HubFile) -> None:
+    """Requests the headers of the repository's config.json. Many repositories have none."""
+    import huggingface_hub
+
+    with suppress(Exception):  # the model is there already, whatever goes wrong here
+        url = huggingface_hub.hf_hub_url(wanted.repo, CONFIG, revision=wanted.revision)
+        huggingface_hub.get_hf_file_metadata(url, library_name="segzoo")
 
 
 def _explain(wanted: HubFile, error: Exception, setting: str | None) -> NoReturn:
