@@ -1,6 +1,7 @@
 """push and hf://, against a fake hub."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 import segzoo
 from segzoo.cli import app
-from segzoo.errors import CheckpointError, DownloadError, OptionError, SegzooError, UploadError
+from segzoo.errors import CheckpointError, DownloadError, MissingPackageError, OptionError, SegzooError, UploadError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.parameters import weights_sha256
 from segzoo.spec import ExportSpec
@@ -100,6 +101,25 @@ def test_a_file_is_pushed_and_a_folder_with_its_own_card(hub: Hub, tmp_path: Pat
     (tmp_path / "folder" / "README.md").write_text("---\nlicense: mit\n---\nMine.\n")
     segzoo.push(tmp_path / "folder", "jane/folder")
     assert hub.repositories["jane/folder"].files["README.md"] == b"---\nlicense: mit\n---\nMine.\n"
+
+
+def test_a_pushed_model_names_no_folder_of_this_machine(hub: Hub) -> None:
+    recipe = {
+        "data": {"name": "voc", "root": "/home/jane/VOC"},
+        "model": {"init_from": "/home/jane/runs/a.safetensors"},
+    }
+    model = small().with_info(recipe=recipe)
+    loaded = segzoo.load(segzoo.push(model, "jane/street"))
+    files = hub.repositories["jane/street"].files
+    assert all(b"/home/jane" not in content and b"runs" not in content for content in files.values())
+    assert loaded.spec.info["recipe"]["model"]["init_from"] == "a.safetensors"
+    assert model.spec.info["recipe"] == recipe and same(loaded, model)
+
+
+def test_without_huggingface_hub_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingPackageError, match=r"hf://jane/street needs .*segmentation-zoo-runtime\[hub\]"):
+        segzoo.load("hf://jane/street")
 
 
 def test_another_file_of_a_repository(hub: Hub, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`push`: a model to a repository on the Hugging Face hub, with a model card that shows how to use it."""
 
+import copy
 import json
 import os
 import tempfile
@@ -61,6 +62,8 @@ def push(
         loaded = load(model)
         readme = Path(model) / "README.md"
     exported = None if onnx is None else _exported(Path(onnx), loaded)
+    loaded = copy.copy(loaded)  # shares the weights
+    loaded.spec = loaded.spec.portable()
     if readme is not None and readme.is_file():
         card = readme.read_text(encoding="utf-8")
     else:

@@ -57,7 +57,7 @@ def _save_folder(model: SegmentationModel, folder: Path, half: bool) -> Path:
         checkpoint.write(target, _tensors(model, half), model.spec)
         if not readme.exists():  # a card is meant to be edited
             with atomic_write(readme) as draft:
-                card = model_card(model.spec, count_parameters(model), "path/to/this/folder")
+                card = model_card(model.spec.portable(), count_parameters(model), "path/to/this/folder")
                 draft.write_text(card, encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"Cannot write {folder}: {error}.") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
 
+from segzoo._optional import HUB, needs
 from segzoo.errors import DownloadError, OptionError
 from segzoo.weights import cache
 
@@ -79,13 +80,14 @@ def fetch(wanted: HubFile) -> Path:
     hub is asked for the headers of config.json too, since it counts a repository's downloads by that file.
 
     Raises:
+        MissingPackageError: huggingface_hub is not installed.
         DownloadError: the repository, revision or file does not exist, access is denied, the network is unavailable
             or forbidden, or the file is damaged.
     """
     setting = cache.offline()
-    try:
+    with needs(str(wanted), HUB):
         import huggingface_hub
-
+    try:
         folder = cache.folder() / "hub"
         cached = huggingface_hub.try_to_load_from_cache(wanted.repo, wanted.file, folder, wanted.revision)
         path = Path(
