@@ -73,6 +73,7 @@ def cases(folder: Path) -> dict[str, Case]:
     Image.fromarray(PIXELS).save(image)
     predictor = segzoo.Predictor(model())
     options = {"tile": None, "overlap": None, "tta": None, "samples": None, "confidence": False, "probabilities": False}
+    options["page"] = None
     return {
         "create": (
             segzoo.create,
@@ -117,7 +118,7 @@ def cases(folder: Path) -> dict[str, Case]:
         ),
         "submit": (lambda **arguments: predictor.submit(**arguments).result(60), {"image": PIXELS, **options}),
         "OnnxBackend": (OnnxBackend, {"path": folder / "none.onnx", "device": "cpu", "options": None}),
-        "read_image": (read_image, {"image": image, "channels": 3}),
+        "read_image": (read_image, {"image": image, "channels": 3, "page": 1}),
         "list_images": (list_images, {"path": folder}),
         "measure": (measure, {"path": folder / "none.mp4"}),
         "locate": (locate, {"source": folder / "none", "sha256": None}),
