@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from segzoo._io import require_suffix
+from segzoo._io import require_suffix, similar_paths
 from segzoo._registry import CONVERTERS, unknown_source
 from segzoo.classes import class_set
 from segzoo.cli import console
-from segzoo.errors import CheckpointError
+from segzoo.errors import CheckpointError, did_you_mean
 
 
 def convert(
@@ -83,7 +83,9 @@ def convert(
     target = require_suffix(output, ".safetensors")
     # All checks come before the slow steps, of which importing torch is the first.
     if not weights.exists():
-        raise CheckpointError(f"There is no file or folder {weights}. Check the path.")
+        raise CheckpointError(
+            f"There is no file or folder {weights}.{did_you_mean(similar_paths(weights))} Check the path."
+        )
     if source is not None and source not in CONVERTERS:
         raise unknown_source(source)
     if classes is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from segzoo.cli import console, types, validators
+from segzoo.cli import console, files, types, validators
 from segzoo.cli.export import verification_rows
 from segzoo.cli.predict import save_picture
 from segzoo.errors import SegzooError
@@ -78,9 +78,13 @@ def demo(
       segzoo demo street.jpg --decoder segnet --encoder resnet50 --num-classes 11
     """
     from segzoo.data.images import read_image
+    from segzoo.data.pages import count_pages
 
     if photograph is not None:
-        pixels, name = read_image(photograph), photograph.stem
+        files.refuse_model(photograph)
+        pixels, name = read_image(photograph, page=1), photograph.stem
+        if (count := count_pages(photograph)) > 1:
+            console.note(f"{photograph} has {count:,} pages. The demo reads the first.")
     validators.check_folder(output)
     if decoder is not None:
         validators.check_decoder(decoder)

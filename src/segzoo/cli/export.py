@@ -224,7 +224,7 @@ def export(
     if confidence and input is GraphInput.TENSOR:
         raise typer.BadParameter("--confidence needs --input image; --input tensor outputs logits only.")
     shape = _parse_static_shape(static_shape)
-    images = _calibration_images(calibration) if calibration else None
+    images = files.images(calibration)[:100] if calibration else None
     file = Path(source)
     # For a mistyped key, `files.find` suggests similar ones.
     from_file = files.is_model(source) or files.is_path(source) or looks_like_key(source)
@@ -275,12 +275,6 @@ def export(
     else:
         _report(exported, repository / name, parameters)
         _print_triton_usage(repository)
-
-
-def _calibration_images(folder: Path) -> list[Path]:
-    from segzoo.data.images import list_images
-
-    return list_images(folder)[:100]
 
 
 def _refuse_model_options(context: typer.Context, file: str) -> None:

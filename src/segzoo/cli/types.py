@@ -1,7 +1,7 @@
 """Option values: metavars for help texts, and parsers for sizes, counts and views."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -51,6 +51,15 @@ def parse_counts(text: str, option: str) -> list[int]:
     if not all(re.fullmatch(r"[1-9][0-9]{0,5}", word) for word in words):
         raise typer.BadParameter(f"{option} takes positive integers such as 1,4, not {text!r}.")
     return [int(word) for word in words]
+
+
+def parse_page(text: str | None) -> "int | Literal['all']":
+    """The page of --page, from 1 up, or "all"; 1 if it is omitted."""
+    if text == "all":
+        return "all"
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise typer.BadParameter(f"--page takes a number from 1 up, or all, not {text!r}.")
+    return int(text or 1)
 
 
 def parse_tta(text: str | None) -> "Augment | None":
