@@ -68,7 +68,7 @@ def export(
         str | None,
         typer.Option(
             metavar=types.CLASS_SETS,
-            help="Class set: names and palette.",
+            help=types.CLASSES_HELP,
             show_default="class 0, class 1, ...",
             rich_help_panel=_MODEL,
         ),
@@ -237,7 +237,7 @@ def export(
             if file.suffix.lower() == ".onnx":
                 raise ExportError(f"{file} is already an exported file. `segzoo info {file}` describes it.")
     else:
-        validators.check_model(source, classes, encoder_weights, output_stride, upsample)
+        validators.check_model(source, classes, num_classes, encoder_weights, output_stride, upsample)
         entry = DECODERS.get(source)
         given = encoder or (None if entry is None else entry.default_encoder)
         default = files.safe_name("-".join(filter(None, (source, given)))) + ".onnx"

@@ -19,7 +19,8 @@ MODEL_OR_ONNX = f"an .onnx file, {MODEL}"
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
 DATA_SETS = "|".join(entry.name for entry in DATASETS.own())
-CLASS_SETS = "|".join(CLASS_SET_NAMES)
+CLASS_SETS = "|".join((*CLASS_SET_NAMES, "FILE"))
+CLASSES_HELP = "Class set: names and palette; or FILE: a .txt with one name per line, or a classes.json."
 
 
 def parse_size(text: str | None, option: str) -> "Size | None":
