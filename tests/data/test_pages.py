@@ -164,3 +164,10 @@ def test_data_sets_refuse_what_leaves_a_choice(tmp_path: Path) -> None:
         data[2]
     with pytest.raises(DataError, match="several pages"):
         read_mask(several, CLASSES)
+
+
+def test_an_animation_in_a_data_set_is_labeled_by_its_first_frame(tmp_path: Path) -> None:
+    Image.new("L", (8, 6), 1).save(tmp_path / "mask.png")
+    data = SegmentationData([Item("a", write(tmp_path / "a.gif"), tmp_path / "mask.png")], CLASSES)
+    with pytest.warns(UserWarning, match=r"a\.gif' has several pages, of which the first is read"):
+        assert (data[0].image == COLORS[0]).all()

@@ -32,7 +32,7 @@ class Item:
 
     Attributes:
         name: identifies the sample in results and in `select`; unique in its data set.
-        image: an image file in any format that `segzoo.data.images.read_image` supports, with one page.
+        image: an image file in any format that `segzoo.data.images.read_image` supports; a TIFF has one page.
         mask: the file with the mask, which has one page.
     """
 
@@ -140,8 +140,8 @@ class SegmentationData(Sequence[Sample]):
 
         Raises:
             DataError: the mask contains an id that is not in the class set, or differs from the image in size.
-            ImageError: a file is missing or damaged, or has several pages, so that it is unknown which the mask belongs
-                to.
+            ImageError: a file is missing or damaged, or is a TIFF with several pages, so that it is unknown which one
+                the mask belongs to.
         """
         if isinstance(index, slice):
             return self._with_items(self.items[index])

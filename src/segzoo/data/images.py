@@ -46,7 +46,7 @@ Pixels = npt.NDArray[np.uint8]
 ChannelOrder = Literal["RGB", "BGR"]
 
 _Page = int | Literal["only"] | None
-"""A page, from 1 up; the only one; or the first, with a warning if there are more."""
+"""A page, from 1 up; the only one of a TIFF; or the first, with a warning if there are more."""
 
 
 class HasArray(Protocol):
@@ -123,10 +123,10 @@ def read_image(
 
 
 def read_only_page(path: Path, channels: int = 3) -> Pixels:
-    """As `read_image`, for a file that must not have a second page, because a mask or a label belongs to the image.
+    """As `read_image`, for an image that has a mask: a TIFF with a second page is refused.
 
     Raises:
-        ImageError: it has one; or as `read_image`.
+        ImageError: the file is a TIFF with several pages; or as `read_image`.
     """
     return _from_file(_checked(path), channels, "only")
 
@@ -271,7 +271,8 @@ def _from_stream(stream: Any, channels: int, page: _Page, name: str, named: Imag
             pixels = _from_pil(image, channels, name)
             # Only now: after a failed look at a damaged second page, Pillow would lose the orientation of the first.
             several = not isinstance(page, int) and pages.has_several(image)
-            if several and page == "only":
+            # An animation is labeled by its first frame; of a stack of scans, any page may be the one that was labeled.
+            if several and page == "only" and image.format == "TIFF":
                 raise ImageError(f"{name} has several pages, and one image is needed. Save the page as a file.")
     except ImageError:
         raise
