@@ -13,6 +13,7 @@ from PIL import Image
 
 import segzoo
 from segzoo import visualize
+from segzoo.class_files import read_classes, resolve_classes
 from segzoo.classes import ClassSet, class_set
 from segzoo.data.border_weights import BorderWeights
 from segzoo.data.datasets import open_data
@@ -73,6 +74,7 @@ def cases(folder: Path) -> dict[str, Case]:
     Image.fromarray(PIXELS).save(image)
     predictor = segzoo.Predictor(model())
     options = {"tile": None, "overlap": None, "tta": None, "samples": None, "confidence": False, "probabilities": False}
+    options["page"] = None
     return {
         "create": (
             segzoo.create,
@@ -117,12 +119,14 @@ def cases(folder: Path) -> dict[str, Case]:
         ),
         "submit": (lambda **arguments: predictor.submit(**arguments).result(60), {"image": PIXELS, **options}),
         "OnnxBackend": (OnnxBackend, {"path": folder / "none.onnx", "device": "cpu", "options": None}),
-        "read_image": (read_image, {"image": image, "channels": 3}),
+        "read_image": (read_image, {"image": image, "channels": 3, "page": 1}),
         "list_images": (list_images, {"path": folder}),
         "measure": (measure, {"path": folder / "none.mp4"}),
         "locate": (locate, {"source": folder / "none", "sha256": None}),
         "catalog.find": (catalog.find, {"key": "fcn/resnet50/coco-voc"}),
         "class_set": (class_set, {"name": "camvid"}),
+        "resolve_classes": (resolve_classes, {"classes": None}),
+        "read_classes": (read_classes, {"path": folder / "none.txt"}),
         "ClassSet": (ClassSet, {"names": ("a",), "palette": ((0, 0, 0),), "ignore_index": None}),
         "ClassSet.generic": (ClassSet.generic, {"n": 2}),
         "ClassSet.from_dict": (ClassSet.from_dict, {"record": CLASSES.to_dict()}),

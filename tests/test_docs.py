@@ -93,6 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with photographs and a video, as the working directory."""
     photograph = Image.open(PHOTOGRAPH).resize((192, 128))
     photograph.save(tmp_path / "street.jpg")
+    photograph.save(tmp_path / "scan.tif", save_all=True, append_images=[photograph])
     (tmp_path / "photos").mkdir()
     photograph.save(tmp_path / "photos" / "one.jpg")
     photograph.crop((0, 0, 101, 67)).save(tmp_path / "photos" / "two.png")

@@ -50,3 +50,10 @@ def test_nothing_is_suggested_for_a_name_unlike_all_others() -> None:
 def test_a_long_list_is_shortened_and_counted() -> None:
     assert errors.some(list("abc"), 3) == "a, b, c"
     assert errors.some(list("abcde"), 3) == "a, b, c and 2 more"
+
+
+def test_similar_names_keep_their_case_and_are_at_most_three() -> None:
+    assert errors.similar("ONE.jpg", ["One.JPG", "two.png"]) == ["One.JPG"]
+    assert len(errors.similar("class", [f"class{i}" for i in range(9)])) == 3
+    assert errors.did_you_mean([]) == ""
+    assert errors.did_you_mean(["a", "b"]) == " Did you mean 'a' or 'b'?"

@@ -1,12 +1,16 @@
-"""Files that are written completely or not at all: masks, overlays, checkpoints, exported graphs."""
+"""Files: written completely or not at all, and similar names for those that do not exist."""
 
+import itertools
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from segzoo.errors import OptionError
+from segzoo.errors import OptionError, similar
+
+_MAX_SIBLINGS = 5_000
+"""Names in a folder that are compared with a misspelled one, which takes a tenth of a second."""
 
 
 @contextmanager
@@ -45,3 +49,13 @@ def require_suffix(path: Path, suffix: str) -> Path:
             f"{path.name}{suffix}."
         )
     return path.with_name(f"{path.name}{suffix}")
+
+
+def similar_paths(path: Path) -> list[str]:
+    """Up to three paths whose names are similar to that of a missing one, in the same folder; for `did_you_mean`."""
+    try:
+        with os.scandir(path.parent) as entries:
+            names = sorted(entry.name for entry in itertools.islice(entries, _MAX_SIBLINGS))
+    except (OSError, ValueError):  # no such folder, or no path that a folder can have
+        return []
+    return [str(path.with_name(name)) for name in similar(path.name, names)]

@@ -87,15 +87,23 @@ def unknown(what: str, name: str, known: Iterable[str], see: str) -> UnknownName
         known: all valid names. Only similar ones are shown, since there may be 1,300.
         see: a complete sentence that says which names are valid, or where they are listed.
     """
-    similar = similar_names(name, known)
-    hint = f" Did you mean {' or '.join(map(repr, similar))}?" if similar else ""
+    hint = did_you_mean(similar(name, known))
     return UnknownNameError(f"Unknown {what} {quoted(name)}.{hint} {see}")
 
 
-def similar_names(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of the known names that a misspelled name may mean, the most similar first."""
+def similar(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of the `known` names that are similar to `name`, whatever their case, the most similar first."""
+    by_lower: dict[str, str] = {}
+    for word in known:
+        by_lower.setdefault(word.lower(), word)
     # difflib takes quadratic time, and a file may hold a name of a million characters.
-    return difflib.get_close_matches(name.lower()[:_MAX_VALUE], list(dict.fromkeys(known)), n=3, cutoff=0.6)
+    matches = difflib.get_close_matches(name.lower()[:_MAX_VALUE], by_lower, n=3, cutoff=0.6)
+    return [by_lower[match] for match in matches]
+
+
+def did_you_mean(names: Sequence[str]) -> str:
+    """ " Did you mean 'camvid' or 'pet'?", to be appended to a sentence; empty if there are no names."""
+    return f" Did you mean {' or '.join(map(quoted, names))}?" if names else ""
 
 
 def printable(text: str) -> str:

@@ -40,6 +40,17 @@ def test_a_folder_becomes_a_file_with_the_same_logits(segzoo_, folder, original,
     assert re.search(r"converted from +segmentation-models-pytorch", segzoo_("info", path).stdout)
 
 
+def test_class_names_come_from_a_file(segzoo_, folder, tmp_path):
+    names = [f"name {index}" for index in range(11)]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    done = segzoo_("convert", folder, "-o", tmp_path / "a.safetensors", "--classes", tmp_path / "labels.txt")
+    assert done.exit_code == 0, done.stderr
+    assert segzoo.load(tmp_path / "a.safetensors").classes.names == tuple(names)
+    (tmp_path / "labels.txt").write_text("\n".join(names[:9]))
+    done = segzoo_("convert", folder, "-o", tmp_path / "b.safetensors", "--classes", tmp_path / "labels.txt")
+    assert done.exit_code == 1 and "The weights are for 11 classes, and the class set names 9." in done.stderr
+
+
 def test_every_option_takes_effect(segzoo_, original, tmp_path):
     torch.save({**original.state_dict(), "extra": torch.ones(1)}, tmp_path / "w.pth")
     words = ("convert", tmp_path / "w.pth", "-o", tmp_path / "new", "--source", "smp", "--encoder", "tu-test_resnet")

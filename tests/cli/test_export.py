@@ -184,3 +184,16 @@ def test_an_exported_file_is_not_exported_again(segzoo_, exported):
 def test_a_mistyped_key_gets_suggestions(segzoo_):
     done = segzoo_("export", "unet/mobilenetv4_conv_smal/camvid")
     assert done.exit_code == 1 and "Did you mean 'unet/mobilenetv4_conv_small/camvid'" in done.stderr
+
+
+def test_class_names_come_from_a_file(segzoo_, quick, tmp_path):
+    (tmp_path / "labels.txt").write_text("sky\nroad, wet\nwater\n")
+    (tmp_path / "classes.json").write_text('{"names": ["sky", "road, wet", "water"], "ignore_index": 9}')
+    for name, ignore_index in (("labels.txt", None), ("classes.json", 9)):
+        done = segzoo_(
+            *("export", "fcn", "--encoder", "test_resnet", "--classes", tmp_path / name),
+            *("--num-classes", 3, "-o", tmp_path / f"{name}.onnx"),
+        )
+        assert done.exit_code == 0, done.stderr
+        classes = quick[-1][0].classes
+        assert (classes.names, classes.ignore_index) == (("sky", "road, wet", "water"), ignore_index)

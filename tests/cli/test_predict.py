@@ -137,7 +137,9 @@ def test_an_image_given_twice_is_processed_once(segzoo_, exported, photos, tmp_p
     [
         ("missing.onnx", "There is no file missing.onnx"),
         ("fcn/resnet101/coco_voc", "Did you mean 'fcn/resnet101/coco-voc'"),
-        ("phtos", "Unknown model or image 'phtos'. It is not a file, a folder, or a key"),
+        ("phtos", "Unknown model or image 'phtos'. Did you mean 'photos'? It is not a file, a folder, or a key"),
+        ("model", "Unknown model or image 'model'. It is not a file, a folder, or a key"),
+        ("photos.onnx", "There is no file photos.onnx. Did you mean 'photos'?"),
         ("unet", "unet is an architecture without weights; `segzoo list --weights` shows trained models."),
         ("https://example.com/a.onnx", "needs sha256="),
         ("s3://bucket/a.onnx", "reads https:// and hf://"),

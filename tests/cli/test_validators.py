@@ -22,6 +22,9 @@ REFUSED = {
     "export unte": "Did you mean 'unet'",
     "export paper/segnt": "Did you mean 'paper/segnet",
     "export unet --classes cmavid": "Did you mean 'camvid'",
+    "export unet --classes label.txt": "There is no file label.txt. Did you mean 'labels.txt'?",
+    "export unet --classes photo.jpg": "photo.jpg must be a .txt file with one class name per line",
+    "export unet --classes labels.txt --num-classes 3": "--num-classes is 3, but labels.txt names 2 classes.",
     "export unet --upsample bilnear": "Did you mean 'bilinear'",
     "export unet --output-stride 7": "--output-stride must be 8, 16 or 32, not 7",
     "export unet --encoder-weights gone.pth": "There is no file gone.pth",
@@ -40,6 +43,8 @@ REFUSED = {
     "convert file -o a.pth": "ends in .pth",
     "convert file -o a --source torchvison": "Did you mean 'torchvision'",
     "convert file -o a --classes cmavid": "Did you mean 'camvid'",
+    "convert file -o a --classes label.txt": "There is no file label.txt",
+    "convert file -o a --classes labels.txt --num-classes 3": "--num-classes is 3, but labels.txt names 2 classes.",
     "predict gone.jpg": "There is no file or folder 'gone.jpg'",
     "predict fcn/resnet50/coco-voc gone": "There is no file or folder 'gone'",
     "predict fcn/resnet50/coco-vco photo.jpg": "Did you mean 'fcn/resnet50/coco-voc'",
@@ -76,11 +81,12 @@ def refused(tmp_path_factory, python):
     for name in ("file", "fcn-resnet50.onnx", "fcn-resnet18.onnx", "earlier/resume.pt"):
         (folder / name).touch()
     Image.new("RGB", (9, 9)).save(folder / "photo.jpg")
+    (folder / "labels.txt").write_text("sky\nroad\n")
     (folder / "recipe.toml").write_text('[data]\nname = "folder"\nroot = "."\n')
     words = json.dumps([line.split() for line in REFUSED])
     done = python(f"import os\nos.chdir({str(folder)!r})\n{SCRIPT}", words, SEGZOO_OFFLINE="1")
     assert done.returncode == 0, done.stderr
-    before = {"earlier", "file", "photo.jpg", "fcn-resnet50.onnx", "fcn-resnet18.onnx", "recipe.toml"}
+    before = {"earlier", "file", "photo.jpg", "fcn-resnet50.onnx", "fcn-resnet18.onnx", "labels.txt", "recipe.toml"}
     assert {path.name for path in folder.iterdir()} == before, "something was written"
     return dict(zip(REFUSED, json.loads(done.stdout), strict=True))
 

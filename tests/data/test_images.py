@@ -140,7 +140,8 @@ def test_damaged_exif_is_ignored(tmp_path: Path) -> None:
 def test_the_first_frame_of_an_animation_is_read(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (3, 3), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "two.gif", save_all=True, append_images=frames[1:])
-    assert tuple(read_image(tmp_path / "two.gif")[0, 0]) == RED
+    with pytest.warns(UserWarning, match=r"two\.gif' has several pages, of which the first is read"):
+        assert tuple(read_image(tmp_path / "two.gif")[0, 0]) == RED
 
 
 def test_reading_does_not_modify_the_input() -> None:

@@ -121,7 +121,7 @@ def test_an_invalid_video_is_an_immediate_error(tmp_path, make, message):
 def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     for use in (lambda: frames("clip.mp4"), lambda: written_video(tmp_path / "clip.mp4", Fraction(8)).__enter__()):
-        with pytest.raises(SegzooError, match=r'pip install "segmentation-zoo\[video\]"'):
+        with pytest.raises(SegzooError, match=r'pip install "segmentation-zoo-runtime\[video\]"'):
             use()
     assert list(tmp_path.iterdir()) == []
 

@@ -9,6 +9,9 @@ import pytest
 from backend_contract import check_backend
 from channels_backend import Channels, backend
 
+import segzoo
+from segzoo.errors import OptionError
+
 
 @pytest.mark.parametrize("input_dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("task", ["multiclass", "binary", "multilabel"])
@@ -92,3 +95,11 @@ def test_the_check_can_fail(broken: type[Channels]) -> None:
 def test_what_a_backend_says_of_itself_is_checked(change: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
         check_backend(dataclasses.replace(backend(), **change))
+
+
+def test_a_page_is_only_for_models_that_take_files() -> None:
+    image = np.zeros((4, 5, 3), np.uint16)
+    predictor = segzoo.Predictor(backend(input_dtype="uint16"))
+    assert predictor.predict(image).size == (4, 5)
+    with pytest.raises(OptionError, match=r"page= is for files, and Channels takes uint16 arrays\. Omit page="):
+        predictor.predict(image, page=1)

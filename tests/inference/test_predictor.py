@@ -56,6 +56,37 @@ def test_one_image(make_file: MakeFile, tmp_path: Path) -> None:
         assert mask.tolist() == expected
 
 
+def test_a_page_of_a_file(make_network: MakeFile, tmp_path: Path) -> None:
+    path = tmp_path / "scan.tif"
+    predictor = Predictor(make_network(outputs=("mask",), padded_logits="logits"), "cpu")
+    arrays = [random_image(3, 4 + index, index) for index in range(3)]
+    first, *more = map(Image.fromarray, arrays)
+    first.save(path, save_all=True, append_images=more)
+    for page, array in enumerate(arrays, 1):
+        whole, tiled = predictor.predict(array), predictor.predict(array, tile=2)
+        (streamed,) = predictor.stream([path], page=page)
+        (listed,) = predictor.predict([str(path)], page=page)
+        for result in (
+            streamed,
+            listed,
+            predictor.predict(path, page=page),
+            predictor.submit(path, page=page).result(),
+        ):
+            assert result.page == page and np.array_equal(result, whole)
+            assert np.array_equal(result.overlay(), whole.overlay())
+        assert np.array_equal(predictor.predict(path, page=page, tile=2), tiled)
+    with pytest.warns(UserWarning, match="has several pages, of which the first is read"):
+        unspecified = predictor.predict(path)
+    assert unspecified.page == 1 and np.array_equal(unspecified, predictor.predict(arrays[0]))
+    assert np.array_equal(unspecified.overlay(), predictor.predict(arrays[0]).overlay())
+    with pytest.raises(ImageError, match="has 3 pages, so there is no page 4"):
+        predictor.predict(path, page=4)
+    for options in ({}, {"tile": 2}):
+        with pytest.raises(ImageError, match="page= is for files"):
+            predictor.predict(random_image(3, 4), page=1, **options)
+    predictor.close()
+
+
 @pytest.mark.parametrize("container", [list, tuple])
 def test_a_list_keeps_its_order(container: type, make_file: MakeFile) -> None:
     sizes = [(4, 5), (5, 4), (4, 5), (7, 1), (5, 4)] + 20 * [(4, 5)]

@@ -108,7 +108,7 @@ def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.M
 
 
 def test_a_decoder_may_raise_anything(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Any, channels: int, channel_order: str) -> Any:
+    def fail(image: Any, channels: int, channel_order: str, page: int | None) -> Any:
         raise MemoryError("no more")
 
     monkeypatch.setattr("segzoo.inference.execution.read_image", fail)
@@ -145,7 +145,7 @@ def test_reading_and_running_overlap(make_file: MakeFile, monkeypatch: pytest.Mo
         wait_for("read", start("run") + 1)
         return run(self, names, feed)
 
-    def counted_read(image: Any, channels: int, channel_order: str) -> Any:
+    def counted_read(image: Any, channels: int, channel_order: str, page: int | None) -> Any:
         start("read")
         return image
 

@@ -56,7 +56,7 @@ def test_unknown_names(arguments: dict[str, object], message: str) -> None:
         (("unet", None, 2.5), "num_classes must be a whole number"),
         ({"in_channels": "3"}, "in_channels must be a whole number"),
         ({"in_channels": 0}, "in_channels must be 1 or more, not 0"),
-        ({"classes": ["a", "b"]}, "class set or a segzoo.ClassSet"),
+        ({"classes": ["a", "b"]}, "the path of a file or a segzoo.ClassSet"),
         ({"encoder_weights": True}, "encoder_weights must be None"),
         ({"decoder_channels": -3}, "at least 1"),
         (

@@ -183,3 +183,11 @@ def test_a_record_that_is_not_json(reader, text: str, path: Path) -> None:
     save_file(TENSORS, path, pairs(path) | {"segzoo.decoder": text})
     with pytest.raises(CheckpointError, match=r"The record in .* is damaged.*segzoo\.decoder is not JSON"):
         reader(path)
+
+
+@readers
+@pytest.mark.parametrize("suffix", [".trt", ".tflite", ".ORT", ".mlmodel"])
+def test_a_model_for_another_engine_names_export(reader, suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"model{suffix}").write_bytes(b"\x08\x0c")
+    with pytest.raises(CheckpointError, match=r"is a model for .*, which segzoo does not run\. Export.*\.onnx file"):
+        reader(tmp_path / f"model{suffix}")

@@ -268,3 +268,12 @@ def test_a_word_has_one_meaning(word: str | Path, meaning: str) -> None:
 def test_an_architecture_has_no_weights() -> None:
     with pytest.raises(UnknownNameError, match=r"'unet' is an architecture without weights: segzoo\.create\('unet'\)"):
         resolve.locate("unet")
+
+
+def test_a_missing_file_suggests_similar_ones(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(saved.parent)
+    for missing in ("smal.safetensors", "small.safetensor", "./SMALL.safetensor"):
+        with pytest.raises(CheckpointError, match=r"o file .*\. Did you mean 'small\.safetensors'\?"):
+            segzoo.load(missing)
+    with pytest.raises(CheckpointError, match=r"There is no file xyz\.abcde\. Models end in"):
+        segzoo.load("xyz.abcde")

@@ -101,3 +101,9 @@ def test_a_shape_larger_than_its_storage_is_rejected(tmp_path: Path) -> None:
     assert (tmp_path / "w.pth").stat().st_size < 10_000
     with pytest.raises(CheckpointError, match=r"holds fewer bytes of a than its shape \(1099511627776,\)"):
         read(tmp_path / "w.pth")
+
+
+def test_a_model_for_another_engine_is_not_taken_for_a_pickle(tmp_path: Path) -> None:
+    (tmp_path / "model.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    with pytest.raises(CheckpointError, match=r"is a model for TensorFlow Lite, which segzoo does not run"):
+        read(tmp_path / "model.tflite")

@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from segzoo._io import require_suffix
+from segzoo._io import require_suffix, similar_paths
 from segzoo._registry import CONVERTERS, unknown_source
-from segzoo.classes import class_set
-from segzoo.cli import console
-from segzoo.errors import CheckpointError
+from segzoo.cli import console, types, validators
+from segzoo.errors import CheckpointError, did_you_mean
 
 
 def convert(
@@ -40,8 +39,8 @@ def convert(
     classes: Annotated[
         str | None,
         typer.Option(
-            metavar="camvid|voc",
-            help="Class set: names and palette.",
+            metavar=types.CLASS_SETS,
+            help=types.CLASSES_HELP,
             show_default="voc for torchvision's 21 classes, else class 0, 1, ...",
         ),
     ] = None,
@@ -83,11 +82,12 @@ def convert(
     target = require_suffix(output, ".safetensors")
     # All checks come before the slow steps, of which importing torch is the first.
     if not weights.exists():
-        raise CheckpointError(f"There is no file or folder {weights}. Check the path.")
+        raise CheckpointError(
+            f"There is no file or folder {weights}.{did_you_mean(similar_paths(weights))} Check the path."
+        )
     if source is not None and source not in CONVERTERS:
         raise unknown_source(source)
-    if classes is not None:
-        class_set(classes)
+    validators.check_classes(classes, num_classes)
     if not target.parent.is_dir():
         raise CheckpointError(f"There is no folder {target.parent} to write {target.name} into. Create it first.")
     if target.exists() and not force:

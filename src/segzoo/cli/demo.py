@@ -77,9 +77,13 @@ def demo(
       segzoo demo street.jpg --decoder segnet --encoder resnet50 --num-classes 11
     """
     from segzoo.data.images import read_image
+    from segzoo.data.pages import count_pages
 
     photograph = photograph or PHOTOGRAPH
-    pixels = read_image(photograph)
+    files.refuse_model(photograph)
+    pixels = read_image(photograph, page=1)
+    if (count := count_pages(photograph)) > 1:
+        console.note(f"{photograph} has {count:,} pages. The demo reads the first.")
     validators.check_folder(output)
     if decoder is not None:
         validators.check_decoder(decoder)

@@ -68,7 +68,7 @@ def export(
         str | None,
         typer.Option(
             metavar=types.CLASS_SETS,
-            help="Class set: names and palette.",
+            help=types.CLASSES_HELP,
             show_default="class 0, class 1, ...",
             rich_help_panel=_MODEL,
         ),
@@ -224,7 +224,7 @@ def export(
     if confidence and input is GraphInput.TENSOR:
         raise typer.BadParameter("--confidence needs --input image; --input tensor outputs logits only.")
     shape = _parse_static_shape(static_shape)
-    images = _calibration_images(calibration) if calibration else None
+    images = files.images(calibration)[:100] if calibration else None
     file = Path(source)
     # For a mistyped key, `files.find` suggests similar ones.
     from_file = files.is_model(source) or files.is_path(source) or looks_like_key(source)
@@ -237,7 +237,7 @@ def export(
             if file.suffix.lower() == ".onnx":
                 raise ExportError(f"{file} is already an exported file. `segzoo info {file}` describes it.")
     else:
-        validators.check_model(source, classes, encoder_weights, output_stride, upsample)
+        validators.check_model(source, classes, num_classes, encoder_weights, output_stride, upsample)
         entry = DECODERS.get(source)
         given = encoder or (None if entry is None else entry.default_encoder)
         default = files.safe_name("-".join(filter(None, (source, given)))) + ".onnx"
@@ -275,12 +275,6 @@ def export(
     else:
         _report(exported, repository / name, parameters)
         _print_triton_usage(repository)
-
-
-def _calibration_images(folder: Path) -> list[Path]:
-    from segzoo.data.images import list_images
-
-    return list_images(folder)[:100]
 
 
 def _refuse_model_options(context: typer.Context, file: str) -> None:

@@ -1,19 +1,22 @@
-"""Model files: finding the file that a command line argument names, and naming the files made from it."""
+"""Model files: which arguments name one, finding it, and naming the files made from it."""
 
 import hashlib
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from segzoo.errors import CheckpointError
+from segzoo._io import similar_paths
+from segzoo.cli import console
+from segzoo.errors import CheckpointError, did_you_mean
 from segzoo.weights.hub import FILE
-from segzoo.weights.resolve import OWN_SUFFIXES, SUFFIXES, Located, locate, resolve
+from segzoo.weights.resolve import OTHER_PROGRAMS, OWN_SUFFIXES, SUFFIXES, Located, foreign, locate, resolve
 
 
 def is_path(name: str) -> bool:
     """Whether an argument is the path of a file, rather than a decoder or an encoder."""
     path = Path(name)
-    return path.suffix.lower() in SUFFIXES or (path.suffix != "" and path.is_file())
+    suffix = path.suffix.lower()
+    return suffix in (*SUFFIXES, *OTHER_PROGRAMS, *_engine_suffixes()) or (suffix != "" and path.is_file())
 
 
 def is_key_or_url(name: str) -> bool:
@@ -22,8 +25,37 @@ def is_key_or_url(name: str) -> bool:
 
 
 def is_model(name: str) -> bool:
-    """Whether an argument must be a model and not an image: a key, a URL, a model file, or a folder of segzoo.save."""
-    return is_key_or_url(name) or Path(name).suffix.lower() in OWN_SUFFIXES or Path(name, FILE).is_file()
+    """Whether an argument must be a model and not an image.
+
+    It is a key, a URL, a folder of segzoo.save, or has the suffix of a file that an engine opens.
+    """
+    return is_key_or_url(name) or _opens(Path(name)) or Path(name, FILE).is_file()
+
+
+def refuse_foreign(name: str) -> None:
+    """Raises CheckpointError if an argument has the suffix of another program's model, which no image has."""
+    path = Path(name)
+    if not is_key_or_url(name) and not _opens(path) and foreign(path) is not None:
+        require_model_file(path)
+
+
+def refuse_model(image: Path) -> None:
+    """Raises CheckpointError if the argument for an image is the path of a model."""
+    refuse_foreign(str(image))
+    if _opens(image):
+        raise CheckpointError(f"{image} is a model. `segzoo predict {image} IMAGE` runs it.")
+
+
+def _opens(path: Path) -> bool:
+    """Whether an engine opens files with the suffix of this one."""
+    return path.suffix.lower() in (*OWN_SUFFIXES, *_engine_suffixes())
+
+
+def _engine_suffixes() -> list[str]:
+    """The suffixes of all engines, those of plugins included."""
+    from segzoo.inference.backends import ENGINES
+
+    return [suffix for engine in ENGINES.values() for suffix in engine.suffixes]
 
 
 def find(name: str, *, exported: bool = False) -> Located:
@@ -43,6 +75,16 @@ def find(name: str, *, exported: bool = False) -> Located:
     if located.format == "segzoo":
         require_model_file(located.path)
     return located
+
+
+def images(path: Path) -> list[Path]:
+    """The images at a path, as `segzoo.data.images.list_images`; a note names those that are left out."""
+    from segzoo.data.images import scan
+
+    found, skipped = scan(path)
+    if skipped:
+        console.note(f"{console.display_path(path)}: {skipped}")
+    return found
 
 
 def stem(name: str) -> str:
@@ -66,16 +108,21 @@ def onnx_name(name: str) -> str:
 
 
 def require_model_file(path: Path) -> Path:
-    """The path, if it is an existing .safetensors or .onnx file.
+    """The path, if it is an existing file that segzoo wrote or that an engine opens.
 
     Raises:
         CheckpointError: there is no such file, or it has another suffix.
     """
+    if not path.exists():
+        hint = did_you_mean(similar_paths(path))
+        raise CheckpointError(
+            f"There is no file {path}.{hint} `segzoo export` writes .onnx files, segzoo.save .safetensors."
+        )
+    if not _opens(path) and (advice := foreign(path)) is not None:
+        raise CheckpointError(advice)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder. Pass a .safetensors or .onnx file that segzoo wrote.")
-    if not path.is_file():
-        raise CheckpointError(f"There is no file {path}. `segzoo export` writes .onnx files, segzoo.save .safetensors.")
-    if path.suffix.lower() not in OWN_SUFFIXES:
+    if not _opens(path):
         raise CheckpointError(f"{path} is neither a .safetensors nor an .onnx file. Pass one that segzoo wrote.")
     return path
 

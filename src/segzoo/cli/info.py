@@ -11,7 +11,7 @@ from segzoo._optional import needs
 from segzoo._registry import DECODERS, ENCODERS, PAPERS
 from segzoo.cli import console, files
 from segzoo.cli.describe import describe
-from segzoo.errors import MissingPackageError, similar_names, unknown
+from segzoo.errors import MissingPackageError, similar, unknown
 from segzoo.weights.catalog import Entry, Exported, entries, find
 from segzoo.weights.resolve import looks_like_key, resolve
 
@@ -220,7 +220,7 @@ def _describe_encoder(name: str) -> "EncoderDescription":
         try:
             models = _models()
         except MissingPackageError:
-            if similar_names(name, known):
+            if similar(name, known):
                 hint = "`segzoo list` shows the decoders, `segzoo list --weights` the keys; encoders need PyTorch."
                 raise unknown("decoder or key", name, known, hint) from None
             raise

@@ -1,20 +1,23 @@
 """Which image is written to which files, decided before the first image is opened."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from segzoo.cli import files
 from segzoo.errors import ImageError
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image and its output files."""
+    """One image and its output files. `page` is its page in the file, from 1 up."""
 
     image: Path
     mask: Path
     overlay: Path | None
+    page: int = 1
 
     @property
     def outputs(self) -> tuple[Path, ...]:
@@ -31,7 +34,14 @@ class Plan:
     """Each folder with the error to report for it."""
 
 
-def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_existing: bool = False) -> Plan:
+def plan(
+    images: Sequence[Path],
+    folder: Path,
+    overlay: bool,
+    force: bool,
+    skip_existing: bool = False,
+    page: int | Literal["all"] = 1,
+) -> Plan:
     """The jobs for files and folders, in order.
 
     Subfolders of a folder of images are kept below `folder`. If `folder` is inside a folder of images, its own contents
@@ -44,6 +54,8 @@ def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_
         force: whether existing files may be replaced; the images themselves never are.
         skip_existing: whether images that have a mask are skipped. An overlay is written before its mask, so an overlay
             without a mask belongs to an interrupted image and is replaced.
+        page: the page to read of each file, from 1 up; "all" makes a job for each page, and the masks of a file with
+            several are NAME-p1.png, NAME-p2.png, ...
 
     Raises:
         ImageError: a path does not exist, two images have the same mask, or an output would overwrite an image or an
@@ -54,9 +66,9 @@ def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_
     jobs: dict[str, Job] = {}
     inputs: dict[str, Path] = {}
     empty: dict[Path, ImageError] = {}
-    for image, name in _list_inputs(images, folder, empty):
-        mask = folder / name.with_suffix(".png")
-        job = Job(image, mask, folder / name.with_name(f"{name.stem}-overlay.jpg") if overlay else None)
+    for image, name, number in _list_pages(_list_inputs(images, folder, empty), page):
+        mask = folder / name.with_name(f"{name.stem}.png")
+        job = Job(image, mask, folder / name.with_name(f"{name.stem}-overlay.jpg") if overlay else None, number)
         other = jobs.get(path_key(mask))
         if other is not None and path_key(other.image) != path_key(image):
             raise ImageError(
@@ -72,13 +84,11 @@ def plan(images: Sequence[Path], folder: Path, overlay: bool, force: bool, skip_
 
 def _list_inputs(images: Sequence[Path], folder: Path, empty: dict[Path, ImageError]) -> Iterator[tuple[Path, Path]]:
     """Each image and its path relative to the output folder; folders without images are added to `empty`."""
-    from segzoo.data.images import list_images
-
     output = folder.resolve()
     for path in images:
         contains_output = path.is_dir() and path.resolve() in output.parents
         try:
-            candidates = list_images(path)
+            candidates = files.images(path)
         except ImageError as error:
             if not path.is_dir():
                 raise
@@ -89,6 +99,18 @@ def _list_inputs(images: Sequence[Path], folder: Path, empty: dict[Path, ImageEr
             raise ImageError(f"All images in {path} are in the output folder {folder}. Choose another with -o.")
         for image in inputs:
             yield image, image.relative_to(path) if path.is_dir() else Path(image.name)
+
+
+def _list_pages(inputs: Iterable[tuple[Path, Path]], page: int | Literal["all"]) -> Iterator[tuple[Path, Path, int]]:
+    """Each image, the path that its outputs are named after, relative to the output folder, and the page to read."""
+    from segzoo.data.pages import count_pages
+
+    for image, name in inputs:
+        count = count_pages(image) if page == "all" else 1
+        if count == 1:
+            yield image, name, 1 if page == "all" else page
+        else:
+            yield from ((image, name.with_name(f"{name.stem}-p{n}{name.suffix}"), n) for n in range(1, count + 1))
 
 
 def _check_outputs(jobs: Sequence[Job], inputs: dict[str, Path], replace: bool) -> None:

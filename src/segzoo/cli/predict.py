@@ -1,5 +1,6 @@
 """`segzoo predict`: writes masks for images and videos."""
 
+import itertools
 import shlex
 import time
 from contextlib import closing
@@ -8,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from segzoo._io import atomic_write
+from segzoo._io import atomic_write, similar_paths
 from segzoo.cli import console, files, types, video
 from segzoo.cli.output_plan import Job, plan
-from segzoo.errors import SegzooError, unknown
+from segzoo.errors import ImageError, SegzooError, did_you_mean, some, unknown
 from segzoo.weights.catalog import default, entries
 from segzoo.weights.resolve import resolve
 
@@ -78,6 +79,15 @@ def predict(
             help="Average over views: flip; scales such as 0.75,1,1.25; or both.",
         ),
     ] = None,
+    page: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|all",
+            help="Of a file with several pages (a TIFF, an animated GIF, PNG or WebP), the page to segment; all writes "
+            "NAME-p1.png, NAME-p2.png, ...",
+            show_default="1",
+        ),
+    ] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Skip images whose mask exists, to resume an interrupted run.")
     ] = False,
@@ -98,6 +108,7 @@ def predict(
       segzoo predict street.onnx photos/ -o masks/ --overlay
       segzoo predict street.onnx photos/ --device cuda --batch-size 16 --skip-existing
       segzoo predict street.onnx aerial.tif --tile 1024 --overlap 256 --tta flip
+      segzoo predict street.onnx scan.tif --page all
       segzoo predict street.onnx clip.mp4 -o masks/ --overlay
       segzoo predict street.safetensors a.jpg b.jpg --device cuda:1
     """
@@ -106,16 +117,18 @@ def predict(
     if overlap is not None and tile is None:
         raise typer.BadParameter("--overlap needs --tile.")
     sizes = types.parse_size(tile, "--tile"), types.parse_size(overlap, "--overlap")
-    views = types.parse_tta(tta)
+    views, pages = types.parse_tta(tta), types.parse_page(page)
     name, inputs = _split_arguments(arguments)
     images, videos = video.split_videos(inputs)
-    planned = plan(images, output, overlay, force, skip_existing)
+    planned = plan(images, output, overlay, force, skip_existing, pages)
     jobs, skipped = planned.jobs, planned.skipped
     clips = video.plan(videos, jobs, output, overlay, force or skip_existing)
     if skipped:
         console.note(f"Skipped {skipped} of {skipped + len(jobs)} images, because their masks exist.")
     if not jobs and not clips and not skipped and len(planned.empty) == 1:
         raise next(iter(planned.empty.values()))
+    if name not in arguments and inputs[0] in planned.empty:
+        raise planned.empty[inputs[0]]  # a folder that was meant as the model
     for folder, error in planned.empty.items():
         console.note(console.failure(folder, error))
     if not jobs and not clips:
@@ -137,7 +150,9 @@ def predict(
     if name not in arguments:
         console.note(f"Using {name}, which ships with segzoo: {_summary(predictor.classes.names)}.")
     console.note(predictor.device_reason)
-    failed = [*planned.empty, *(_segment(predictor, jobs, output, batch_size, options) if jobs else [])]
+    failed = [*planned.empty]
+    if jobs:
+        failed += _segment(predictor, jobs, output, batch_size, options, note_pages=page is None)
     failed += [clip.video for clip in clips if not video.segment(predictor, clip, skip_existing, batch_size, options)]
     kinds = ["images", *(["videos"] if clips else []), *(["folders"] if planned.empty else [])]
     _report_failed(failed, len(jobs) + len(clips) + len(planned.empty), " and ".join(kinds))
@@ -168,28 +183,61 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
         if not rest:
             raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")
         return first, [Path(word) for word in rest]
+    for word in arguments:
+        files.refuse_foreign(word)
     models = [word for word in rest if files.is_model(word)]
     if models:
         command = shlex.join(["segzoo", "predict", models[0], *(word for word in arguments if word not in models)])
         more = f" A run takes one model, so omit {' and '.join(models[1:])}." if models[1:] else ""
         raise SegzooError(f"{models[0]} is a model, and the model comes before the images: {command}{more}")
-    if not Path(first).exists() and not Path(first).suffix:
-        hint = "It is not a file, a folder, or a key of `segzoo list --weights`."
-        if resolve(first) == "architecture":
-            hint = f"{first} is an architecture without weights; `segzoo list --weights` shows trained models."
-        raise unknown("model or image", first, entries(), hint)
+    _check_input(Path(first))
     entry = default()
     if entry is None:
         raise SegzooError(f"No model ships with this segzoo. Name one before {first}, such as street.onnx.")
     return entry.key, [Path(word) for word in arguments]
 
 
+def _check_input(first: Path) -> None:
+    """Checks that the first argument, which is no model, is an input: otherwise it was probably meant as one.
+
+    Raises:
+        UnknownNameError: there is nothing of that name.
+        ImageError: there is no such file, or it is neither an image nor a video.
+    """
+    from segzoo.data.images import IMAGE_SUFFIXES, is_image
+    from segzoo.data.video import VIDEO_SUFFIXES
+
+    models = "Models end in .onnx or .safetensors; `segzoo list --weights` shows those that need no file."
+    suffix = first.suffix.lower()
+    if not first.exists():
+        if not suffix:
+            hint = "It is not a file, a folder, or a key of `segzoo list --weights`."
+            if resolve(str(first)) == "architecture":
+                hint = f"{first} is an architecture without weights; `segzoo list --weights` shows trained models."
+            raise unknown("model or image", str(first), [*entries(), *similar_paths(first)], hint)
+        remedy = "Check the path." if suffix in (IMAGE_SUFFIXES | VIDEO_SUFFIXES) else models
+        raise ImageError(f"There is no file or folder {str(first)!r}.{did_you_mean(similar_paths(first))} {remedy}")
+    if first.is_file() and suffix not in VIDEO_SUFFIXES and not is_image(first):
+        raise ImageError(f"{first} is neither a model nor an image nor a video. {models}")
+
+
 def _segment(
-    predictor: "Predictor", jobs: "Sequence[Job]", output: Path, batch_size: int | None, options: "PredictOptions"
+    predictor: "Predictor",
+    jobs: "Sequence[Job]",
+    output: Path,
+    batch_size: int | None,
+    options: "PredictOptions",
+    note_pages: bool,
 ) -> list[Path]:
-    """Writes the masks of images, and returns the images that failed."""
+    """Writes the masks of images, and returns the images that failed.
+
+    With `note_pages`, a note names the files that have more pages than the one that was read.
+    """
+    from segzoo.data.pages import count_pages
+
     start = time.perf_counter()
     failed: list[Path] = []
+    several: list[str] = []
     done = 0
     try:
         with console.Bar(len(jobs)) as bar:
@@ -199,19 +247,24 @@ def _segment(
                 failed.append(image)
                 bar.advance()
 
-            results = predictor.stream([job.image for job in jobs], batch_size=batch_size, on_error=fail, **options)
-            planned = {job.image: job for job in jobs}
-            # Closed at once if interrupted, so that no thread keeps running after the last message.
-            with closing(cast("Generator[Segmentation]", results)):
-                for result in results:
-                    assert result.path is not None
-                    try:
-                        _write(planned[result.path], result)
-                    except OSError as error:
-                        fail(result.path, error)
-                        continue
-                    done += 1
-                    bar.advance()
+            # A stream reads one page of its files; of most files, the first is the only one.
+            for page, group in itertools.groupby(sorted(jobs, key=lambda job: job.page), key=lambda job: job.page):
+                planned = {job.image: job for job in group}
+                of_page: PredictOptions = {**options, "page": page}
+                results = predictor.stream(planned, batch_size=batch_size, on_error=fail, **of_page)
+                # Closed at once if interrupted, so that no thread keeps running after the last message.
+                with closing(cast("Generator[Segmentation]", results)):
+                    for result in results:
+                        assert result.path is not None
+                        try:
+                            _write(planned[result.path], result)
+                        except OSError as error:
+                            fail(result.path, error)
+                            continue
+                        if note_pages and (count := count_pages(result.path)) > 1:
+                            several.append(f"{result.path} (page 1 of {count:,})")
+                        done += 1
+                        bar.advance()
     except KeyboardInterrupt:
         console.note(
             f"Interrupted. {done} of {len(jobs)} images are done; their masks are in {console.display_path(output)}."
@@ -225,6 +278,8 @@ def _segment(
         console.line(
             f"Wrote {outputs} to {console.display_path(output)} in {seconds:.1f} s, {done / seconds:.1f} images/s."
         )
+    if several:
+        console.note(f"Only one page was read of {some(several, 3)}. --page N selects another, --page all takes each.")
     return failed
 
 
@@ -235,7 +290,7 @@ def _write(job: Job, result: "Segmentation") -> None:
 
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay is not None:
-        save_picture(visualize.overlay(read_image(job.image), result.mask, result.classes), job.overlay)
+        save_picture(visualize.overlay(read_image(job.image, page=job.page), result.mask, result.classes), job.overlay)
     visualize.save_mask(job.mask, result.mask, result.classes)
 
 

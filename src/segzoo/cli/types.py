@@ -1,7 +1,7 @@
 """Option values: metavars for help texts, and parsers for sizes, counts and views."""
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -19,7 +19,8 @@ MODEL_OR_ONNX = f"an .onnx file, {MODEL}"
 DEVICES = "auto|cpu|cuda|cuda:N|tensorrt"
 
 DATA_SETS = "|".join(entry.name for entry in DATASETS.own())
-CLASS_SETS = "|".join(CLASS_SET_NAMES)
+CLASS_SETS = "|".join((*CLASS_SET_NAMES, "FILE"))
+CLASSES_HELP = "Class set: names and palette; or FILE: a .txt with one name per line, or a classes.json."
 
 
 def parse_size(text: str | None, option: str) -> "Size | None":
@@ -51,6 +52,15 @@ def parse_counts(text: str, option: str) -> list[int]:
     if not all(re.fullmatch(r"[1-9][0-9]{0,5}", word) for word in words):
         raise typer.BadParameter(f"{option} takes positive integers such as 1,4, not {text!r}.")
     return [int(word) for word in words]
+
+
+def parse_page(text: str | None) -> "int | Literal['all']":
+    """The page of --page, from 1 up, or "all"; 1 if it is omitted."""
+    if text == "all":
+        return "all"
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,5}", text):
+        raise typer.BadParameter(f"--page takes a number from 1 up, or all, not {text!r}.")
+    return int(text or 1)
 
 
 def parse_tta(text: str | None) -> "Augment | None":

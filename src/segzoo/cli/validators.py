@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from segzoo._registry import DATASETS, DECODERS, PAPERS, UPSAMPLE_MODES, unknown_decoder, unknown_upsample_mode
-from segzoo.classes import class_set
+from segzoo.class_files import resolve_classes
 from segzoo.errors import CheckpointError, DataError, OptionError, unknown
 from segzoo.weights.catalog import entries
 from segzoo.weights.resolve import WEIGHTS_SUFFIXES
@@ -16,7 +16,12 @@ def check_decoder(name: str) -> None:
 
 
 def check_model(
-    decoder: str, classes: str | None, encoder_weights: str | None, output_stride: int | None, upsample: str | None
+    decoder: str,
+    classes: str | None,
+    num_classes: int | None,
+    encoder_weights: str | None,
+    output_stride: int | None,
+    upsample: str | None,
 ) -> None:
     """Checks the arguments of `segzoo.create` that do not depend on the encoder.
 
@@ -24,14 +29,27 @@ def check_model(
         UnknownNameError, OptionError, CheckpointError
     """
     check_decoder(decoder)
-    if classes is not None:
-        class_set(classes)
+    check_classes(classes, num_classes)
     if encoder_weights is not None:
         _check_weights(encoder_weights)
     if output_stride not in (None, 8, 16, 32):
         raise OptionError(f"--output-stride must be 8, 16 or 32, not {output_stride}.")
     if upsample is not None and upsample not in UPSAMPLE_MODES:
         raise unknown_upsample_mode(upsample)
+
+
+def check_classes(classes: str | None, num_classes: int | None) -> None:
+    """Checks --classes, and that --num-classes does not contradict it.
+
+    Raises:
+        UnknownNameError: there is no such class set.
+        OptionError: the file is missing or holds no class set, or the numbers differ.
+    """
+    class_set = resolve_classes(classes)
+    if class_set is not None and num_classes not in (None, len(class_set)):
+        raise OptionError(
+            f"--num-classes is {num_classes}, but {classes} names {len(class_set)} classes. Omit --num-classes."
+        )
 
 
 def _check_weights(weights: str) -> None:

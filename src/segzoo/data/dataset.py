@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from segzoo.classes import ClassSet
-from segzoo.data.images import Pixels, read_image
+from segzoo.data.images import Pixels, read_only_page
 from segzoo.data.masks import MaskReader, check_ids, read_mask
 from segzoo.errors import DataError, OptionError
 
@@ -32,8 +32,8 @@ class Item:
 
     Attributes:
         name: identifies the sample in results and in `select`; unique in its data set.
-        image: an image file in any format that `segzoo.data.images.read_image` supports.
-        mask: the file with the mask.
+        image: an image file in any format that `segzoo.data.images.read_image` supports; a TIFF has one page.
+        mask: the file with the mask, which has one page.
     """
 
     name: str
@@ -140,12 +140,13 @@ class SegmentationData(Sequence[Sample]):
 
         Raises:
             DataError: the mask contains an id that is not in the class set, or differs from the image in size.
-            ImageError: a file is missing or damaged.
+            ImageError: a file is missing or damaged, or is a TIFF with several pages, so that it is unknown which one
+                the mask belongs to.
         """
         if isinstance(index, slice):
             return self._with_items(self.items[index])
         item = self.items[index]
-        image, mask = read_image(item.image), self.mask(index)
+        image, mask = read_only_page(item.image), self.mask(index)
         if mask.shape != image.shape[:2]:
             raise DataError(
                 f"{item.mask} is {mask.shape[1]} x {mask.shape[0]}, but its image {item.image} is "

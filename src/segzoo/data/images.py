@@ -7,6 +7,7 @@ tuple; an array is one image.
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -14,12 +15,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from segzoo.errors import ImageError
+from segzoo._io import similar_paths
+from segzoo.data import pages
+from segzoo.data.image_formats import ImageFormat, by_content, by_suffix, describe_skipped
+from segzoo.errors import ImageError, did_you_mean
+from segzoo.schema import whole_number
 
 IMAGE_SUFFIXES: frozenset[str] = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {
+        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx"),
+        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp"),
+    }
 )
-"""The file suffixes, in lower case, that `list_images` accepts."""
+"""The file suffixes, in lower case, that `list_images` always accepts."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _ORIENTATION_TAG = 0x0112
@@ -37,6 +45,9 @@ Pixels = npt.NDArray[np.uint8]
 
 ChannelOrder = Literal["RGB", "BGR"]
 
+_Page = int | Literal["only"] | None
+"""A page, from 1 up; the only one of a TIFF; or the first, with a warning if there are more."""
+
 
 class HasArray(Protocol):
     """An object that numpy can convert, such as a torch tensor on the CPU."""
@@ -50,13 +61,19 @@ ImageLike = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | bytes | by
 _MAX_NAME = 255
 """Longest name of a file, in bytes, on nearly every system."""
 
+_SIGNATURE = 132
+"""Bytes from the beginning of a file that tell its format."""
 
-def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder = "RGB") -> Pixels:
+
+def read_image(
+    image: ImageLike, channels: int = 3, channel_order: ChannelOrder = "RGB", page: int | None = None
+) -> Pixels:
     """Reads one image as the pixels that a model takes.
 
-    Files and PIL images are rotated according to their EXIF orientation. Of an animation, the first frame is read.
-    Gray, palette, 1-bit, CMYK, YCbCr and 16-bit images are converted; 16-bit values are scaled (65535 -> 255), never
-    clipped. Transparency is dropped, not blended onto a background, unless `channels` is 4.
+    Files and PIL images are rotated according to their EXIF orientation. Of a file with several pages, such as a
+    scanned TIFF or an animated GIF, one is read; a PIL image is read as it is. Gray, palette, 1-bit, CMYK, YCbCr and
+    16-bit images are converted; 16-bit values are scaled (65535 -> 255), never clipped. Transparency is dropped, not
+    blended onto a background, unless `channels` is 4.
 
     An array must already be uint8 (H, W, channels), or (H, W) gray, which is repeated for 3 channels.
 
@@ -65,14 +82,24 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder 
             is open for reading bytes, which is read from its current position and stays open.
         channels: 1 for gray, 3 for RGB, 4 for RGBA; any other number works for arrays only.
         channel_order: "BGR" for arrays that OpenCV read, whose first three channels are then reversed.
+        page: for files, the page of a TIFF, or the frame of an animated GIF, PNG, WebP or AVIF, from 1 up. None reads
+            the first, with a UserWarning if there are more. Smaller versions of a page that a TIFF holds, and the
+            previews in a photograph, are not pages.
 
     Returns:
         uint8 (H, W, channels), 0-255, C-contiguous; it may share memory with the array passed in.
 
     Raises:
-        ImageError: the file is missing, truncated, not an image, a decompression bomb, or has no pixels; the image has
-            float values or more than 16 bits, so its range is unknown; the array has another shape or dtype.
+        ImageError: the file is missing, truncated, not an image, a decompression bomb, or has no pixels, or no such
+            page; the image has float values or more than 16 bits, so its range is unknown; the array has another shape
+            or dtype.
+        OptionError: `page` is not a whole number from 1 up.
     """
+    if page is not None:
+        page = whole_number("page", page, 1)
+    is_file = isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")
+    if page is not None and not is_file:
+        raise ImageError("page= is for files. Of an open PIL image, call seek(page - 1) instead.")
     if isinstance(image, np.ndarray):
         return _from_array(image, channels, channel_order)
     # PIL images convert themselves to arrays too.
@@ -82,11 +109,11 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder 
     if isinstance(image, Image.Image):
         return _from_pil(image, channels, _describe(image))
     if isinstance(image, str | os.PathLike):
-        return _from_file(_checked(image), channels)
+        return _from_file(_checked(image), channels, page)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(image), channels, f"The image of {len(image):,} bytes")
+        return _from_stream(io.BytesIO(image), channels, page, f"The image of {len(image):,} bytes")
     if hasattr(image, "read"):
-        return _from_file_object(image, channels)
+        return _from_file_object(image, channels, page)
     if is_array:
         return _from_array(_to_array(image), channels, channel_order)
     raise ImageError(
@@ -95,31 +122,80 @@ def read_image(image: ImageLike, channels: int = 3, channel_order: ChannelOrder 
     )
 
 
+def read_only_page(path: Path, channels: int = 3) -> Pixels:
+    """As `read_image`, for an image that has a mask: a TIFF with a second page is refused.
+
+    Raises:
+        ImageError: the file is a TIFF with several pages; or as `read_image`.
+    """
+    return _from_file(_checked(path), channels, "only")
+
+
 def list_images(path: "str | os.PathLike[str]") -> list[Path]:
     """The images at `path`: the file itself, or all images in the folder and its subfolders, sorted.
 
-    In a folder, files with a suffix in `IMAGE_SUFFIXES` are images. Hidden files and folders (leading dot) are skipped.
+    In a folder, files with a suffix in `IMAGE_SUFFIXES` are images, and so are .heic, .heif and .jxl files if
+    pillow-heif or pillow-jxl-plugin is installed. Hidden files and folders (leading dot) are skipped. A UserWarning
+    names images in a format that is not read, such as camera raw.
 
     Raises:
         ImageError: `path` does not exist, or the folder contains no image.
     """
+    images, skipped = scan(path)
+    if skipped:
+        warnings.warn(skipped, stacklevel=2)
+    return images
+
+
+def scan(path: "str | os.PathLike[str]") -> tuple[list[Path], str]:
+    """What `list_images` returns, and sentences about the images that it leaves out, "" for none; it does not warn.
+
+    Raises:
+        ImageError: as `list_images`.
+    """
     root = _checked(path)
     if root.is_file():
-        return [root]
+        return [root], ""
     if not root.is_dir():
-        raise ImageError(f"There is no file or folder {str(root)!r}. Check the path.")
-    images = []
+        raise ImageError(
+            f"There is no file or folder {str(root)!r}.{did_you_mean(similar_paths(root))} Check the path."
+        )
+    images: list[Path] = []
+    others: list[Path] = []
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        images += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+        for name in files:
+            file = Path(folder, name)
+            if name.startswith("."):
+                continue
+            if file.suffix.lower() in IMAGE_SUFFIXES:
+                images.append(file)
+            elif (image_format := by_suffix(file)) is not None:
+                (images if image_format.is_readable() else others).append(file)
+    skipped = describe_skipped(others)
     if not images:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ImageError(f"The folder {str(root)!r} holds no images. Supported suffixes: {suffixes}.")
-    return sorted(images)
+        advice = skipped or f"Supported suffixes: {suffixes}."
+        raise ImageError(f"The folder {str(root)!r} holds no images that segzoo reads. {advice}")
+    return sorted(images), skipped
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its name or by how it begins. Also true of damaged ones, and of those not read."""
+    if path.suffix.lower() in IMAGE_SUFFIXES or by_suffix(path) is not None:
+        return True
+    try:
+        with path.open("rb") as stream:
+            if by_content(stream.read(_SIGNATURE)) is not None:
+                return True
+            with Image.open(stream):
+                return True
+    except UnidentifiedImageError:
+        return False
+    except OSError:  # it cannot be opened, and whoever reads it says why
+        return True
+    except Exception:  # Pillow recognized it, and then met damage
+        return True
 
 
 def _checked(path: Any) -> Path:
@@ -148,11 +224,11 @@ def _to_array(image: Any) -> "npt.NDArray[Any]":
         ) from error
 
 
-def _from_file(path: Path, channels: int) -> Pixels:
+def _from_file(path: Path, channels: int, page: _Page) -> Pixels:
     if path.is_dir():
         raise ImageError(f"{str(path)!r} is a folder. Pass one file, or the list from segzoo.data.images.list_images.")
     if not path.is_file():
-        raise ImageError(f"There is no image file {str(path)!r}. Check the path.")
+        raise ImageError(f"There is no image file {str(path)!r}.{did_you_mean(similar_paths(path))} Check the path.")
     name = repr(str(path))
     try:
         if path.stat().st_size == 0:
@@ -160,12 +236,12 @@ def _from_file(path: Path, channels: int) -> Pixels:
         # Pass an open file, not its name. Given a name, Pillow 13.0 memory-maps uncompressed TIFFs, and garbles gray
         # ones with an orientation tag of 5 to 8, which rotates them by 90 degrees.
         with path.open("rb") as stream:
-            return _from_stream(stream, channels, name)
+            return _from_stream(stream, channels, page, name, by_suffix(path))
     except PermissionError as error:
         raise ImageError(f"{name} cannot be read: {error.strerror}. Change its permissions.") from error
 
 
-def _from_file_object(file: Any, channels: int) -> Pixels:
+def _from_file_object(file: Any, channels: int, page: _Page) -> Pixels:
     """Reads the rest of a file that somebody else opened; Pillow would start from its beginning."""
     name = f"The image in {getattr(file, 'name', type(file).__name__)!r}"
     try:
@@ -176,17 +252,33 @@ def _from_file_object(file: Any, channels: int) -> Pixels:
         raise ImageError(f"{name} is open in text mode. Open it with mode 'rb'.")
     if not data:
         raise ImageError(f"{name} has no bytes left. If it was read before, call its seek(0) first.")
-    return _from_stream(io.BytesIO(data), channels, name)
+    return _from_stream(io.BytesIO(data), channels, page, name)
 
 
-def _from_stream(stream: Any, channels: int, name: str) -> Pixels:
-    """Reads an image file that is open."""
+def _from_stream(stream: Any, channels: int, page: _Page, name: str, named: ImageFormat | None = None) -> Pixels:
+    """Reads an image file that is open. `named` is the format that its suffix stands for."""
+    unread = None
+    several = False
     try:
+        image_format = by_content(stream.read(_SIGNATURE)) or named
+        stream.seek(0)
+        if image_format is not None and not image_format.is_readable():  # before Pillow opens it: it registers a plugin
+            unread = image_format.error(name)
+            if image_format.misread:
+                raise unread
         with Image.open(stream) as image:
-            return _from_pil(image, channels, name)
+            pages.select(image, page if isinstance(page, int) else 1, name)
+            pixels = _from_pil(image, channels, name)
+            # Only now: after a failed look at a damaged second page, Pillow would lose the orientation of the first.
+            several = not isinstance(page, int) and pages.has_several(image)
+            # An animation is labeled by its first frame; of a stack of scans, any page may be the one that was labeled.
+            if several and page == "only" and image.format == "TIFF":
+                raise ImageError(f"{name} has several pages, and one image is needed. Save the page as a file.")
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if unread is not None:
+            raise unread from None
         raise ImageError(
             f"{name} is not an image that Pillow can read. Convert it to PNG or JPEG, "
             "or, if it should be an image, download it again."
@@ -198,6 +290,9 @@ def _from_stream(stream: Any, channels: int, name: str) -> Pixels:
     # On damaged files, Pillow's decoders raise OSError, SyntaxError, ValueError, EOFError, struct.error and others.
     except Exception as error:
         raise ImageError(f"{name} is damaged: {error}. Download or copy the file again.") from error
+    if several:
+        warnings.warn(f"{name} has several pages, of which the first is read. page= chooses another.", stacklevel=4)
+    return pixels
 
 
 def _from_pil(image: Image.Image, channels: int, name: str) -> Pixels:

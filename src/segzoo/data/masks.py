@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segzoo.classes import ClassSet
+from segzoo.data.pages import has_several
 from segzoo.errors import DataError
 
 MaskReader = Callable[[Path, ClassSet], NDArray[Any]]
@@ -29,7 +30,7 @@ def read_mask(path: Path, classes: ClassSet) -> NDArray[Any]:
     In an RGB mask, black is `ignore_index`, unless it is the color of a class.
 
     Raises:
-        DataError: the file is missing or damaged, or contains a color that is not in the class set.
+        DataError: the file is missing or damaged, has several pages, or contains a color that is not in the class set.
     """
     pixels = _read_pixels(path)
     if pixels.ndim == 2:
@@ -106,9 +107,13 @@ def _read_pixels(path: Path) -> NDArray[Any]:
         raise DataError(f"There is no mask {path}. Each image needs one.")
     try:
         with Image.open(path) as image:
+            if has_several(image):
+                raise DataError(f"The mask {path} has several pages. Save the one that belongs to the image as a file.")
             if image.mode in ("RGB", "RGBA"):
                 return np.asarray(image.convert("RGB"))
             pixels = np.asarray(image)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's decoders raise exceptions of many types on damaged files.
         raise DataError(f"The mask {path} cannot be read: {error}. Download or copy the file again.") from error
     if pixels.ndim != 2 or pixels.dtype.kind not in "iub":

@@ -53,6 +53,10 @@ class Execution:
         needed = [option for option, is_asked in asked.items() if is_asked]
         if needed and "logits" not in outputs:
             raise OptionError(f"{' and '.join(needed)} cannot be used with {self._name}, which returns no logits.")
+        if plan.page is not None and self._spec.input_dtype != "uint8":
+            raise OptionError(
+                f"page= is for files, and {self._name} takes {self._spec.input_dtype} arrays. Omit page=."
+            )
         if self._size is not None and any(scale != 1 for scale, _ in plan.views):
             raise OptionError(f"{self._name} was exported for images of {self._size}; tta can only be 'flip'.")
         if self._size is not None and plan.tile not in (None, self._size):
@@ -70,10 +74,11 @@ class Execution:
         Raises:
             ImageError: the image cannot be read, or does not fit the model.
         """
-        if plan.channel_order == "RGB" and plan.tile is not None and arrays.is_sliceable(image, self._spec):
+        plain = plan.channel_order == "RGB" and plan.page is None
+        if plain and plan.tile is not None and arrays.is_sliceable(image, self._spec):
             return image
         if self._spec.input_dtype == "uint8":
-            return read_image(image, self._spec.in_channels, plan.channel_order)
+            return read_image(image, self._spec.in_channels, plan.channel_order, plan.page)
         # Files of 16 bits and floats are read by whoever knows their range.
         arrays.check_images(image[None] if isinstance(image, np.ndarray) else image, self._spec)
         return image if plan.channel_order == "RGB" else np.ascontiguousarray(image[..., ::-1])
@@ -99,7 +104,7 @@ class Execution:
                 out[:] = fields["mask"]
                 fields["mask"] = out
             if isinstance(source, str | os.PathLike):
-                fields["path"] = Path(source)
+                fields["path"], fields["page"] = Path(source), plan.page or 1
             elif isinstance(pixels, np.ndarray):
                 fields["image"] = pixels
             results.append(Segmentation(classes=self._spec.classes, task=self._spec.task, **fields))

@@ -45,6 +45,10 @@ class PredictOptions(TypedDict, total=False):
     channel_order: Literal["RGB", "BGR"]
     """Channel order of arrays: "BGR" for those that OpenCV reads. Files and PIL images are always read as RGB."""
 
+    page: int | None
+    """For files: the page of a TIFF, or the frame of an animated GIF, PNG, WebP or AVIF, from 1 up. By default the
+    first, with a UserWarning if there are more."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -61,6 +65,7 @@ class Plan:
     confidence: bool = False
     probabilities: bool = False
     channel_order: Literal["RGB", "BGR"] = "RGB"
+    page: int | None = None
 
     def __post_init__(self) -> None:
         if self.overlap is not None and self.tile is None:
@@ -95,6 +100,8 @@ class Plan:
             given["samples"] = whole_number("samples", given["samples"], 1)
             if given["samples"] > MAX_SAMPLES:
                 raise OptionError(f"samples must be at most {MAX_SAMPLES:,}, not {given['samples']}.")
+        if "page" in given:
+            given["page"] = whole_number("page", given["page"], 1)
         given["views"] = tuple(views(given.pop("tta", None)))
         return cls(**given)
 

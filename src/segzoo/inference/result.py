@@ -47,6 +47,7 @@ class Segmentation:
         path: the file that the image came from, if it came from one.
         image: the pixels that were predicted, (H, W, channels); None if there is a `path`, and for images that were
             read tile by tile.
+        page: the page of the file at `path`, from 1 up.
 
     Raises:
         OptionError: an array has another shape or type, or the mask has a value that means nothing.
@@ -60,6 +61,7 @@ class Segmentation:
     variance: Floats | None = None
     path: Path | None = None
     image: npt.NDArray[Any] | None = None
+    page: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.mask, np.ndarray):
@@ -124,7 +126,8 @@ class Segmentation:
             raise OptionError("This result does not know its image. Pass it: result.overlay('street.jpg').")
         if isinstance(source, np.ndarray) and source.ndim == 3 and source.shape[2] != 3:
             source = source[..., :3] if source.shape[2] > 3 else source[..., 0]
-        return visualize.overlay(read_image(source), self._ids(), self.classes, opacity, legend)
+        page = self.page if source is self.path else None
+        return visualize.overlay(read_image(source, page=page), self._ids(), self.classes, opacity, legend)
 
     @explained
     def save(self, path: str | os.PathLike[str]) -> Path:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from segzoo._arguments import explained
 from segzoo._registry import unknown_source
-from segzoo.classes import ClassSet
+from segzoo.class_files import ClassesLike
 from segzoo.errors import CheckpointError, OptionError, PairingError, some
 from segzoo.models.base import EncoderDecoder, SegmentationModel
 from segzoo.models.create import create
@@ -36,7 +36,7 @@ def convert(
     source: str | None = None,
     *,
     encoder: str | None = None,
-    classes: str | ClassSet | None = None,
+    classes: ClassesLike | None = None,
     num_classes: int | None = None,
     upsample: str | None = None,
     strict: bool = True,
@@ -54,7 +54,8 @@ def convert(
         source: "torchvision" or "smp"; None recognizes it by the names of the tensors.
         encoder: timm's or the library's name of the encoder, such as "tu-resnet34". Needed if neither the tensors nor
             config.json determine it.
-        classes: a `ClassSet` or the name of one; None takes "voc" for torchvision's 21 classes, else generic names.
+        classes: a `ClassSet`, the name of one or a file, as for `segzoo.create`; None takes "voc" for torchvision's 21
+            classes, else generic names.
         num_classes: a number other than the checkpoint's gives the model a new head, with random weights.
         upsample: "nearest" or "bilinear", the decoder_interpolation of smp's Unet, which a bare state_dict does not
             contain. None takes that of config.json, else smp's default, "nearest".

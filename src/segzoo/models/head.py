@@ -5,17 +5,16 @@ import copy
 from torch import Tensor, nn
 
 from segzoo._arguments import explained
-from segzoo.classes import ClassSet
+from segzoo.class_files import ClassesLike, resolve_classes
 from segzoo.errors import OptionError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build, classes_for
-from segzoo.models.create import resolve_classes
 from segzoo.schema import whole_number
 
 
 @explained
 def with_classes(
-    model: SegmentationModel, num_classes: int | None = None, classes: str | ClassSet | None = None
+    model: SegmentationModel, num_classes: int | None = None, classes: ClassesLike | None = None
 ) -> SegmentationModel:
     """A new model with another head or other classes. Modes and frozen parameters are those of the given model.
 
@@ -25,7 +24,8 @@ def with_classes(
 
     Args:
         num_classes: None keeps the number.
-        classes: a class set or the name of one. None keeps the classes, or names new ones "class 0" and so on.
+        classes: a class set, the name of one or a file, as for `segzoo.create`. None keeps the classes, or names new
+            ones "class 0" and so on.
 
     Raises:
         UnknownNameError: `classes` is not the name of a class set.

@@ -10,7 +10,8 @@ from torch import Tensor
 from segzoo._arguments import explained
 from segzoo._registry import required_plugins
 from segzoo._version import __version__
-from segzoo.classes import ClassSet, class_set
+from segzoo.class_files import ClassesLike
+from segzoo.classes import class_set
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError, shown
 from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.device_names import explain, parse
@@ -33,7 +34,7 @@ def load(
     *,
     sha256: str | None = None,
     num_classes: int | None = None,
-    classes: str | ClassSet | None = None,
+    classes: ClassesLike | None = None,
 ) -> SegmentationModel:
     """A trained model in eval mode, on the CPU, in float32 regardless of the file's dtypes.
 
@@ -46,8 +47,8 @@ def load(
         sha256: the file's sha256, 64 hexadecimal digits. Required for a URL; any other file is checked if it is given.
         num_classes: a number other than the file's replaces the head by one with random weights, which needs training;
             all other weights are kept. `predict` and `segzoo.export` warn (UserWarning) while the head is untrained.
-        classes: a `ClassSet` or the name of one, for other class names, as many as there are classes. None keeps the
-            file's, or names new classes "class 0" and so on.
+        classes: a `ClassSet`, the name of one or a file, as for `create`, for other class names, as many as there are
+            classes. None keeps the file's, or names new classes "class 0" and so on.
 
     Raises:
         UnknownNameError: neither a file nor a key (similar keys are suggested), or an unknown class set.

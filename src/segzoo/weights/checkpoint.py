@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from segzoo._io import atomic_write
-from segzoo.errors import CheckpointError, OptionError
+from segzoo._io import atomic_write, similar_paths
+from segzoo.errors import CheckpointError, OptionError, did_you_mean
 from segzoo.spec import ModelSpec
-from segzoo.weights.resolve import FOREIGN_SUFFIXES
+from segzoo.weights.resolve import foreign
 from segzoo.weights.safetensors_file import check_header, open_tensors
 
 
@@ -80,7 +80,8 @@ def read_spec(path: Path) -> ModelSpec:
 def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
     """Yields the open file and its spec."""
     if not path.is_file():
-        raise CheckpointError(f"No file {path}. segzoo.load takes the path of a file that segzoo.save wrote.")
+        hint = did_you_mean(similar_paths(path))
+        raise CheckpointError(f"No file {path}.{hint} segzoo.load takes the path of a file that segzoo.save wrote.")
     if path.suffix == ".onnx":
         raise CheckpointError(f"{path} is an exported graph. Run it with segzoo.Predictor({str(path)!r}).")
     try:
@@ -95,12 +96,8 @@ def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
             if spec is not None:
                 yield file, spec
     except (OSError, SafetensorError, ValueError) as error:
-        if path.suffix in FOREIGN_SUFFIXES:
-            raise CheckpointError(
-                f"{path} was not written by segzoo.save. If it holds torchvision's FCN, segmentation-models-pytorch's "
-                f"Unet or one of the original Caffe networks, segzoo.convert({str(path)!r}) converts it. Pass encoder "
-                "weights to segzoo.create as encoder_weights=."
-            ) from error
+        if (advice := foreign(path)) is not None:
+            raise CheckpointError(advice) from error
         raise CheckpointError(
             f"{path} is not a complete .safetensors file ({error}). Copy or download it again, and compare its sha256."
         ) from error

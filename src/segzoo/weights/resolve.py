@@ -8,8 +8,9 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit
 
 from segzoo._arguments import explained
+from segzoo._io import similar_paths
 from segzoo._registry import DECODERS, PAPERS
-from segzoo.errors import CheckpointError, DownloadError, OptionError, unknown
+from segzoo.errors import CheckpointError, DownloadError, OptionError, did_you_mean, shown, unknown
 from segzoo.weights import cache, download, hub
 from segzoo.weights.catalog import Entry, entries
 
@@ -45,6 +46,44 @@ OWN_SUFFIXES = (".safetensors", ".onnx")
 
 SUFFIXES = (*OWN_SUFFIXES, *FOREIGN_SUFFIXES)
 """What the name of a model file ends in."""
+
+_PROGRAMS = {
+    "ONNX Runtime's ORT format": (".ort",),
+    "TensorRT": (".trt", ".engine", ".plan"),
+    "TensorFlow Lite": (".tflite",),
+    "TensorFlow or Keras": (".pb", ".h5", ".keras"),
+    "Core ML": (".mlmodel", ".mlpackage", ".mlmodelc"),
+    "OpenVINO": (".xml",),
+    "TorchScript or torch.export": (".pt2", ".ptl", ".torchscript"),
+    "ExecuTorch": (".pte",),
+    "PaddlePaddle": (".pdmodel", ".pdparams", ".pdiparams"),
+    "Darknet": (".weights",),
+    "Caffe": (".prototxt",),
+    "ncnn": (".param", ".ncnn"),
+    "MNN": (".mnn",),
+    "RKNN": (".rknn",),
+    "Hailo": (".hef",),
+}
+
+OTHER_PROGRAMS = {suffix: program for program, suffixes in _PROGRAMS.items() for suffix in suffixes}
+"""What the names of models end in that segzoo neither reads nor converts, and whose they are."""
+
+
+def foreign(path: Path) -> str | None:
+    """What a model file of another program is, and what to do with it; None if its name ends in no such suffix."""
+    suffix = path.suffix.lower()
+    if suffix in FOREIGN_SUFFIXES:
+        return (
+            f"{path} was not written by segzoo.save. If it holds torchvision's FCN, segmentation-models-pytorch's Unet "
+            f"or one of the original Caffe networks, `segzoo convert {path} -o model.safetensors`, or in Python "
+            f"segzoo.convert({str(path)!r}), converts it. Pass encoder weights to segzoo.create as encoder_weights=."
+        )
+    if suffix in OTHER_PROGRAMS:
+        return (
+            f"{path} is a model for {OTHER_PROGRAMS[suffix]}, which segzoo does not run. Export the model that it was "
+            "made from with `segzoo export`, or in Python with segzoo.export, and pass the .onnx file."
+        )
+    return None
 
 
 def resolve(word: str | os.PathLike[str]) -> Meaning:
@@ -94,8 +133,8 @@ def locate(source: str | os.PathLike[str], sha256: str | None = None, *, exporte
     Raises:
         OptionError: a URL without sha256, an invalid sha256, or an unknown scheme.
         DownloadError: the file cannot be downloaded.
-        CheckpointError: there is no such file, or it has another sha256.
-        UnknownNameError: `source` is neither a file nor a catalog key; similar keys are suggested.
+        CheckpointError: there is no such file (similar ones are suggested), or it has another sha256.
+        UnknownNameError: `source` is neither a path nor a catalog key; similar keys are suggested.
     """
     if not isinstance(source, str | os.PathLike):
         raise OptionError(f"segzoo.load takes a catalog key, a path or a URL, not {source!r}.")
@@ -199,6 +238,9 @@ def _unknown_source(source: str, meaning: Meaning) -> Exception:
     saved = Path(f"{source}.safetensors")
     if saved.is_file():
         return CheckpointError(f"No file {source}, but there is {saved}. Pass that path.")
+    if Path(source).suffix and not looks_like_key(source):
+        similar = did_you_mean(similar_paths(Path(source)))
+        return CheckpointError(f"There is no file {shown(source)}.{similar} Models end in .onnx or .safetensors.")
     hint = "`segzoo list --weights` shows the catalog; a file's path ends in .safetensors."
     if meaning == "architecture":
         hint = f"{source!r} is an architecture without weights: segzoo.create({source!r}) builds it. {hint}"

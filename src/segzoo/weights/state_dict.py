@@ -9,7 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from segzoo.errors import CheckpointError, shown
+from segzoo._io import similar_paths
+from segzoo.errors import CheckpointError, did_you_mean, shown
+from segzoo.weights.resolve import OTHER_PROGRAMS, foreign
 from segzoo.weights.safetensors_file import check_header
 
 _WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
@@ -27,7 +29,10 @@ def read(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, holds code (which is not executed) or anything but tensors.
     """
     if not path.is_file():
-        raise CheckpointError(f"No file {path}. Pass the path of a weights file.")
+        hint = did_you_mean(similar_paths(path))
+        raise CheckpointError(f"No file {path}.{hint} Pass the path of a weights file.")
+    if path.suffix.lower() in OTHER_PROGRAMS:
+        raise CheckpointError(foreign(path))
     try:
         if path.suffix == ".safetensors":
             check_header(path)

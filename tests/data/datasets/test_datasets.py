@@ -220,7 +220,7 @@ def test_a_folder_may_have_subfolders(tmp_path: Path) -> None:
 def test_an_unpaired_image_and_a_duplicate_name_are_errors(tmp_path: Path) -> None:
     folder(tmp_path)
     write_image(tmp_path / "train" / "images" / "three.png")
-    with pytest.raises(DataError, match=r"'three' is in .*images, but .*masks contains no file of that name"):
+    with pytest.raises(DataError, match=r"'three' is in .*images, but .*masks contains no image of that name"):
         open_data("folder", tmp_path)
     (tmp_path / "train" / "images" / "three.png").unlink()
     write_image(tmp_path / "train" / "images" / "one.png")

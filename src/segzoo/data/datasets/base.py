@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segzoo.data.dataset import Item, SegmentationData
-from segzoo.data.images import list_images
+from segzoo.data.images import scan
 from segzoo.errors import DataError, some, unknown
 
 
@@ -46,12 +46,16 @@ def pair_files(images: Path, masks: Path) -> list[Item]:
         DataError: an image has no mask, a mask has no image, or two files have the same name.
         ImageError: a folder is missing or empty.
     """
-    image_files, mask_files = files_by_name(images, list_images(images)), files_by_name(masks, list_images(masks))
+    (image_paths, skipped_images), (mask_paths, skipped_masks) = scan(images), scan(masks)
+    image_files, mask_files = files_by_name(images, image_paths), files_by_name(masks, mask_paths)
     unpaired = sorted(image_files.keys() ^ mask_files.keys())
     if unpaired:
         folder, other = (images, masks) if unpaired[0] in image_files else (masks, images)
         more = f" {len(unpaired) - 1} more have no partner." if len(unpaired) > 1 else ""
-        raise DataError(f"{unpaired[0]!r} is in {folder}, but {other} contains no file of that name.{more}")
+        skipped = skipped_masks if other == masks else skipped_images
+        raise DataError(
+            f"{unpaired[0]!r} is in {folder}, but {other} contains no image of that name.{more} {skipped}".rstrip()
+        )
     return [Item(name, path, mask_files[name]) for name, path in image_files.items()]
 
 

@@ -9,7 +9,7 @@ Without a folder for each split, images/ and masks/ are in the root folder, and 
 
 from pathlib import Path
 
-from segzoo._text import read_json
+from segzoo import class_files
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets.base import Reader, check_split, pair_files, require_paths
@@ -34,23 +34,20 @@ def read_folder(root: Path, split: str) -> SegmentationData:
 
 
 def read_classes(path: Path) -> ClassSet:
-    """The class set in a JSON file, in the format of `ClassSet.to_dict`; the palette is optional.
+    """The class set in classes.json; the palette is optional.
 
     Raises:
         DataError: the file is missing, or does not describe a class set.
     """
-    try:
-        record = read_json(path)
-        if isinstance(record, dict) and isinstance(record.get("names"), list):
-            record.setdefault("palette", [list(color) for color in ClassSet.generic(len(record["names"])).palette])
-        return ClassSet.from_dict(record)
-    except FileNotFoundError:
+    if not path.exists():
         raise DataError(
             f'There is no {path}. Name the classes in it: {{"names": ["sky", "road"], "ignore_index": 255}}; "palette" '
             "is optional, with three numbers 0-255 per class."
-        ) from None
-    except (ValueError, OptionError) as error:
-        raise DataError(f"{path} does not describe a class set: {error}") from None
+        )
+    try:
+        return class_files.read_classes(path)
+    except OptionError as error:
+        raise DataError(str(error)) from None
 
 
 def _folders(root: Path) -> set[str]:
