@@ -56,6 +56,37 @@ def test_unet_is_a_decoder_and_an_encoder(segzoo_):
     assert "Decoder unet\n" in text and "Encoder unet\n" in text
 
 
+@pytest.mark.usefixtures("own_registries")
+def test_a_decoder_of_ones_own_is_described_from_its_class(segzoo_):
+    from torch import nn
+
+    import segzoo
+
+    @segzoo.register_decoder("test_resnet", default_encoder="test_resnet")
+    class Mine(segzoo.Decoder):
+        """A decoder with the name of an encoder.
+
+        Args:
+            bias: whether the `head` has one.
+        """
+
+        def __init__(self, features, num_classes, *, bias=True):
+            super().__init__(features, num_classes)
+            self.head = nn.Conv2d(features.channels[-1], num_classes, 1, bias=bias)
+
+        def forward(self, maps):
+            return self.head(maps[-1])
+
+    done = segzoo_("info", "test_resnet")
+    assert done.exit_code == 0, done.stderr
+    assert "Decoder test_resnet\n" in done.stdout and "\nEncoder test_resnet\n" in done.stdout
+    assert re.search(r"^bias +True +whether the head has one\.$", done.stdout, re.MULTILINE)
+    model = segzoo.create("test_resnet")
+    counts = [sum(p.numel() for p in module.parameters()) for module in (model, model.decoder)]
+    assert "{:,} on test_resnet, 21 classes; decoder alone {:,}".format(*counts) in done.stdout
+    assert re.search(r"^test_resnet +test_resnet +32 +any +-$", segzoo_("list").stdout, re.MULTILINE)
+
+
 def test_an_encoder_shows_its_levels_and_strides(segzoo_):
     text = segzoo_("info", "test_resnet").stdout
     assert re.search(r"output strides +32, 16, 8 ", text)

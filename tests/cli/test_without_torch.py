@@ -45,7 +45,7 @@ def test_a_file_is_described(
 def test_similar_names_are_suggested(name: str, similar: str, alone: Run) -> None:
     done = alone("info", name)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert f"Unknown decoder or key {name!r}. Did you mean {similar}" in done.stderr
+    assert f"Unknown decoder {name!r}. Did you mean {similar}" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("info", "resnet101"), ("list", "--encoders", "*")])

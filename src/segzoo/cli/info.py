@@ -222,14 +222,14 @@ def _describe_encoder(name: str) -> "EncoderDescription":
         except MissingPackageError:
             if similar(name, known):
                 hint = "`segzoo list` shows the decoders, `segzoo list --weights` the keys; encoders need PyTorch."
-                raise unknown("decoder or key", name, known, hint) from None
+                raise unknown("decoder", name, known, hint) from None
             raise
         if not models.is_encoder(name):
             hint = (
                 "`segzoo list` shows the decoders, `segzoo list --encoders '*res*'` the encoders, `segzoo list "
                 "--weights` the keys; model files end in .safetensors or .onnx."
             )
-            raise unknown("decoder, encoder or key", name, [*known, *models.list_encoders()], hint)
+            raise unknown("decoder or encoder", name, [*known, *models.list_encoders()], hint)
         described: EncoderDescription = models.describe_encoder(name, step)
         return described
 
