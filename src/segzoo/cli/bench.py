@@ -191,9 +191,8 @@ def _memory_note(device: str) -> str:
 
 
 def _environment(backend: "OnnxBackend", threads: int | None) -> dict[str, Any]:
-    import onnxruntime
-
     from segzoo._version import __version__
+    from segzoo.inference.backends.onnxruntime import ort
 
     return {
         "input": backend.export.input,
@@ -204,7 +203,7 @@ def _environment(backend: "OnnxBackend", threads: int | None) -> dict[str, Any]:
         "threads": threads,
         "machine": platform.platform(),
         "segzoo": __version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": ort.__version__,
         "peak_rss_scope": "case" if _reset_peak() else "process so far",
     }
 
