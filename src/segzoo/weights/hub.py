@@ -137,10 +137,11 @@ def fetch(wanted: HubFile) -> Path:
                 )
             )
         # Without symbolic links (common on Windows) the name is no sha256; huggingface_hub's size check must suffice.
-        blob = path.resolve()
+        # The link is read once: its target may be a link too, to a file that is named after its hash in Xet storage.
+        blob = path.parent / path.readlink() if path.is_symlink() else path
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and cache.sha256_of(blob) != blob.name:
-            path.unlink()
-            blob.unlink(missing_ok=True)
+            for file in (blob.resolve(), blob, path):
+                file.unlink(missing_ok=True)
             raise DownloadError(f"{wanted}: the file did not have the hub's sha256 and was deleted. Load it again.")
         if not isinstance(cached, str) or Path(cached) != path:
             _count_download(wanted)
