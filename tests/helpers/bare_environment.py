@@ -5,10 +5,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
+import pytest
+
 import segzoo
 
 KEPT = ("PATH", "SYSTEMROOT", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
 """Variables of this process that others get. Those of CI are not among them: they switch telemetry off."""
+
+sends = pytest.mark.skipif(
+    sys.platform != "linux" or tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 29),
+    reason="this onnxruntime has no telemetry, or it writes other files",
+)
+"""For tests which show that telemetry would be noticed."""
 
 
 class Folders:
@@ -17,7 +26,7 @@ class Folders:
     def __init__(self, root: Path) -> None:
         self.root = root
         for name in ("home", "cache", "tmp", "work", "segzoo-cache"):
-            (root / name).mkdir()
+            (root / name).mkdir(parents=True)
 
     def environment(self, **more: str) -> dict[str, str]:
         home, cache, tmp = (str(self.root / name) for name in ("home", "cache", "tmp"))

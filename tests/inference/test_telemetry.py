@@ -1,25 +1,17 @@
-"""onnxruntime is imported in one place only, which turns its telemetry off, unless the user has decided."""
+"""One file imports onnxruntime, after it has turned its telemetry off, unless the user has decided."""
 
 import ast
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnxruntime
 import pytest
-from bare_environment import Folders
+from bare_environment import Folders, sends
 
 from segzoo.inference import doctor
 
 ROOT = Path(__file__).parents[2]
 DOOR = "src/segzoo/inference/backends/onnxruntime/__init__.py"
-VERSION = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
-
-sends = pytest.mark.skipif(
-    sys.platform != "linux" or VERSION < (1, 29), reason="this onnxruntime sends nothing, or writes other files"
-)
-"""For tests which show that telemetry would be noticed."""
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo._io import atomic_write
 from segzoo.cli import console, files, types
 from segzoo.errors import CheckpointError, SegzooError
 
@@ -115,7 +116,8 @@ def bench(
     if report is not None:
         record = {"model": model, "sha256": files.sha256(located.path), **_environment(backend, threads)}
         record["cases"] = [asdict(case) for case in cases]
-        report.write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_write(report) as draft:
+            draft.write_text(json.dumps(record, indent=2) + "\n")
         console.note(f"Wrote {report}.")
     if failed:
         console.error(f"{failed} of {len(shapes)} cases failed.")
