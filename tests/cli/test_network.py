@@ -1,7 +1,7 @@
 """`segzoo predict` uses no network and writes nothing but its masks, in Python and in native code.
 
-It runs with a home, a cache and a temporary folder of its own. Python's audit events show every use of a socket in
-Python. Native code is watched by the files that it leaves and, where strace is installed, by its system calls.
+It runs with a new home, cache and temporary folder. Python's audit events show every use of a socket in Python.
+Native code is watched by the files that it leaves and, where strace is installed, by its system calls.
 """
 
 import functools
