@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import segmentation_models_pytorch as smp
 import torch
 from rich.console import Console
@@ -36,6 +35,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import fcn_resnet101
 
 import segzoo
+from segzoo.inference.backends.onnxruntime import ort
 
 RESULTS = Path(__file__).parent / "results"
 CLASSES = 21
@@ -175,14 +175,14 @@ def export_peer(model: nn.Module, path: Path, size: int) -> None:
     )
 
 
-def open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session: onnxruntime.InferenceSession, feed: Any) -> Callable[[], Any]:
+def run_session(session: ort.InferenceSession, feed: Any) -> Callable[[], Any]:
     name = session.get_inputs()[0].name
     return lambda: session.run(None, {name: feed})[0]
 
@@ -259,7 +259,7 @@ def main() -> None:
         **facts,
         "versions": {
             "segzoo": segzoo.__version__,
-            "onnxruntime": onnxruntime.__version__,  # the package has another name on platforms without a GPU build
+            "onnxruntime": ort.__version__,  # the package has another name on platforms without a GPU build
             **{name: version(name) for name in PACKAGES},
         },
         "parameters": parameters,

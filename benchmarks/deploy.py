@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import segmentation_models_pytorch as smp
 import torch
 from rich.console import Console
@@ -27,6 +26,7 @@ from rich.table import Table
 import segzoo
 from compare import CLASSES, export_peer, keep, machine
 from segzoo.inference import EngineOptions, OnnxBackend
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.models.base import SegmentationModel
 
 MEAN, STD = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
@@ -43,10 +43,10 @@ Run = Callable[[np.ndarray], np.ndarray]
 def peer(encoder: str, path: Path, size: int, providers: list[str], threads: int) -> Run:
     torch.manual_seed(0)
     export_peer(smp.Unet(encoder, encoder_weights=None, classes=CLASSES).eval(), path, size)
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    session = ort.InferenceSession(path, options, providers=providers)
     name = session.get_inputs()[0].name
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -159,7 +159,7 @@ def main() -> None:
                     )
                 console.print(table)
     facts = {**machine(), "threads": args.threads, "size": args.size, "device": args.device}
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__, "smp": smp.__version__}
+    versions = {"torch": torch.__version__, "onnxruntime": ort.__version__, "smp": smp.__version__}
     record = {**facts, "versions": versions, "results": results}
     console.print(f"Every sample is in {keep(record, args.output, 'deploy')}")
 

@@ -1,10 +1,12 @@
-"""Fixtures of all tests: fixed seeds, one thread, the Hugging Face hub offline; the option `--quick`."""
+"""Fixtures of all tests: fixed seeds, one thread, no network or telemetry; the option `--quick`."""
 
 import os
 
 # Set before huggingface_hub is imported: a test that downloads weights must fail at once, not after minutes of retries.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Some tests import onnxruntime themselves. What segzoo does about its telemetry is tested in processes without it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import sys
 from collections.abc import Iterator

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
 import segzoo
 from segzoo.inference import OnnxBackend
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.models.base import SegmentationModel
 
 MODELS = (
@@ -117,7 +117,7 @@ def main() -> int:
     facts = {
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "machine": platform.platform(),
-        "versions": {"segzoo": segzoo.__version__, "onnxruntime": onnxruntime.__version__, "torch": torch.__version__},
+        "versions": {"segzoo": segzoo.__version__, "onnxruntime": ort.__version__, "torch": torch.__version__},
     }
     print(json.dumps(facts), flush=True)
     rows: list[dict[str, Any]] = []

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import tomlkit
 import torch
 
@@ -40,6 +39,7 @@ from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets import open_data
 from segzoo.errors import SegzooError
 from segzoo.inference import EngineOptions, OnnxBackend
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.metrics import ConfusionMatrix
 from segzoo.models.base import SegmentationModel
 from segzoo.models.decoders import DECODERS
@@ -252,7 +252,7 @@ def measure_runtime(
         "width": image.shape[2],
         "threads": threads,
         "cpu": cpu(),
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": ort.__version__,
         "logits_difference": float(f"{exported.verification.logits_difference:.2g}"),
         "pixel_agreement": round(pixel_agreement(segzoo.Predictor(backend), data, masks), 7),
     }

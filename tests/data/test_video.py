@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import loopback
 import numpy as np
 import pytest
 from clips import cut, film, scene, turn
@@ -116,6 +118,33 @@ def test_an_invalid_video_is_an_immediate_error(tmp_path, make, message):
     for read in (frames, measure):
         with pytest.raises(ImageError, match=message):
             read(tmp_path / "clip.mp4")
+
+
+PLAYLISTS = {
+    "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{url}\n#EXT-X-ENDLIST\n",
+    "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{url}\n#EXT-X-ENDLIST\n",
+    "concat.mp4": "ffconcat version 1.0\nfile '{url}'\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_a_file_cannot_name_a_video_on_a_server(tmp_path, name):
+    """FFmpeg reads playlists, whatever the file is called. It opens no address that a file on disk contains."""
+    path = tmp_path / name
+    with loopback.serving() as server:
+        path.write_text(PLAYLISTS[name].format(url=server.on("/clip.ts", loopback.well)))
+        with pytest.raises(ImageError):
+            list(frames(path))
+        assert server.asked == []
+
+
+def test_such_a_playlist_works_if_the_caller_wants_it(tmp_path):
+    path = tmp_path / "hls.m3u8"
+    with loopback.serving() as server:
+        path.write_text(PLAYLISTS[path.name].format(url=server.on("/clip.ts", loopback.well)))
+        with pytest.raises(av.FFmpegError):
+            av.open(path, options={"protocol_whitelist": "file,http,tcp"})
+        assert "/clip.ts" in [path for path, _ in server.asked]
 
 
 def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """A local server with the endpoints of the Hugging Face hub that push and hf:// use.
 
-It keeps all files of every commit, and large files by sha256, as the hub does. `trouble` selects a failure.
+It keeps all files of every commit, and large files by sha256, as the hub does. `trouble` selects a failure. It records
+what it is asked, and says of every file that it is stored with Xet if `xet` is set; it has no such storage, so that the
+transfer fails, but until then hf_xet does everything that it does for the hub.
 """
 
 import base64
@@ -8,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -48,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         body = self.body()
         self.server.asked.append(f"{self.command} {path}")
+        self.server.user_agents.append(self.headers.get("User-Agent", ""))
         for method, pattern, answer in ROUTES:
             match = re.fullmatch(pattern, path)
             if match and self.command in method:
@@ -90,6 +94,8 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[str, Repository] = {}
         self.large: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.user_agents: list[str] = []
+        self.xet = False
         self.trouble: str | None = None
 
     def handle_error(self, *_: object) -> None:
@@ -188,6 +194,8 @@ def resolve(handler: Handler, body: bytes, repo: str, revision: str, file: str) 
     content = kept.commits[oid][file]
     digest = hashlib.sha1 if file.endswith(SMALL) else hashlib.sha256
     headers = {"X_Repo_Commit": oid, "ETag": f'"{digest(content).hexdigest()}"', "Accept_Ranges": "bytes"}
+    if handler.server.xet:
+        headers |= {"X_Xet_Hash": "a" * 64, "Link": f'<{handler.server.url}/xet-token>; rel="xet-auth"'}
     if handler.command == "GET" and handler.server.trouble == "another file":
         content = content[::-1]
     if handler.command == "GET" and handler.server.trouble == "truncates":
@@ -196,8 +204,20 @@ def resolve(handler: Handler, body: bytes, repo: str, revision: str, file: str) 
     handler.say(200, content, **headers)
 
 
+def xet_token(handler: Handler, body: bytes) -> None:
+    headers = {"X_Xet_Cas_Url": handler.server.url, "X_Xet_Access_Token": TOKEN}
+    handler.say(200, {}, X_Xet_Token_Expiration=int(time.time()) + 3600, **headers)
+
+
+def agents(handler: Handler, body: bytes) -> None:
+    handler.say(200, {"standardEnvVars": ["AI_AGENT"], "harnesses": {}})
+
+
 _REPO = r"(?P<repo>[^/]+/[^/]+?)"
 ROUTES = [
+    (("GET",), r"/api/agent-harnesses", agents),
+    (("GET",), r"/xet-token", xet_token),
+    (("POST",), r"/v1/telemetry", lambda handler, body: handler.say(200, {})),
     (("POST",), r"/api/repos/create", create),
     (("POST",), r"/api/validate-yaml", validate),
     (("POST",), rf"/api/models/{_REPO}/preupload/main", preupload),

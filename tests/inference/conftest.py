@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from segzoo import spec
 from segzoo.classes import ClassSet
+from segzoo.inference.backends import nvidia_driver
 from segzoo.inference.backends.onnxruntime import device
 from segzoo.spec import ExportSpec, ModelSpec
 
@@ -175,8 +176,8 @@ class Machine:
         self.monkeypatch = monkeypatch
 
     def driver(self, gpus: int = 1, cuda: tuple[int, int] | None = None) -> None:
-        driver = device.Driver(gpus, cuda or (device.built_for(), 0))
-        self.monkeypatch.setattr(device, "read_driver", lambda: driver)
+        driver = nvidia_driver.Driver(gpus, cuda or (device.built_for(), 0))
+        self.monkeypatch.setattr(nvidia_driver, "read_driver", lambda: driver)
 
     def cuda_in_build(self) -> None:
         self.monkeypatch.setattr(
@@ -190,7 +191,7 @@ class Machine:
             if any(part in name for part in names):
                 raise OSError(f"{name}: cannot open shared object file")
 
-        self.monkeypatch.setattr(device, "load_library", load)
+        self.monkeypatch.setattr(nvidia_driver, "load_library", load)
 
     def fake_sessions(self, providers: list[str], fails: str = "") -> list[dict[str, Any]]:
         """Makes sessions that claim `providers`, run on the CPU, and raise `fails` if run. Returns the calls."""

@@ -15,8 +15,9 @@ from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import DeviceError, OptionError, UnknownNameError
 from segzoo.inference import Predictor
-from segzoo.inference.backends import device_names
+from segzoo.inference.backends import device_names, nvidia_driver
 from segzoo.inference.backends.onnxruntime import device
+from segzoo.models.load import _cuda_issue
 
 MakeFile = Callable[..., Path]
 BUILT_FOR_CUDA = device.CUDA in onnxruntime.get_available_providers()
@@ -88,7 +89,7 @@ def test_a_cpu_build_is_refused(
 
 
 @pytest.mark.skipif(
-    not isinstance(device.read_driver(), device_names.DeviceIssue), reason="this machine has an NVIDIA driver"
+    not isinstance(nvidia_driver.read_driver(), device_names.DeviceIssue), reason="this machine has an NVIDIA driver"
 )
 def test_this_machine_has_no_driver(make_file: MakeFile, machine: Any) -> None:
     machine.cuda_in_build()
@@ -146,7 +147,7 @@ def test_issues_of_the_driver(
     fake: FakeDriver, index: int, visible: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(device, "load_library", lambda name: fake)
+    monkeypatch.setattr(nvidia_driver, "load_library", lambda name: fake)
     monkeypatch.setattr(device, "built_for", lambda: 13)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -159,10 +160,20 @@ def test_issues_of_the_driver(
 
 def test_a_sufficient_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(device, "load_library", lambda name: FakeDriver(0, 2, 13010))
+    monkeypatch.setattr(nvidia_driver, "load_library", lambda name: FakeDriver(0, 2, 13010))
     monkeypatch.setattr(device, "built_for", lambda: 13)
-    assert device.read_driver() == device.Driver(2, (13, 1))
+    assert nvidia_driver.read_driver() == nvidia_driver.Driver(2, (13, 1))
     assert device.driver_issue(1) is None
+
+
+def test_the_driver_is_compared_with_what_is_to_run_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model in torch needs the CUDA version of torch, not that of onnxruntime, which may not be installed."""
+    monkeypatch.setattr(nvidia_driver, "read_driver", lambda: nvidia_driver.Driver(1, (12, 8)))
+    monkeypatch.setattr(torch.version, "cuda", "13.2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert _cuda_issue(0) == "the NVIDIA driver supports CUDA up to 12.8, but torch is built for CUDA 13"
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+    assert _cuda_issue(0) == "torch can use no GPU on this machine"
 
 
 # The libraries
@@ -193,7 +204,7 @@ def test_the_fallback_of_onnxruntime_is_detected(
     make_file: MakeFile, machine: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The most important one: the real onnxruntime, on a fake GPU, falls back to the CPU, and segzoo notices."""
-    if not isinstance(device.read_driver(), device_names.DeviceIssue):
+    if not isinstance(nvidia_driver.read_driver(), device_names.DeviceIssue):
         pytest.skip("this machine has an NVIDIA driver")
     machine.driver()
     with pytest.raises(DeviceError, match="device='cuda' is unavailable, because"):

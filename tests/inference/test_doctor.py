@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 from segzoo.inference import Report, doctor
+from segzoo.inference.backends import nvidia_driver
 from segzoo.inference.backends.onnxruntime import device, diagnosis
 from segzoo.inference.backends.onnxruntime.diagnosis import Library
 
@@ -61,8 +62,8 @@ class FakeDriver:
 
 def test_a_machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(device, "load_library", lambda name: FakeDriver())
-    monkeypatch.setattr(device, "read_driver", lambda: device.Driver(1, (device.built_for(), 2)))
+    monkeypatch.setattr(nvidia_driver, "load_library", lambda name: FakeDriver())
+    monkeypatch.setattr(nvidia_driver, "read_driver", lambda: nvidia_driver.Driver(1, (device.built_for(), 2)))
     monkeypatch.setattr(device, "preload", lambda: "")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CUDA, device.CPU])
     monkeypatch.setattr(device, "both_packages", lambda: None)
@@ -77,7 +78,7 @@ def test_problems_are_in_the_order_in_which_to_fix_them(monkeypatch: pytest.Monk
         raise OSError(f"{name}: not here")
 
     monkeypatch.setattr("platform.system", lambda: "Linux")
-    monkeypatch.setattr(device, "load_library", missing)
+    monkeypatch.setattr(nvidia_driver, "load_library", missing)
     monkeypatch.setattr(device, "preload", lambda: "Failed to load libcurand.so.10")
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [device.CPU])
     monkeypatch.setattr(device, "_is_installed", lambda name: True)
@@ -93,7 +94,7 @@ def test_problems_are_in_the_order_in_which_to_fix_them(monkeypatch: pytest.Monk
 
 
 def test_a_report_is_plain_data() -> None:
-    report = Report({}, {}, (), None, "none", (), (Library("a.so", None, None),), "", ("No GPU. Buy one.",))
+    report = Report({}, {}, (), None, "none", (), (Library("a.so", None, None),), "", None, ("No GPU. Buy one.",))
     assert "built for CUDA (none)" in str(report)
     assert "a.so: loaded" in str(report)
     assert str(report).endswith("device='cuda'\n  No GPU. Buy one.")

@@ -12,6 +12,7 @@ from provider_libraries import needed_libraries, needs_readelf
 
 from segzoo.errors import CheckpointError, DeviceError, SegzooError
 from segzoo.inference import OnnxBackend, Predictor
+from segzoo.inference.backends import nvidia_driver
 from segzoo.inference.backends.onnxruntime import device
 
 MakeFile = Callable[..., Path]
@@ -204,9 +205,9 @@ def test_the_cpu_is_used_without_checking_the_gpu(make_file: MakeFile, monkeypat
     def never() -> None:
         raise AssertionError("device='cpu' must not touch the driver")
 
-    monkeypatch.setattr(device, "read_driver", never)
+    monkeypatch.setattr(nvidia_driver, "read_driver", never)
     assert Predictor(make_file(), "cpu").device == "cpu"
 
 
 def test_load_library_loads() -> None:
-    assert isinstance(device.load_library(ctypes.util.find_library("c") or "msvcrt"), ctypes.CDLL)
+    assert isinstance(nvidia_driver.load_library(ctypes.util.find_library("c") or "msvcrt"), ctypes.CDLL)

@@ -340,6 +340,24 @@ def test_a_damaged_file_in_the_cache_is_detected(hub: Hub) -> None:
     segzoo.load("hf://jane/street")
 
 
+def test_a_file_in_the_store_that_repositories_share_is_compared_too(hub: Hub) -> None:
+    """huggingface_hub moves files from Xet there. Their names are not their sha256."""
+    segzoo.push(small(), "jane/street")
+    segzoo.load("hf://jane/street")
+    (cached,) = cache.folder().rglob("model.safetensors")
+    blob = cached.resolve()
+    shared = cache.folder() / "hub" / "blobs" / "aa" / ("a" * 64)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(shared)
+    segzoo.load("hf://jane/street")
+    assert shared.exists()
+    shared.write_bytes(shared.read_bytes()[:-1] + b"x")
+    with pytest.raises(DownloadError, match="Load it again"):
+        segzoo.load("hf://jane/street")
+    segzoo.load("hf://jane/street")
+
+
 def test_the_sha256_of_a_file_on_the_hub_is_checked(hub: Hub) -> None:
     segzoo.push(small(), "jane/street")
     with pytest.raises(CheckpointError, match="does not have the sha256"):

@@ -84,6 +84,11 @@ def test_the_card_shows_how_to_run_the_onnx_file(onnx: ExportSpec, expected: str
     assert "ONNX" not in card().text
 
 
+def test_onnxruntime_alone_sends_no_usage_data() -> None:
+    text = card(onnx=ExportSpec()).text
+    assert 0 < text.index('os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")') < text.index("import onnxruntime")
+
+
 def test_training_and_recipe_are_readable_tables() -> None:
     text = card(
         metrics={"mean_iou": 0.623},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segzoo._io import atomic_write
 from segzoo.cli import console, files, types
 from segzoo.errors import CheckpointError, SegzooError
 
@@ -115,7 +116,8 @@ def bench(
     if report is not None:
         record = {"model": model, "sha256": files.sha256(located.path), **_environment(backend, threads)}
         record["cases"] = [asdict(case) for case in cases]
-        report.write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_write(report) as draft:
+            draft.write_text(json.dumps(record, indent=2) + "\n")
         console.note(f"Wrote {report}.")
     if failed:
         console.error(f"{failed} of {len(shapes)} cases failed.")
@@ -191,9 +193,8 @@ def _memory_note(device: str) -> str:
 
 
 def _environment(backend: "OnnxBackend", threads: int | None) -> dict[str, Any]:
-    import onnxruntime
-
     from segzoo._version import __version__
+    from segzoo.inference.backends.onnxruntime import ort
 
     return {
         "input": backend.export.input,
@@ -204,7 +205,7 @@ def _environment(backend: "OnnxBackend", threads: int | None) -> dict[str, Any]:
         "threads": threads,
         "machine": platform.platform(),
         "segzoo": __version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": ort.__version__,
         "peak_rss_scope": "case" if _reset_peak() else "process so far",
     }
 

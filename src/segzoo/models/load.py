@@ -15,7 +15,7 @@ from segzoo.classes import class_set
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError, shown
 from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.device_names import explain, parse
-from segzoo.inference.backends.onnxruntime.device import driver_issue
+from segzoo.inference.backends.nvidia_driver import driver_issue
 from segzoo.inference.backends.torch import TorchBackend
 from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build, network_class
@@ -96,7 +96,7 @@ def _cuda_issue(index: int) -> str | None:
         return "the installed torch is built without CUDA"
     if torch.cuda.is_available() and index < torch.cuda.device_count():
         return None
-    issue = driver_issue(index)
+    issue = driver_issue(index, "torch", int(torch.version.cuda.partition(".")[0]))
     return "torch can use no GPU on this machine" if issue is None else issue.reason
 
 

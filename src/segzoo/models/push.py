@@ -118,14 +118,17 @@ def _commit(repo: str, private: bool, files: dict[str, Any]) -> str:
 
     api = HfApi(library_name="segzoo", library_version=__version__)
     try:
-        api.create_repo(repo, private=private, exist_ok=True)
-        if private and not api.repo_info(repo).private:
-            raise UploadError(f"{repo} is public already. Make it private on the hub, or push to another repository.")
-        commit = api.create_commit(
-            repo,
-            [CommitOperationAdd(name, content) for name, content in files.items()],
-            commit_message=f"Upload with segzoo {__version__}",
-        )
+        with hub.settings():
+            api.create_repo(repo, private=private, exist_ok=True)
+            if private and not api.repo_info(repo).private:
+                raise UploadError(
+                    f"{repo} is public already. Make it private on the hub, or push to another repository."
+                )
+            commit = api.create_commit(
+                repo,
+                [CommitOperationAdd(name, content) for name, content in files.items()],
+                commit_message=f"Upload with segzoo {__version__}",
+            )
     except UploadError:
         raise
     except Exception as error:  # huggingface_hub passes on errors of its HTTP library, which depends on its version

@@ -114,6 +114,8 @@ def _onnx(spec: ModelSpec, onnx: ExportSpec, source: str) -> list[str]:
     if spec.in_channels != 3:
         return [heading, _code("python", "\n".join(lines))]
     plain = [
+        *("import os", ""),
+        *('os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # first; otherwise onnxruntime sends usage data', ""),
         *("import numpy as np", "import onnxruntime", "from huggingface_hub import hf_hub_download"),
         *("from PIL import Image", "", download),
         'image = np.asarray(Image.open("street.jpg").convert("RGB"))[None]  # uint8 (1, height, width, 3)',

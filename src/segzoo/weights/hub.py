@@ -3,14 +3,17 @@
 huggingface_hub downloads it, into segzoo's cache folder. This module parses the address and explains errors.
 """
 
+import contextlib
+import os
 import re
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import unquote
 
 from segzoo._optional import HUB, needs
+from segzoo._version import __version__
 from segzoo.errors import DownloadError, OptionError
 from segzoo.weights import cache
 
@@ -19,6 +22,12 @@ FILE = "model.safetensors"
 
 CONFIG = "config.json"
 """The file whose requests the hub counts as downloads of a repository. segzoo writes it and never reads it."""
+
+TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
+"""Variables with which users decide about the telemetry of huggingface_hub; segzoo sets the first if none is set."""
+
+_turned_off = False
+"""Whether segzoo has turned telemetry off, and not the user."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PART = r"[^/\\:\x00-\x1f]+"
@@ -73,11 +82,36 @@ def check_repo(repo: str) -> None:
             raise OptionError(f"{repo!r} is not a valid repository name. A valid one looks like jane/unet-camvid.")
 
 
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """Applies segzoo's settings to huggingface_hub, whoever calls it: every request to the hub is made inside.
+
+    SEGZOO_OFFLINE forbids the network; files in the cache still load. Telemetry is off, unless the user has decided
+    about it. With telemetry, huggingface_hub sends the version of torch, and downloads a list of coding agents once a
+    day, even for a file in the cache, to report which of them runs the process; hf_xet, which transfers large files,
+    reports each transfer.
+    """
+    from huggingface_hub import constants
+
+    global _turned_off
+    if not any(name in os.environ for name in TELEMETRY):
+        _turned_off = True
+        os.environ[TELEMETRY[0]] = "1"  # hf_xet reads it at the first transfer
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # huggingface_hub has read it already
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or cache.offline() is not None
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def fetch(wanted: HubFile) -> Path:
     """Downloads the file unless it is cached, and returns its path in the cache.
 
     In the hub's cache, a large file is named after its sha256; its content is compared with that. After a download, the
-    hub is asked for the headers of config.json too, since it counts a repository's downloads by that file.
+    hub is asked for the headers of config.json too, since it counts a repository's downloads by that file; not if the
+    user has turned telemetry off.
 
     Raises:
         MissingPackageError: huggingface_hub is not installed.
@@ -90,21 +124,24 @@ def fetch(wanted: HubFile) -> Path:
     try:
         folder = cache.folder() / "hub"
         cached = huggingface_hub.try_to_load_from_cache(wanted.repo, wanted.file, folder, wanted.revision)
-        path = Path(
-            huggingface_hub.hf_hub_download(
-                wanted.repo,
-                wanted.file,
-                revision=wanted.revision,
-                cache_dir=folder,
-                local_files_only=setting is not None,
-                library_name="segzoo",
+        with settings():
+            path = Path(
+                huggingface_hub.hf_hub_download(
+                    wanted.repo,
+                    wanted.file,
+                    revision=wanted.revision,
+                    cache_dir=folder,
+                    local_files_only=setting is not None,
+                    library_name="segzoo",
+                    library_version=__version__,
+                )
             )
-        )
         # Without symbolic links (common on Windows) the name is no sha256; huggingface_hub's size check must suffice.
-        blob = path.resolve()
+        # The link is read once: its target may be a link too, to a file that is named after its hash in Xet storage.
+        blob = path.parent / path.readlink() if path.is_symlink() else path
         if re.fullmatch(r"[0-9a-f]{64}", blob.name) and cache.sha256_of(blob) != blob.name:
-            path.unlink()
-            blob.unlink(missing_ok=True)
+            for file in (blob.resolve(), blob, path):
+                file.unlink(missing_ok=True)
             raise DownloadError(f"{wanted}: the file did not have the hub's sha256 and was deleted. Load it again.")
         if not isinstance(cached, str) or Path(cached) != path:
             _count_download(wanted)
@@ -116,12 +153,18 @@ def fetch(wanted: HubFile) -> Path:
 
 
 def _count_download(wanted: HubFile) -> None:
-    """Requests the headers of the repository's config.json. Many repositories have none."""
-    import huggingface_hub
+    """Requests the headers of the repository's config.json, unless the user has turned telemetry off.
 
-    with suppress(Exception):  # the model is there already, whatever goes wrong here
-        url = huggingface_hub.hf_hub_url(wanted.repo, CONFIG, revision=wanted.revision)
-        huggingface_hub.get_hf_file_metadata(url, library_name="segzoo")
+    Many repositories have no such file.
+    """
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    # The model is there already, whatever goes wrong here.
+    with contextlib.suppress(Exception), settings():
+        if _turned_off or not constants.HF_HUB_DISABLE_TELEMETRY:
+            url = huggingface_hub.hf_hub_url(wanted.repo, CONFIG, revision=wanted.revision)
+            huggingface_hub.get_hf_file_metadata(url, library_name="segzoo", library_version=__version__)
 
 
 def _explain(wanted: HubFile, error: Exception, setting: str | None) -> NoReturn:

@@ -221,6 +221,26 @@ def test_offline_applies_to_encoder_weights(monkeypatch: pytest.MonkeyPatch) -> 
         create_encoder("resnet18", weights="imagenet")
 
 
+def test_offline_applies_to_weights_that_are_not_on_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """timm downloads those of a few networks with torch.hub."""
+
+    def download(url: str, *_: object, **__: object) -> None:
+        raise AssertionError(f"{url} was requested")
+
+    monkeypatch.setenv("SEGZOO_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    with pytest.raises(DownloadError, match="'legacy_seresnet18': SEGZOO_OFFLINE=1 forbids the network"):
+        create_encoder("legacy_seresnet18", weights="imagenet")
+    cached = tmp_path / "hub" / "checkpoints" / "seresnet18-4bb0ce65.pth"
+    assert timm.get_pretrained_cfg("legacy_seresnet18").url.endswith(f"/{cached.name}")
+    cached.parent.mkdir(parents=True)
+    state = timm.create_model("legacy_seresnet18").state_dict()
+    torch.save(state, cached)
+    encoder = create_encoder("legacy_seresnet18", weights="imagenet")
+    assert torch.equal(encoder.net.state_dict()["layer0.conv1.weight"], state["layer0.conv1.weight"])
+
+
 def test_the_unet_encoder_has_no_pretrained_weights() -> None:
     with pytest.raises(UnknownNameError, match="no pretrained weights"):
         create_encoder("unet", weights="imagenet")

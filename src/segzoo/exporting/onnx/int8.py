@@ -13,6 +13,7 @@ from segzoo.data.images import ImageLike, read_image
 from segzoo.errors import ExportError, SegzooError
 from segzoo.exporting.onnx.verify import open_session
 from segzoo.formatting import percent
+from segzoo.inference.backends import onnxruntime
 from segzoo.spec import ExportSpec
 
 
@@ -54,9 +55,10 @@ def quantize(
         ExportError: onnxruntime's quantizer failed.
         ImageError: an image cannot be read.
     """
-    from onnxruntime import quantization
+    quantization = onnxruntime.quantization()
+    base: Any = quantization.CalibrationDataReader
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(base):  # type: ignore[misc]
         def __init__(self) -> None:
             self.images = iter(enumerate(calibration, 1))
 

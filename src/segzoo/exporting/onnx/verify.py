@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor
 
 from segzoo.errors import ExportError
 from segzoo.exporting.onnx.graph import size_unit
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.models.base import SegmentationModel
 from segzoo.models.layers.unpooling import Unpool
 from segzoo.spec import ExportSpec
@@ -190,16 +190,16 @@ def verify(
     return verification
 
 
-def open_session(path: str | os.PathLike[str]) -> onnxruntime.InferenceSession:
+def open_session(path: str | os.PathLike[str]) -> ort.InferenceSession:
     """A session on the CPU, so that the result does not depend on the machine. It logs nothing; errors are raised.
 
     Raises:
         ExportError: onnxruntime refuses the graph.
     """
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
-        return onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
         raise ExportError(f"onnxruntime refuses the graph: {error}. No file was written.") from error
 
@@ -237,7 +237,7 @@ def _images(size: tuple[int, int, int], channels: int, pattern: str, seed: int) 
 
 
 def _compare(
-    model: SegmentationModel, session: onnxruntime.InferenceSession, images: Tensor, spec: ExportSpec, pattern: str
+    model: SegmentationModel, session: ort.InferenceSession, images: Tensor, spec: ExportSpec, pattern: str
 ) -> Case:
     with torch.inference_mode():
         mask, logits = model.classify(images)

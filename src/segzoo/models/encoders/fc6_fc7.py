@@ -5,7 +5,7 @@ from pathlib import Path
 import timm
 from torch import Tensor
 
-from segzoo.models.encoders.pretrained import cannot_fetch, is_path, no_network_if_offline
+from segzoo.models.encoders.pretrained import cannot_fetch, is_path, timm_downloads
 from segzoo.models.features import FC6FC7
 from segzoo.weights.state_dict import read
 
@@ -33,7 +33,7 @@ def fc6_fc7_weights(name: str, weights: str, channels: int) -> FC6FC7 | None:
         source = read(Path(weights))
     else:
         try:
-            with no_network_if_offline():
+            with timm_downloads(name):
                 source = timm.create_model(name, pretrained=True).state_dict()
         except (OSError, RuntimeError) as error:
             raise cannot_fetch(name, error) from error

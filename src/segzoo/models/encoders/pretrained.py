@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from huggingface_hub import constants
-from timm.models import adapt_input_conv
+from timm.models import adapt_input_conv, get_pretrained_cfg
 from torch import Tensor
+from torch import hub as torch_hub
 
 from segzoo.errors import CheckpointError, DownloadError, quoted, some
 from segzoo.spec import ModelSpec
-from segzoo.weights import checkpoint
+from segzoo.weights import checkpoint, hub
 from segzoo.weights.cache import offline
 from segzoo.weights.resolve import WEIGHTS_SUFFIXES
 from segzoo.weights.state_dict import read
@@ -23,14 +24,22 @@ _IN_A_MODEL = "encoder.net."
 
 
 @contextlib.contextmanager
-def no_network_if_offline() -> Iterator[None]:
-    """Applies SEGZOO_OFFLINE=1 to timm's downloads from the hub too. Files in its cache still load."""
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or offline() is not None
-    try:
+def timm_downloads(name: str) -> Iterator[None]:
+    """Applies segzoo's settings to timm while it loads pretrained weights. Files in timm's caches still load.
+
+    Args:
+        name: timm's name of the network, with or without the tag of the weights.
+
+    Raises:
+        OSError: the network is forbidden, and the weights are at a URL. For the hub, huggingface_hub raises an error.
+    """
+    config = get_pretrained_cfg(name)
+    if offline() and config is not None and isinstance(config.url, str) and not config.hf_hub_id:
+        cached = Path(torch_hub.get_dir(), "checkpoints", urlsplit(config.url).path.rpartition("/")[2])
+        if not cached.is_file():
+            raise OSError(f"{config.url} is not in torch's cache.")
+    with hub.settings():
         yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def cannot_fetch(name: str, error: Exception) -> DownloadError:

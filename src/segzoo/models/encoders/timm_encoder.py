@@ -4,6 +4,7 @@ timm's description of a network (`feature_info`) is compared with a dry run befo
 network that cannot be an encoder fails here and not inside a decoder.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from segzoo.errors import PairingError
 from segzoo.models.encoders.base import Encoder
-from segzoo.models.encoders.pretrained import cannot_fetch, load_weights, no_network_if_offline
+from segzoo.models.encoders.pretrained import cannot_fetch, load_weights, timm_downloads
 from segzoo.models.features import Features
 from segzoo.models.layers.dilation import dilate, dry_run
 
@@ -79,11 +80,12 @@ class TimmEncoder(Encoder):
         family = _FAMILIES.get(model_entrypoint(name.partition(".")[0]).__module__.rpartition(".")[2], Family())
         self.name = name
         self.in_channels = in_channels
+        pretrained = weights == "imagenet"
         try:
-            with no_network_if_offline():
-                self.net, dilated = _create(name, in_channels, output_stride, family, pretrained=weights == "imagenet")
+            with timm_downloads(name) if pretrained else contextlib.nullcontext():
+                self.net, dilated = _create(name, in_channels, output_stride, family, pretrained=pretrained)
         except (OSError, RuntimeError) as error:
-            if weights == "imagenet":
+            if pretrained:
                 raise cannot_fetch(name, error) from error
             raise PairingError(f"Encoder {name!r} returns no feature maps: {error} {_ALTERNATIVES}") from error
         config = self.net.pretrained_cfg

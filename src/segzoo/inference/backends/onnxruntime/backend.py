@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from segzoo._arguments import explained
 from segzoo.errors import CheckpointError, DeviceError, OptionError, SegzooError, some
 from segzoo.inference import arrays
 from segzoo.inference.backends.base import EngineOptions, Images, Output
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.inference.backends.onnxruntime.create_session import create_session, placement
 from segzoo.inference.backends.onnxruntime.graph_output import with_output
 from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
 from segzoo.errors import CheckpointError, DeviceError, OptionError, shown
 from segzoo.inference.backends.base import EngineOptions
 from segzoo.inference.backends.device_names import DeviceIssue, explain, parse
 from segzoo.inference.backends.onnxruntime import device as devices
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.inference.backends.onnxruntime.io_binding import IOBindingRunner
 from segzoo.inference.backends.onnxruntime.providers import PROVIDERS, Provider
 from segzoo.inference.backends.onnxruntime.read_spec import read_spec

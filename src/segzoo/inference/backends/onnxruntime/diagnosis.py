@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 import PIL
 
 from segzoo._version import __version__
+from segzoo.inference.backends import nvidia_driver
 from segzoo.inference.backends.device_names import DeviceIssue
-from segzoo.inference.backends.onnxruntime import device
+from segzoo.inference.backends.onnxruntime import device, ort, telemetry
 
 _PACKAGES = re.compile(r"(onnxruntime|ort)([-_].*)?|nvidia[-_].*|cuda[-_]toolkit|tensorrt.*|torch", re.IGNORECASE)
 # The C enum CUdevice_attribute: the two halves of the compute capability, such as 9.0.
@@ -47,6 +47,8 @@ class Report:
         gpus: one line per GPU: name, memory, compute capability.
         libraries: those that onnxruntime's CUDA provider loads, then TensorRT's.
         preload: what onnxruntime.preload_dlls printed about libraries that it could not load.
+        telemetry: what onnxruntime may have written and sent because other code imported it first, with a remedy; None
+            if segzoo switched its telemetry off in time, or if the user has set ORT_DISABLE_TELEMETRY.
         problems: why device="cuda" will not work, each with a remedy, in the order in which to fix them.
     """
 
@@ -58,6 +60,7 @@ class Report:
     gpus: tuple[str, ...]
     libraries: tuple[Library, ...]
     preload: str
+    telemetry: str | None
     problems: tuple[str, ...]
 
     @property
@@ -76,7 +79,8 @@ class Report:
             "driver": [self.driver, *self.gpus],
             "libraries": [str(library) for library in self.libraries] or ["none needed on this platform"],
             "preload_dlls": [self.preload or "no output"],
-            "environment": [f"LD_LIBRARY_PATH={path}", f"CUDA_VISIBLE_DEVICES={visible}"],
+            "environment": [f"LD_LIBRARY_PATH={path}", f"CUDA_VISIBLE_DEVICES={visible}", telemetry.report()],
+            **({} if self.telemetry is None else {"telemetry": [self.telemetry]}),
             "device='cuda'": verdict,
         }
         return "\n".join(f"{title}\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
@@ -88,7 +92,7 @@ def doctor() -> Report:
     Libraries that load stay loaded in this process. It takes a second or two if all of them are installed.
     """
     preload_output = device.preload()
-    status = device.read_driver()
+    status = nvidia_driver.read_driver()
     driver, gpus = (status.reason, ()) if isinstance(status, DeviceIssue) else _describe(status)
     cuda = str(ort.cuda_version) if ort.cuda_version else None
     names: tuple[str, ...] = ()
@@ -113,6 +117,7 @@ def doctor() -> Report:
         gpus=gpus,
         libraries=tuple(_load(name) for name in names),
         preload=preload_output,
+        telemetry=telemetry.issue(),
         problems=tuple(_problems(preload_output)),
     )
 
@@ -137,7 +142,7 @@ def _packages() -> dict[str, str]:
 
 def _load(name: str) -> Library:
     try:
-        device.load_library(name)
+        nvidia_driver.load_library(name)
     except OSError as error:
         return Library(name, None, str(error).removeprefix(f"{name}: "))
     return Library(name, _loaded_from(name), None)
@@ -156,7 +161,7 @@ def _loaded_from(name: str) -> str | None:
     return None
 
 
-def _describe(driver: device.Driver) -> tuple[str, tuple[str, ...]]:
+def _describe(driver: nvidia_driver.Driver) -> tuple[str, tuple[str, ...]]:
     gpus = f"{driver.gpus} GPU{'s' * (driver.gpus != 1)}"
     line = f"supports CUDA up to {driver.cuda[0]}.{driver.cuda[1]} and reports {gpus}"
     return line, tuple(_gpu(index) for index in range(driver.gpus))
@@ -166,7 +171,7 @@ def _gpu(index: int) -> str:
     name, memory, major, minor = ctypes.create_string_buffer(128), ctypes.c_size_t(), ctypes.c_int(), ctypes.c_int()
     handle = ctypes.c_int()
     try:
-        library = device.load_library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        library = nvidia_driver.load_library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         library.cuDeviceGet(ctypes.byref(handle), index)
         library.cuDeviceGetName(name, len(name), handle)
         library.cuDeviceTotalMem_v2(ctypes.byref(memory), handle)

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-import onnxruntime as ort
-
 from segzoo.errors import CheckpointError, OptionError, shown
+from segzoo.inference.backends.onnxruntime import ort
 from segzoo.spec import ExportSpec, ModelSpec
 
 
