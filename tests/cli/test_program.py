@@ -89,6 +89,22 @@ def test_the_runtime_alone_says_how_to_get_the_other_commands(alone, command):
     assert " ".join(done.stderr.split()) == f"Error: `segzoo {command}` {advice}"
 
 
+NO_ENGINE = """
+import sys
+sys.modules["onnxruntime"] = None
+from segzoo.cli import app
+app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("words", [("demo",), ("doctor",)], ids=" ".join)
+def test_without_onnxruntime_it_says_what_to_install(python, tmp_path, words):
+    done = python(NO_ENGINE, *words, *(("-o", tmp_path) if words == ("demo",) else ()))
+    assert done.returncode == 1
+    assert 'Run: pip install "segmentation-zoo-runtime[cpu]", or [gpu]' in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_these_checks_can_fail(alone):
     assert alone("export", "--help", hide="").returncode == 0
 

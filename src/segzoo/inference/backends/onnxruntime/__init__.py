@@ -8,15 +8,16 @@ too, take it from here:
 
 from typing import Any
 
+from segzoo.errors import MissingPackageError
 from segzoo.inference.backends.onnxruntime import telemetry
 
 telemetry.switch_off()
 try:
     import onnxruntime as ort
 except ImportError as error:
-    raise ImportError(
-        f"segzoo runs .onnx files with onnxruntime, which cannot be imported ({error}). Install `onnxruntime` for the "
-        "CPU, or `onnxruntime-gpu[cuda,cudnn]` for an NVIDIA GPU; never both, since they overwrite each other."
+    raise MissingPackageError(
+        f"segzoo runs .onnx files with onnxruntime, which cannot be imported ({error}). Run: pip install "
+        '"segmentation-zoo-runtime[cpu]", or [gpu] for an NVIDIA GPU; never both, since they overwrite each other.'
     ) from error
 telemetry.switch_off_late(ort)
 
