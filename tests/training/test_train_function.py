@@ -21,7 +21,7 @@ from segzoo.data.dataset import SegmentationData
 from segzoo.data.datasets import open_data
 from segzoo.data.masks import read_mask
 from segzoo.data.pairs import PairData
-from segzoo.errors import DataError, OptionError, SegzooError, TrainingError
+from segzoo.errors import DataError, MissingPackageError, OptionError, SegzooError, TrainingError
 from segzoo.formatting import sections
 from segzoo.models.base import SegmentationModel
 from segzoo.training.callbacks import Callback, CsvLog, Row
@@ -472,7 +472,7 @@ def test_a_model_without_trainable_parameters_is_rejected(data):
 
 def test_a_missing_extra_is_named(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(TrainingError, match=r"Training needs lightning_fabric.*segmentation-zoo\[train\]"):
+    with pytest.raises(MissingPackageError, match=r"Training needs lightning_fabric.*segmentation-zoo\[train\]"):
         train(new_model(), data)
 
 
