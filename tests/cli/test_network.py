@@ -92,6 +92,7 @@ def test_predict_uses_no_network_and_writes_masks_only(folders: Folders, exporte
     assert left(folders) == []
     assert traced.internet() == []
     others = {path for path in traced.written() if path.parts[0] != "masks"}
+    assert bool(traced.written() - others) == bool(traced.prefix)  # the masks were seen
     assert {path for path in others if path.parts[:2] not in (("/", "dev"), ("/", "proc"))} == set()
 
 
