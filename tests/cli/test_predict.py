@@ -164,6 +164,13 @@ def test_without_a_model_it_uses_the_packaged_one(segzoo_, shipped, photos, tmp_
         )
 
 
+def test_a_missing_model_is_reported_before_existing_masks(segzoo_, exported, photos, tmp_path):
+    words = (photos, "-o", tmp_path / "masks", "--device", "cpu")
+    assert segzoo_("predict", exported[1], *words).exit_code == 0
+    assert "masks exist" not in segzoo_("predict", tmp_path / "strret.onnx", *words).stderr
+    assert "There is no file" in segzoo_("predict", tmp_path / "strret.onnx", *words).stderr
+
+
 def test_without_a_packaged_model_one_must_be_named(segzoo_, photos, monkeypatch):
     monkeypatch.setattr(catalog, "_packaged", dict)
     done = segzoo_("predict", photos)

@@ -77,7 +77,8 @@ def _weights(entry: Entry) -> None:
         ("published", entry.date.isoformat()),
         ("file", f"{entry.file}, {console.megabytes(entry.size)} ({entry.size:,} bytes), format {entry.format}"),
         *(("url", url) for url in entry.urls),
-        ("sha256", f"{entry.sha256}\n(computed by {entry.sha256_source})"),
+        ("sha256", entry.sha256),
+        ("computed by", entry.sha256_source),
         ("local file", str(entry.local_path) if entry.local_path is not None else _NOT_LOCAL[entry.source]),
         *([] if entry.exported is None else _exported(entry.exported)),
     ]

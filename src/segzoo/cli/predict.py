@@ -182,6 +182,8 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
     if files.is_model(first):
         if not rest:
             raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")
+        if not files.is_key_or_url(first) and not Path(first).is_dir():
+            files.require_model_file(Path(first))  # else an error about the outputs might come first
         return first, [Path(word) for word in rest]
     for word in arguments:
         files.refuse_foreign(word)
