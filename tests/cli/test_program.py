@@ -71,7 +71,7 @@ def test_the_runtime_alone_says_what_to_do_next(alone):
     assert done.returncode == 0, done.stderr
     assert "segzoo demo" in done.stdout and "segzoo predict photos/" in done.stdout
     assert "segzoo train" not in done.stdout
-    assert "pip install segmentation-zoo adds: export, convert," in " ".join(done.stdout.split())
+    assert "`pip install segmentation-zoo` adds: export, convert," in " ".join(done.stdout.split())
 
 
 def test_the_runtime_alone_has_help_for_its_commands(alone):

@@ -73,7 +73,7 @@ def segzoo(
 
     Examples:
 
-      segzoo demo street.jpg                       try everything on one photograph
+      segzoo demo                                  segment a photograph
       segzoo list                                  list decoders and encoders
       segzoo export unet --encoder resnet101       export a model to ONNX
       segzoo predict unet-resnet101.onnx photos/   write a mask for each image
@@ -165,13 +165,17 @@ def _welcome() -> None:
     console.key_values([step for name, step in _STEPS.items() if name not in _MISSING])
     console.line()
     if _MISSING:
-        console.prose(f"Only the runtime is installed. pip install {WHOLE} adds: {', '.join(_MISSING)}.")
+        console.prose(_what_is_missing())
     console.prose("All commands: segzoo --help")
+
+
+def _what_is_missing() -> str:
+    return f"Only the runtime is installed. `pip install {WHOLE}` adds: {', '.join(_MISSING)}."
 
 
 for _name in _COMMANDS:
     _add(_name)
-_more = f"\n\nOnly the runtime is installed. `pip install {WHOLE}` adds: {', '.join(_MISSING)}." if _MISSING else ""
+_more = f"\n\n{_what_is_missing()}" if _MISSING else ""
 app.callback(help=_help(segzoo) + _more, invoke_without_command=True)(segzoo)
 
 
