@@ -162,10 +162,11 @@ Packed = dict[Path, set[str]]
 
 
 def check_contents(session: nox.Session, *wheels: Path) -> Packed:
-    """Fails the session unless the wheels are disjoint and together hold exactly the files of the package."""
+    """Fails the session unless the wheels are disjoint and together hold exactly the package's files in git."""
     packed = {wheel: set(zipfile.ZipFile(wheel).namelist()) for wheel in wheels}
     packed = {wheel: {name for name in names if ".dist-info/" not in name} for wheel, names in packed.items()}
-    wanted = {f"segzoo/{name}" for name in files_of(Path("src/segzoo"))}
+    listed = session.run("git", "ls-files", "src/segzoo", external=True, silent=True)
+    wanted = {name.removeprefix("src/") for name in listed.split()}
     together = set.union(*packed.values())
     twice = set.intersection(*packed.values())
     if twice or together != wanted or "segzoo/py.typed" not in together:

@@ -27,8 +27,15 @@ def files(root: Path) -> dict[Path, str]:
 
 
 def sources(folder: Path) -> list[Path]:
-    """All files below a folder, in order, without compiled ones."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    """All files below a folder, in order, without compiled ones and those that tools leave there."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.endswith("~"))
+    return sorted(
+        path for path in files if not any(part == "__pycache__" or part[0] == "." for part in _below(path, folder))
+    )
+
+
+def _below(path: Path, folder: Path) -> tuple[str, ...]:
+    return path.relative_to(folder).parts
 
 
 class RuntimeFiles(BuildHookInterface):  # type: ignore[type-arg]

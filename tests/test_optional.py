@@ -1,6 +1,7 @@
 """What is not installed is named, with the command that installs it."""
 
 import importlib
+import importlib.util
 import sys
 
 import pytest
@@ -63,6 +64,18 @@ def test_a_file_of_weights_says_what_runs_it(runtime_alone: None, tmp_path: obje
         Predictor(path)
     assert str(raised.value) == f"Running {path} needs {WHOLE}"
     assert ENGINES["torch"].target.startswith("segzoo.models.")
+
+
+def test_what_is_not_installed_is_not_listed(runtime_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if not isinstance(finder, Hidden)])
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "segzoo.models" else real(name))
+    monkeypatch.delitem(sys.modules, "segzoo")
+    alone = importlib.import_module("segzoo")
+    assert "create" not in dir(alone) and "train" not in alone.__all__
+    assert {"Predictor", "ClassSet", "list_weights"} <= set(dir(alone))
+    for name in alone.__all__:
+        getattr(alone, name)
 
 
 def test_the_rest_works(runtime_alone: None) -> None:

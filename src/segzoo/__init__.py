@@ -9,6 +9,7 @@ segmentation-zoo-runtime contains what works without torch; the other names need
 """
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from segzoo._version import __version__
@@ -88,6 +89,12 @@ __all__ = [
     "save",
     "train",
 ]
+
+if (
+    importlib.util.find_spec("segzoo.models") is None
+):  # Only the runtime is installed: `import *` and `dir` skip the rest.
+    _WHOLE = ("segzoo.models", "segzoo.exporting", "segzoo.training")
+    __all__ = [name for name in __all__ if not _MODULES.get(name, "").startswith(_WHOLE)]
 
 
 def __getattr__(name: str) -> Any:

@@ -58,4 +58,5 @@ def similar_paths(path: Path) -> list[str]:
             names = sorted(entry.name for entry in itertools.islice(entries, _MAX_SIBLINGS))
     except (OSError, ValueError):  # no such folder, or no path that a folder can have
         return []
-    return [str(path.with_name(name)) for name in similar(path.name, names)]
+    others = [name for name in names if name != path.name]  # a broken link is there, and yet no file
+    return [str(path.with_name(name)) for name in similar(path.name, others)]

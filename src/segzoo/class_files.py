@@ -91,7 +91,8 @@ def _from_lines(text: str) -> ClassSet:
     names: list[str] = []
     colors: list[Color] = []
     without_color = None
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    # Not splitlines, which splits at a form feed too, and so would shift the ids.
+    for number, line in enumerate(re.split("\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
         name = line.strip()
         if not name or name.startswith("#"):
             continue

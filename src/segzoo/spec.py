@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from segzoo._portable import portable_info
 from segzoo._registry import MODULE
 from segzoo._text import copy_json, load_json
 from segzoo._version import __version__
@@ -187,23 +188,8 @@ class ModelSpec:
         return cls.from_dict(record) if record else None
 
     def portable(self) -> "ModelSpec":
-        """The spec for a file to hand on: the recipe in its `info` names no folder of this machine.
-
-        `data.root` becomes data/NAME, as in published recipes. Of a checkpoint that the run started from, the file name
-        remains; a catalog key and an address on the web stay as they are.
-        """
-        recipe = self.info.get("recipe")
-        if not isinstance(recipe, Mapping):
-            return self
-        recipe = _to_json(recipe)
-        for table, key, replaced in (
-            ("data", "root", lambda value: f"data/{recipe['data'].get('name', 'folder')}" if value else value),
-            ("model", "init_from", _file_name),
-            ("model", "encoder_weights", _file_name),
-        ):
-            if isinstance(recipe.get(table), dict) and isinstance(recipe[table].get(key), str):
-                recipe[table][key] = replaced(recipe[table][key])
-        return self.replace(info={**self.info, "recipe": recipe})
+        """The spec for a file to hand on: the recipes in its `info` name no folders of this machine."""
+        return self.replace(info=portable_info(self.info))
 
     def replace(self, **changes: Any) -> "ModelSpec":
         """A copy with some fields changed; the spec itself, which has been checked, if all of them are equal."""
@@ -316,12 +302,6 @@ _SMALLEST, _LARGEST = 1e-6, 1e6
 
 _ADDED = ("context", "requires")
 """Fields that files of the same format version may lack, because they were added later."""
-
-
-def _file_name(source: str) -> str:
-    """The last part of a path; all of an address or of a name such as "imagenet" or a catalog key."""
-    is_path = re.search(r"\.(safetensors|pth|pt|bin|ckpt)\Z", source) or re.match(r"[/\\~.]|[A-Za-z]:", source)
-    return re.split(r"[/\\]", source.rstrip("/\\"))[-1] if is_path and "://" not in source else source
 
 
 def _to_json(values: Mapping[str, Any]) -> dict[str, Any]:

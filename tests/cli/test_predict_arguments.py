@@ -1,9 +1,11 @@
 """Which word of `segzoo predict` is the model: nothing that was meant as one runs the model that ships instead."""
 
 import dataclasses
+import os
 import shutil
 import sys
 import types
+from pathlib import Path
 
 import channels_backend
 import numpy as np
@@ -139,3 +141,29 @@ def test_a_model_is_no_image_for_the_demo(segzoo_, exported):
 def test_the_suffixes_of_engines_are_those_of_models():
     assert files.is_model("a.channels") and files.is_path("a.CHANNELS") and files.is_model("a.ort")
     assert not files.is_model("a.jpg") and not files.is_path("resnet50.a1_in1k") and not files.is_model("a.trt")
+
+
+def test_links_that_form_a_loop_are_reported(segzoo_, exported, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    Path("loop.png").symlink_to("loop.png")
+    done = segzoo_("predict", exported[1], ".", "-o", "masks", "--device", "cpu")
+    assert done.exit_code == 1
+    assert "Wrote 3 masks" in done.stdout and "loop.png" in done.stderr
+
+
+def test_an_empty_word_is_wrong_usage(segzoo_, exported, monkeypatch, photos):
+    monkeypatch.chdir(photos)
+    for words in (("",), (exported[1], "")):
+        done = segzoo_("predict", *words)
+        assert done.exit_code == 2 and "is empty" in done.stderr
+    assert not Path("masks").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_no_image_and_no_model(segzoo_, exported, photos, tmp_path):
+    os.mkfifo(photos / "pipe.png")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    done = segzoo_("predict", exported[1], photos, "-o", tmp_path / "masks", "--device", "cpu", "--page", "all")
+    assert done.exit_code == 1 and "Wrote 3 masks" in done.stdout
+    done = segzoo_("info", tmp_path / "pipe.onnx")
+    assert done.exit_code == 1 and "is no regular file" in done.stderr

@@ -45,8 +45,8 @@ def test_a_page_is_selected(segzoo_, exported, scan, tmp_path):
     assert done.exit_code == 0, done.stderr
     assert "Only one page" not in done.stderr
     expected = Predictor(exported[1], "cpu").predict(PAGES[1]).mask
-    assert np.array_equal(masks(tmp_path / "out")["scan"], expected)
-    with Image.open(tmp_path / "out" / "scan-overlay.jpg") as overlay:
+    assert np.array_equal(masks(tmp_path / "out")["scan-p2"], expected)
+    with Image.open(tmp_path / "out" / "scan-p2-overlay.jpg") as overlay:
         assert overlay.height >= 30 and overlay.width >= 41
 
 
@@ -70,7 +70,7 @@ def test_a_page_that_does_not_exist_is_a_failed_image(segzoo_, exported, scan, p
     done = run(segzoo_, exported[1], scan, photos / "one.jpg", "-o", tmp_path / "out", "--page", 3)
     assert done.exit_code == 1
     assert "has one page, so there is no page 3. Choose page 1." in done.stderr
-    assert list(masks(tmp_path / "out")) == ["scan"]
+    assert list(masks(tmp_path / "out")) == ["scan-p3"]
 
 
 def test_the_mask_of_a_page_never_replaces_that_of_an_image(segzoo_, exported, scan, tmp_path):

@@ -10,6 +10,7 @@ import torch
 
 import segzoo
 from segzoo.exporting.onnx.graph import build_graph, strip_origin
+from segzoo.models.head import with_classes
 from segzoo.spec import ExportSpec, ModelSpec
 
 FOLDER = "jane doe's project"
@@ -24,6 +25,8 @@ for precision in ("fp32", "int8"):
     calibration = images if precision == "int8" else None
     segzoo.export(model, f"{precision}.onnx", precision=precision, calibration=calibration)
 """
+
+DIGITS = "0" * 64
 
 LOCAL = (FOLDER.encode(), b".py", b"site-packages", b"segzoo/models", str(Path.home()).encode() + b"/", b"/runs/")
 """What no exported file may contain."""
@@ -88,13 +91,20 @@ def test_the_exporter_itself_writes_source_lines() -> None:
         ("/home/jane/best.pth", "best.pth"),
         (r"C:\Users\jane\best.pt", "best.pt"),
         ("~/runs/second/", "second"),
+        ("runs/second", "second"),
+        (r"runs\second\last", "last"),
+        ("clients/acme/x.SAFETENSORS", "x.SAFETENSORS"),
+        ("clients/acme/x.caffemodel", "x.caffemodel"),
+        ("file:///home/jane/x.pth", "x.pth"),
+        ("https://jane:s3cret@x.org/a/b.pth?token=s3cret", "https://x.org/a/b.pth"),
+        ("https://[jane/x.pth", "https"),
         ("../second", "second"),
         ("last.safetensors", "last.safetensors"),
         ("imagenet", "imagenet"),
         ("resnet101.a1_in1k", "resnet101.a1_in1k"),
         ("unet/mobilenetv4_conv_small/camvid", "unet/mobilenetv4_conv_small/camvid"),
         ("hf://jane/unet@main/a.safetensors", "hf://jane/unet@main/a.safetensors"),
-        ("https://x.org/a/b.pth#sha256=0", "https://x.org/a/b.pth#sha256=0"),
+        (f"https://x.org/a/b.pth#sha256={DIGITS}", f"https://x.org/a/b.pth#sha256={DIGITS}"),
     ],
 )
 def test_a_portable_recipe_names_files_without_folders(source: str, kept: str) -> None:
@@ -106,9 +116,22 @@ def test_a_portable_recipe_names_files_without_folders(source: str, kept: str) -
     assert recipe["model"]["init_from"] == source
 
 
-@pytest.mark.parametrize(
-    "recipe", ["https://x.org/recipe", None, {}, {"data": None, "model": 3}, {"data": {"root": 1}}]
-)
+@pytest.mark.parametrize("recipe", ["https://x.org/recipe", None, {}, {"data": None, "model": 3}])
 def test_other_recipes_stay_as_they_are(recipe: object) -> None:
     spec = segzoo.create("unet", "test_resnet", num_classes=2).spec.replace(info={"recipe": recipe, "a": 1})
     assert spec.portable() == spec and isinstance(spec, ModelSpec)
+
+
+def test_the_models_that_a_model_started_from_name_no_folders_either() -> None:
+    trained = trained_model(Path("/home/jane") / FOLDER)
+    once = with_classes(trained, num_classes=5, classes=None).with_info(recipe=trained.spec.info["recipe"])
+    twice = with_classes(once, num_classes=4, classes=None)
+    assert FOLDER in str(twice.spec.info["started_from"]["started_from"])
+    assert FOLDER not in str(twice.spec.portable().info)
+
+
+@pytest.mark.parametrize("name", ["/home/jane/secret", {"a": "/home/jane"}, None, ""])
+def test_a_strange_name_of_the_data_is_no_folder(name: object) -> None:
+    spec = segzoo.create("unet", "test_resnet", num_classes=2).spec
+    portable = spec.replace(info={"recipe": {"data": {"name": name, "root": "/home/jane/x"}}}).portable()
+    assert portable.info["recipe"]["data"]["root"] == "data/folder"

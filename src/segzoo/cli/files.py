@@ -122,6 +122,8 @@ def require_model_file(path: Path) -> Path:
         raise CheckpointError(advice)
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder. Pass a .safetensors or .onnx file that segzoo wrote.")
+    if not path.is_file():
+        raise CheckpointError(f"{path} is no regular file. Pass the path of a file that segzoo wrote.")
     if not _opens(path):
         raise CheckpointError(f"{path} is neither a .safetensors nor an .onnx file. Pass one that segzoo wrote.")
     return path

@@ -55,7 +55,7 @@ def plan(
         skip_existing: whether images that have a mask are skipped. An overlay is written before its mask, so an overlay
             without a mask belongs to an interrupted image and is replaced.
         page: the page to read of each file, from 1 up; "all" makes a job for each page, and the masks of a file with
-            several are NAME-p1.png, NAME-p2.png, ...
+            several are NAME-p1.png, NAME-p2.png, ... So is that of a page from 2 up which is chosen.
 
     Raises:
         ImageError: a path does not exist, two images have the same mask, or an output would overwrite an image or an
@@ -84,9 +84,9 @@ def plan(
 
 def _list_inputs(images: Sequence[Path], folder: Path, empty: dict[Path, ImageError]) -> Iterator[tuple[Path, Path]]:
     """Each image and its path relative to the output folder; folders without images are added to `empty`."""
-    output = folder.resolve()
+    output = _real(folder)
     for path in images:
-        contains_output = path.is_dir() and path.resolve() in output.parents
+        contains_output = path.is_dir() and _real(path) in output.parents
         try:
             candidates = files.images(path)
         except ImageError as error:
@@ -94,7 +94,7 @@ def _list_inputs(images: Sequence[Path], folder: Path, empty: dict[Path, ImageEr
                 raise
             empty[path] = error
             continue
-        inputs = [image for image in candidates if not (contains_output and output in image.resolve().parents)]
+        inputs = [image for image in candidates if not (contains_output and output in _real(image).parents)]
         if not inputs:
             raise ImageError(f"All images in {path} are in the output folder {folder}. Choose another with -o.")
         for image in inputs:
@@ -106,11 +106,11 @@ def _list_pages(inputs: Iterable[tuple[Path, Path]], page: int | Literal["all"])
     from segzoo.data.pages import count_pages
 
     for image, name in inputs:
-        count = count_pages(image) if page == "all" else 1
-        if count == 1:
-            yield image, name, 1 if page == "all" else page
-        else:
-            yield from ((image, name.with_name(f"{name.stem}-p{n}{name.suffix}"), n) for n in range(1, count + 1))
+        pages = range(1, count_pages(image) + 1) if page == "all" else [page]
+        for number in pages:
+            # Page 1 alone is the one that is read without a choice. Each other page gets its number.
+            several = number > 1 or len(pages) > 1
+            yield image, name.with_name(f"{name.stem}-p{number}{name.suffix}") if several else name, number
 
 
 def _check_outputs(jobs: Sequence[Job], inputs: dict[str, Path], replace: bool) -> None:
@@ -136,4 +136,9 @@ def refuse_existing(existing: Sequence[Path]) -> None:
 
 def path_key(path: Path) -> str:
     """A string that is equal for different spellings of the same path."""
-    return os.path.normcase(path.resolve())
+    return os.path.normcase(_real(path))
+
+
+def _real(path: Path) -> Path:
+    """The path without links. `Path.resolve` raises if links form a loop; whoever opens such a file reports it."""
+    return Path(os.path.realpath(path))

@@ -178,6 +178,8 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
         UnknownNameError: the first argument is neither a model nor an input.
         SegzooError: a model follows an input, or none is given and none ships.
     """
+    if not all(arguments):
+        raise typer.BadParameter("An argument is empty. Name images, folders or videos.")
     first, *rest = arguments
     if files.is_model(first):
         if not rest:
@@ -197,6 +199,10 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
     if entry is None:
         raise SegzooError(f"No model ships with this segzoo. Name one before {first}, such as street.onnx.")
     return entry.key, [Path(word) for word in arguments]
+
+
+_MAX_COUNT = 1001
+"""Pages are counted up to here for a note."""
 
 
 def _check_input(first: Path) -> None:
@@ -263,8 +269,9 @@ def _segment(
                         except OSError as error:
                             fail(result.path, error)
                             continue
-                        if note_pages and (count := count_pages(result.path)) > 1:
-                            several.append(f"{result.path} (page 1 of {count:,})")
+                        if note_pages and (count := count_pages(result.path, _MAX_COUNT)) > 1:
+                            over = "over " if count == _MAX_COUNT else ""
+                            several.append(f"{result.path} (page 1 of {over}{count - bool(over):,})")
                         done += 1
                         bar.advance()
     except KeyboardInterrupt:

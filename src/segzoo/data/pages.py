@@ -47,13 +47,17 @@ def has_several(image: Image.Image) -> bool:
     return several
 
 
-def count_pages(path: Path) -> int:
-    """The number of pages of a file; 1 if it cannot be read, which whoever reads it reports."""
-    if path.suffix.lower() not in PAGED_SUFFIXES:
+def count_pages(path: Path, most: int | None = None) -> int:
+    """The number of pages of a file; 1 if it cannot be read, which whoever reads it reports.
+
+    Args:
+        most: where to stop counting: in a TIFF, each page refers to the next.
+    """
+    if path.suffix.lower() not in PAGED_SUFFIXES or not path.is_file():
         return 1
     try:
         with Image.open(path) as image:
-            return sum(1 for _ in _frames(image))
+            return sum(1 for _ in itertools.islice(_frames(image), most))
     except Exception:  # of whatever type Pillow's decoders raise
         return 1
 

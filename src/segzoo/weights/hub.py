@@ -6,6 +6,7 @@ huggingface_hub downloads it, into segzoo's cache folder. This module parses the
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,10 @@ TELEMETRY = ("HF_HUB_DISABLE_TELEMETRY", "DISABLE_TELEMETRY", "DO_NOT_TRACK")
 
 _turned_off = False
 """Whether segzoo has turned telemetry off, and not the user."""
+
+_lock = threading.Lock()
+_inside, _before = 0, False
+"""How many threads are inside `settings`, and huggingface_hub's own setting before the first of them."""
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _PART = r"[^/\\:\x00-\x1f]+"
@@ -93,17 +98,25 @@ def settings() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    global _turned_off
-    if not any(name in os.environ for name in TELEMETRY):
+    global _turned_off, _inside, _before
+    decided = [os.environ[name] for name in TELEMETRY if name in os.environ]
+    if not decided:
         _turned_off = True
         os.environ[TELEMETRY[0]] = "1"  # hf_xet reads it at the first transfer
-        constants.HF_HUB_DISABLE_TELEMETRY = True  # huggingface_hub has read it already
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or cache.offline() is not None
+    if not decided or any(value.upper() in constants.ENV_VARS_TRUE_VALUES for value in decided):
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # huggingface_hub has read the variables already
+    with _lock:
+        if _inside == 0:
+            _before = constants.HF_HUB_OFFLINE
+        _inside += 1
+        constants.HF_HUB_OFFLINE = _before or cache.offline() is not None
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        with _lock:
+            _inside -= 1
+            if _inside == 0:  # the last thread restores what the first one found
+                constants.HF_HUB_OFFLINE = _before
 
 
 def fetch(wanted: HubFile) -> Path:

@@ -16,6 +16,7 @@ _VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
 
 _MAX_BYTES = 2**31 - 1  # protobuf's limit for one message
 _MAX_TEXT = 2**24  # bytes; `segzoo._text` reads no longer texts either
+_MAX_TEXTS = 2**26  # bytes of all texts of a file together
 _MAX_FIELDS = 1_000_000  # per file: two bytes can be a field, and each takes some microseconds
 
 
@@ -86,6 +87,7 @@ class Message:
         """
         if len(self) > _MAX_TEXT:
             raise Damaged(f"a text has {len(self):,} bytes, and at most {_MAX_TEXT:,} are read")
+        self._file.count_text(len(self))
         return decode(self.content())
 
     def _varint(self, position: int) -> tuple[int, int]:
@@ -106,11 +108,17 @@ class _File:
     def __init__(self, content: mmap.mmap | bytes) -> None:
         self.content = content
         self._count = 0
+        self._text = 0
 
     def count_field(self) -> None:
         self._count += 1
         if self._count > _MAX_FIELDS:
             raise Damaged(f"it has over {_MAX_FIELDS:,} fields")
+
+    def count_text(self, size: int) -> None:
+        self._text += size
+        if self._text > _MAX_TEXTS:
+            raise Damaged(f"its texts have over {_MAX_TEXTS:,} bytes")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from segzoo._optional import needs
 from segzoo.errors import OptionError
 from segzoo.inference.backends.base import Backend, EngineOptions
 from segzoo.inference.backends.device_names import parse
+from segzoo.weights.catalog import entries
 from segzoo.weights.resolve import Located, locate
 
 Open = Callable[[Located, str, EngineOptions], Backend]
@@ -30,12 +31,16 @@ class Engine:
     suffixes: tuple[str, ...]
     target: str
 
-    def open(self, located: Located, device: str, options: EngineOptions) -> Backend:
+    def load(self, model: str) -> Open:
+        """The function, for a model of this name.
+
+        Raises:
+            MissingPackageError: what it imports is not installed.
+        """
         module, _, function = self.target.partition(":")
-        with needs(f"Running {located.name}"):
-            imported = importlib.import_module(module)
-        backend: Backend = getattr(imported, function)(located, device, options)
-        return backend
+        with needs(f"Running {model}"):
+            found: Open = getattr(importlib.import_module(module), function)
+        return found
 
 
 ENGINES: dict[str, Engine] = {
@@ -60,10 +65,12 @@ def open_backend(model: Any, device: str, options: EngineOptions) -> Backend:
     """
     parse(device)  # before an engine is imported, or a model downloaded
     if isinstance(model, str | os.PathLike | Located):
+        if isinstance(model, str) and model in entries() and entries()[model].exported is None:
+            ENGINES["torch"].load(model)  # before a download that could not be used
         located = model if isinstance(model, Located) else locate(model, exported=True)
         suffix = located.path.suffix.lower()
         engine = next((engine for engine in ENGINES.values() if suffix in engine.suffixes), ENGINES["torch"])
-        return engine.open(located, device, options)
+        return engine.load(located.name)(located, device, options)
     if isinstance(model, Backend):
         options.refuse("a backend")
         _require_device(model, device)

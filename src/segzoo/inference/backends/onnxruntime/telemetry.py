@@ -12,6 +12,9 @@ from typing import Any
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 
+_TRUE = ("1", "true", "yes", "on")
+"""The values with which users turn it off, in any case."""
+
 _status = ""
 
 
@@ -29,7 +32,7 @@ def switch_off() -> None:
 
 def switch_off_late(onnxruntime: Any) -> None:
     """Stops the remaining events if other code imported onnxruntime before segzoo could set the variable."""
-    if _status == "too late":
+    if _status == "too late" or os.environ[VARIABLE].strip().lower() in _TRUE:  # which may have been set too late
         onnxruntime.disable_telemetry_events()
 
 
