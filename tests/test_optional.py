@@ -1,10 +1,13 @@
 """What is not installed is named, with the command that installs it."""
 
 import importlib
-import importlib.util
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import runtime_alone as runtime_alone_module
 from runtime_alone import Hidden, absent
 
 import segzoo
@@ -66,16 +69,29 @@ def test_a_file_of_weights_says_what_runs_it(runtime_alone: None, tmp_path: obje
     assert ENGINES["torch"].target.startswith("segzoo.models.")
 
 
-def test_what_is_not_installed_is_not_listed(runtime_alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if not isinstance(finder, Hidden)])
-    real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "segzoo.models" else real(name))
-    monkeypatch.delitem(sys.modules, "segzoo")
-    alone = importlib.import_module("segzoo")
-    assert "create" not in dir(alone) and "train" not in alone.__all__
-    assert {"Predictor", "ClassSet", "list_weights"} <= set(dir(alone))
-    for name in alone.__all__:
-        getattr(alone, name)
+LISTED = """
+import sys
+sys.path.insert(0, {folder!r})
+from runtime_alone import hide
+{hide}
+import segzoo
+for name in segzoo.__all__:
+    getattr(segzoo, name)
+print(*dir(segzoo))
+"""
+
+
+@pytest.mark.parametrize("hide", ["hide()", ""], ids=["runtime", "whole"])
+def test_what_is_not_installed_is_not_listed(hide: str) -> None:
+    """In a process of its own: a second import of the package would leave it in two versions."""
+    folder = str(Path(runtime_alone_module.__file__).parent)
+    source = str(Path(segzoo.__file__).parents[1])
+    script = LISTED.format(folder=folder, hide=hide)
+    environment = os.environ | {"PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    listed = set(done.stdout.split())
+    assert ({"create", "train", "export"} <= listed) == (hide == "")
+    assert {"Predictor", "ClassSet", "list_weights"} <= listed
 
 
 def test_the_rest_works(runtime_alone: None) -> None:

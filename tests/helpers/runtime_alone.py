@@ -3,6 +3,7 @@
 `nox -s build` checks the same with the real wheel in an empty environment.
 """
 
+import importlib.util
 import sys
 import tomllib
 from pathlib import Path
@@ -32,4 +33,7 @@ class Hidden:
 
 def hide() -> None:
     """Hides them from now on."""
-    sys.meta_path.insert(0, Hidden(absent()))  # type: ignore[arg-type]
+    names, find_spec = absent(), importlib.util.find_spec
+    sys.meta_path.insert(0, Hidden(names))  # type: ignore[arg-type]
+    # What is really not there is None for this function, and no error.
+    importlib.util.find_spec = lambda name, package=None: None if name in names else find_spec(name, package)
