@@ -83,7 +83,7 @@ print(*dir(segzoo))
 
 @pytest.mark.parametrize("hide", ["hide()", ""], ids=["runtime", "whole"])
 def test_what_is_not_installed_is_not_listed(hide: str) -> None:
-    """In a process of its own: a second import of the package would leave it in two versions."""
+    """In a new process: a second import of the package would leave it in two versions."""
     folder = str(Path(runtime_alone_module.__file__).parent)
     source = str(Path(segzoo.__file__).parents[1])
     script = LISTED.format(folder=folder, hide=hide)
