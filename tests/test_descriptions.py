@@ -118,3 +118,13 @@ def test_entries_of_a_docstring_are_read_by_name() -> None:
     assert _docstrings.entries(documented("No list.")) == _docstrings.entries(documented(None)) == {}
     assert _docstrings.first_sentence(documented(text)) == "A step"
     assert _docstrings.first_sentence(documented(None)) == ""
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"unknown": {}}'])
+def test_a_broken_installation_says_so(content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "_descriptions.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(_descriptions, "FILE", path)
+    with pytest.raises(SegzooError, match=r"_descriptions\.json cannot be read: .* Install segmentation-zoo-runtime"):
+        _descriptions._read.__wrapped__()

@@ -317,3 +317,12 @@ def test_the_recipe_in_a_checkpoint_asks_for_its_modules_and_imports_none(tmp_pa
     path = segzoo.save(model, tmp_path / "own")
     with pytest.raises(OptionError, match=r"needs absent_one, absent_two, which segzoo does not import .* --import"):
         read_recipe(path)
+
+
+def test_a_plugin_that_lacks_a_package_is_not_called_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "with_a_lack.py").write_text("import no_such_package_at_all\n")
+    with pytest.raises(SegzooError, match=r"No module named 'no_such_package_at_all'\. Install what it imports\."):
+        import_plugin("with_a_lack")
+    with pytest.raises(SegzooError, match=r"Pass the name of a module, without \.py"):
+        import_plugin("no_such_package_at_all.inner")

@@ -176,7 +176,10 @@ def _own(registry: Registry, name: str, described: Mapping[str, _Description]) -
 
 @functools.cache
 def _read() -> Descriptions:
-    return Descriptions(**read_json(FILE))
+    try:
+        return Descriptions(**read_json(FILE))
+    except (OSError, ValueError, TypeError) as error:
+        raise SegzooError(f"{FILE} cannot be read: {error}. Install segmentation-zoo-runtime again.") from None
 
 
 def describe_decoder(cls: Any) -> DecoderDescription:

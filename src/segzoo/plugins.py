@@ -188,6 +188,9 @@ def import_plugin(module: str) -> None:
     except SegzooError:
         raise
     except ModuleNotFoundError as error:
+        is_missing = error.name is not None and f"{module}.".startswith(f"{error.name}.")
+        if not is_missing:  # the module is there, and imports another that is not
+            raise SegzooError(f"The module {module!r} cannot be imported: {error}. Install what it imports.") from error
         raise SegzooError(
             f"The module {module!r} cannot be imported: {error}. Pass the name of a module, without .py, that is in "
             "the current folder or installed."

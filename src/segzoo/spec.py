@@ -25,6 +25,8 @@ from segzoo.schema import checked, from_record
 FORMAT_VERSION = 1
 """Version of the fields below. A newer version than this is refused."""
 
+_GENERATIONS = 16
+
 PREFIX = "segzoo."
 """Prefix of segzoo's keys in a file's metadata."""
 
@@ -187,8 +189,23 @@ class ModelSpec:
         record = decode(pairs)
         return cls.from_dict(record) if record else None
 
+    def restarted(self, **facts: Any) -> "ModelSpec":
+        """The spec of the same network before it is trained again: its `info`, with `facts`, becomes "started_from".
+
+        At most 16 generations are kept, so that a model that is trained anew every night stays readable.
+        """
+        chain: list[dict[str, Any]] = []
+        info: Any = self.info
+        while isinstance(info, Mapping) and len(chain) < _GENERATIONS:
+            chain.append({key: value for key, value in info.items() if key != "started_from"})
+            info = info.get("started_from")
+        nested: dict[str, Any] = {}
+        for earlier in reversed(chain):
+            nested = {**earlier, **({"started_from": nested} if nested else {})}
+        return self.replace(info={"started_from": {**nested, **facts}})
+
     def portable(self) -> "ModelSpec":
-        """The spec for a file to hand on: the recipes in its `info` name no folders of this machine."""
+        """The spec for a file to hand on: its `info` names no folders of this machine."""
         return self.replace(info=portable_info(self.info))
 
     def replace(self, **changes: Any) -> "ModelSpec":

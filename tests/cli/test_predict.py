@@ -210,6 +210,22 @@ def test_a_folder_without_images_does_not_stop_the_rest(segzoo_, exported, photo
     assert again.stderr.splitlines()[-2:] == ["Error: 1 of 4 images and folders failed:", f"  {empty}"]
 
 
+def test_the_address_of_an_image_is_no_model(segzoo_, shipped, photos):
+    for words in (["https://x.org/a.JPG?w=3"], [photos / "one.jpg", "https://x.org/a.JPG?w=3"]):
+        done = segzoo_("predict", *words)
+        assert (done.exit_code, done.stderr) == (
+            1,
+            "Error: segzoo downloads models, not images. Download https://x.org/a.JPG?w=3 and pass the file.\n",
+        )
+
+
+def test_control_characters_in_the_names_of_failed_files_do_not_reach_the_terminal(segzoo_, shipped, photos):
+    broken = photos / "\x1b[31mred\n.png"
+    broken.write_bytes(b"no image")
+    done = segzoo_("predict", photos / "one.jpg", broken, "-o", photos / "masks")
+    assert done.exit_code == 1 and "\x1b" not in done.stderr and "red\\n.png" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("model", ["fcn8s/test_resnet/camvid", "hf://jane/street", "street.onnx"])
 def test_a_model_after_the_images_is_an_error_with_the_right_command(segzoo_, shipped, photos, model):
     done = segzoo_("predict", photos / "one.jpg", model, photos / "two.png", "--overlay")

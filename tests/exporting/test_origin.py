@@ -130,6 +130,30 @@ def test_the_models_that_a_model_started_from_name_no_folders_either() -> None:
     assert FOLDER not in str(twice.spec.portable().info)
 
 
+def test_encoders_and_settings_name_no_folders_either() -> None:
+    spec = trained_model(Path("/home/jane") / FOLDER).spec
+    options = {"textures": [f"/home/jane/{FOLDER}/x.png", r"C:\jane\y.png", "runs/first/z.png"], "of": "ce and/or dice"}
+    settings = {"loss": {"options": options}, "note": "half/half", "model": {"object": "unet of jane, 2 classes"}}
+    portable = spec.replace(info={"settings": settings, "encoder_from": spec.info}).portable().info
+    assert portable["settings"]["loss"]["options"] == {
+        "textures": ["x.png", "y.png", "z.png"],
+        "of": "ce and/or dice",
+    }
+    assert {**portable["settings"], "loss": 0} == {**settings, "loss": 0}
+    assert portable["encoder_from"]["recipe"]["data"]["root"] == "data/folder"
+
+
+def test_a_model_that_is_trained_again_and_again_keeps_16_generations() -> None:
+    spec = trained_model(Path("/home/jane") / FOLDER).spec
+    for night in range(40):
+        spec = spec.replace(info={"night": night, **spec.info}).restarted()
+    chain, info = [], spec.info
+    while "started_from" in info:
+        info = info["started_from"]
+        chain.append(info)
+    assert len(chain) == 16
+
+
 @pytest.mark.parametrize("name", ["/home/jane/secret", {"a": "/home/jane"}, None, ""])
 def test_a_strange_name_of_the_data_is_no_folder(name: object) -> None:
     spec = segzoo.create("unet", "test_resnet", num_classes=2).spec

@@ -1,7 +1,6 @@
 """Optimizers and networks of a recipe."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +10,10 @@ import segzoo
 from segzoo import _registry
 from segzoo.classes import class_set
 from segzoo.errors import OptionError
-from segzoo.training.build import _trained_on, build_model, build_optimizer
+from segzoo.training.build import build_model, build_optimizer
 from segzoo.training.build_loss import build_loss
 from segzoo.training.losses import Loss
-from segzoo.training.recipe import DataConfig, LossConfig, ModelConfig, OptimizerConfig
+from segzoo.training.recipe import LossConfig, ModelConfig, OptimizerConfig
 
 
 @pytest.mark.parametrize(("name", "nesterov"), [("sgd", True), ("momentum", False)])
@@ -29,13 +28,6 @@ def test_a_papers_network_has_no_encoder() -> None:
         model = build_model(ModelConfig("paper/segnet_basic"), class_set("camvid"))
     assert (model.spec.decoder, model.spec.encoder, model.spec.num_classes) == ("paper/segnet_basic", None, 11)
     assert isinstance(model, segzoo.models.base.SegmentationModel) and model.training
-
-
-def test_weights_that_were_copied_over_their_own_start_are_followed_once(tmp_path: Path) -> None:
-    start = str(tmp_path / "street.safetensors")
-    recipe = {"model": {"decoder": "unet", "init_from": start}, "data": {"name": "folder", "root": str(tmp_path)}}
-    segzoo.save(segzoo.create("unet", encoder="test_resnet", num_classes=2).with_info(recipe=recipe), start)
-    assert _trained_on(start, DataConfig(name="folder", root=str(tmp_path / "elsewhere"))) == set()
 
 
 class Weighted(Loss):

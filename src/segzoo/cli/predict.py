@@ -6,13 +6,14 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import urlsplit
 
 import typer
 
 from segzoo._io import atomic_write, similar_paths
 from segzoo.cli import console, files, types, video
 from segzoo.cli.output_plan import Job, plan
-from segzoo.errors import ImageError, SegzooError, did_you_mean, some, unknown
+from segzoo.errors import ImageError, SegzooError, did_you_mean, shown, some, unknown
 from segzoo.weights.catalog import default, entries
 from segzoo.weights.resolve import resolve
 
@@ -158,12 +159,20 @@ def predict(
     _report_failed(failed, len(jobs) + len(clips) + len(planned.empty), " and ".join(kinds))
 
 
+def _refuse_image_address(word: str) -> None:
+    """An address names a model; that of a picture would be downloaded as one."""
+    from segzoo.data.images import IMAGE_SUFFIXES
+
+    if resolve(word) == "url" and Path(urlsplit(word).path).suffix.lower() in IMAGE_SUFFIXES:
+        raise SegzooError(f"segzoo downloads models, not images. Download {shown(word)} and pass the file.")
+
+
 def _report_failed(failed: list[Path], total: int, what: str = "images and folders") -> None:
     """Lists the inputs that failed, if any, and exits with code 1."""
     if failed:
         console.error(f"{len(failed)} of {total} {what} failed:")
         for path in failed:
-            console.note(f"  {path}")
+            console.note(f"  {shown(path)}")
         raise typer.Exit(1)
 
 
@@ -181,6 +190,8 @@ def _split_arguments(arguments: list[str]) -> tuple[str, list[Path]]:
     if not all(arguments):
         raise typer.BadParameter("An argument is empty. Name images, folders or videos.")
     first, *rest = arguments
+    for word in arguments:
+        _refuse_image_address(word)
     if files.is_model(first):
         if not rest:
             raise typer.BadParameter(f"{first} is a model. Name images, folders or videos after it.")

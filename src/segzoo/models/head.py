@@ -43,8 +43,7 @@ def with_classes(
         new = _sharing_tensors(model)
         new.spec = old.replace(classes=old.classes if classes is None else classes_for(num_classes, classes))
         return new
-    started_from = {**old.info, "num_classes": old.num_classes}
-    spec = old.replace(classes=classes_for(num_classes, classes), info={"started_from": started_from})
+    spec = old.restarted(num_classes=old.num_classes).replace(classes=classes_for(num_classes, classes))
     new = build(spec).to(next(model.parameters()))  # the device and dtype
     initial = new.state_dict()
     kept = {name: tensor for name, tensor in model.state_dict().items() if tensor.shape == initial[name].shape}

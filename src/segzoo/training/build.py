@@ -15,15 +15,15 @@ from segzoo.data.augment import Augmentation
 from segzoo.data.border_weights import BorderWeights
 from segzoo.data.dataset import Augment, LabeledData, PaddedBatch, SegmentationData, TrainingSet
 from segzoo.data.datasets import open_data
-from segzoo.errors import DataError, SegzooError
+from segzoo.errors import DataError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.create import create
 from segzoo.models.load import load
 from segzoo.training.build_loss import build_loss, compute_class_weights
+from segzoo.training.lineage import info_of, restarted, trained_on
 from segzoo.training.losses import WeightedSum
-from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig, read_recipe
+from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig
 from segzoo.training.schedule import lr_factor
-from segzoo.weights.resolve import locate, resolve
 
 Schedule = Callable[[int, int, int], float]
 """(step, from 0; steps of the run; steps per epoch) -> the factor of the learning rate."""
@@ -107,7 +107,7 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
         ("model.init_from", recipe.model.init_from),
         ("model.encoder_weights", recipe.model.encoder_weights),
     ):
-        leaked = _trained_on(source, recipe.data) & _image_paths(held_out)
+        leaked = trained_on(source, recipe.data) & _image_paths(held_out)
         if leaked:
             raise DataError(
                 f"{key}={source} has been trained on {len(leaked)} of the images that are held out, such as "
@@ -143,27 +143,6 @@ def _image_paths(data: LabeledData | None) -> set[Path]:
     return {item.image for item in data.items} if isinstance(data, SegmentationData) else set()
 
 
-def _trained_on(source: str | None, data: DataConfig, seen: frozenset[str] = frozenset()) -> set[Path]:
-    """The images of the same data set that weights, and the weights they started from, were trained on.
-
-    The recipes in the files say so; weights without a recipe give an empty set.
-
-    Args:
-        seen: the weights that led here: a checkpoint may have been copied over the one that it started from.
-    """
-    if source is None or source in seen or resolve(source) in ("architecture", "unknown"):
-        return set()
-    try:
-        recipe = read_recipe(locate(source).path)
-    except SegzooError:  # not a file of segzoo, or without a recipe
-        return set()
-    other, paths = recipe.data, set()
-    if other.name == data.name and (other.name != "folder" or Path(other.root).resolve() == Path(data.root).resolve()):
-        paths = _image_paths(_open(data, other))
-    starts = (recipe.model.init_from, recipe.model.encoder_weights)
-    return paths.union(*(_trained_on(start, data, seen | {source}) for start in starts))
-
-
 def build_model(config: ModelConfig, classes: ClassSet) -> SegmentationModel:
     """The network, in training mode.
 
@@ -171,8 +150,10 @@ def build_model(config: ModelConfig, classes: ClassSet) -> SegmentationModel:
         UnknownNameError, OptionError, PairingError, CheckpointError: as `segzoo.create` and `segzoo.load`.
     """
     if config.init_from is not None:
-        return load(config.init_from, num_classes=len(classes), classes=classes).train()
-    return create(
+        model = load(config.init_from, num_classes=len(classes), classes=classes)
+        model.spec = restarted(model.spec)
+        return model.train()
+    model = create(
         config.decoder,
         config.encoder,
         classes=classes,
@@ -180,6 +161,8 @@ def build_model(config: ModelConfig, classes: ClassSet) -> SegmentationModel:
         output_stride=config.output_stride,
         **config.options,
     )
+    encoder_from = info_of(config.encoder_weights)
+    return model.with_info(encoder_from=encoder_from) if encoder_from else model
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:

@@ -30,6 +30,7 @@ from segzoo.training.build_loss import build_loss, compute_class_weights
 from segzoo.training.callbacks import Callback, Row, logs
 from segzoo.training.evaluate import check_classes
 from segzoo.training.fit import BEST, LAST, Run
+from segzoo.training.lineage import restarted
 from segzoo.training.losses import WeightedSum
 from segzoo.training.own_objects import CallableLoss, describe, own_optimizer, own_schedule
 from segzoo.training.recipe import HardwareConfig, LossConfig, OptimizerConfig, Recipe, RunConfig, ScheduleConfig
@@ -360,9 +361,7 @@ def _adopt_data(model: SegmentationModel, data: LabeledData) -> None:
     spec = model.spec
     if spec.classes.names != data.classes.names:  # `check_classes` accepts generic names only
         spec = spec.replace(classes=data.classes)
-    if spec.info.keys() & {"recipe", "settings", "trained", "metrics"}:
-        spec = spec.replace(info={"started_from": spec.info})
-    model.spec = spec
+    model.spec = restarted(spec)
 
 
 def _describe_data(data: LabeledData) -> str:
