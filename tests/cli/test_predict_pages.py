@@ -32,9 +32,9 @@ def run(segzoo_, *words):
 def test_the_first_page_is_read_with_a_note(segzoo_, exported, scan, photos, tmp_path):
     done = run(segzoo_, exported[1], scan, photos, "-o", tmp_path / "out", "--overlay")
     assert done.exit_code == 0, done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        f"Only one page was read of {scan} (page 1 of 3). --page N selects another, --page all takes each."
-    )
+    last = done.stderr.splitlines()[-1]  # a long path is shown without its middle
+    assert last.startswith("Only one page was read of /")
+    assert last.endswith(f"/{scan.name} (page 1 of 3). --page N selects another, --page all takes each.")
     predictor = Predictor(exported[1], "cpu")
     assert np.array_equal(masks(tmp_path / "out")["scan"], predictor.predict(PAGES[0]).mask)
     assert "Only one page" not in run(segzoo_, exported[1], photos, "-o", tmp_path / "single").stderr

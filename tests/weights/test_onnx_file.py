@@ -88,7 +88,10 @@ def test_nodes_of_functions_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", [t for t in TensorProto.DataType.values() if 0 < t <= 16 and t != TensorProto.STRING])
 def test_types_have_numpys_names(dtype: int, tmp_path: Path) -> None:
     path = written(tmp_path / "a.onnx", dtype=dtype)
-    assert read_graph(path) == as_onnx_reads_it(path)
+    if dtype == TensorProto.BFLOAT16:  # numpy has none, and older versions of onnx name float32 instead
+        assert read_graph(path).inputs[0].dtype == "bfloat16"
+    else:
+        assert read_graph(path) == as_onnx_reads_it(path)
 
 
 def test_other_types_have_a_number(tmp_path: Path) -> None:

@@ -172,7 +172,7 @@ def _report_failed(failed: list[Path], total: int, what: str = "images and folde
     if failed:
         console.error(f"{len(failed)} of {total} {what} failed:")
         for path in failed:
-            console.note(f"  {shown(path)}")
+            console.note(f"  {shown(path, most=10_000)}")  # whole, to be found
         raise typer.Exit(1)
 
 
