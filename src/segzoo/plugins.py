@@ -189,12 +189,12 @@ def import_plugin(module: str) -> None:
         raise
     except ModuleNotFoundError as error:
         is_missing = error.name is not None and f"{module}.".startswith(f"{error.name}.")
-        if not is_missing:  # the module is there, and imports another that is not
-            raise SegzooError(f"The module {module!r} cannot be imported: {error}. Install what it imports.") from error
-        raise SegzooError(
-            f"The module {module!r} cannot be imported: {error}. Pass the name of a module, without .py, that is in "
-            "the current folder or installed."
-        ) from error
+        remedy = (
+            "Pass the name of a module, without .py, that is in the current folder or installed."
+            if is_missing
+            else "Install what it imports."
+        )
+        raise SegzooError(f"The module {module!r} cannot be imported: {error}. {remedy}") from error
     except (Exception, SystemExit) as error:  # whatever the module raises; a script may exit
         raise SegzooError(f"The import of {module!r} failed: {type(error).__name__}: {error}.") from error
 

@@ -194,15 +194,7 @@ class ModelSpec:
 
         At most 16 generations are kept, so that a model that is trained anew every night stays readable.
         """
-        chain: list[dict[str, Any]] = []
-        info: Any = self.info
-        while isinstance(info, Mapping) and len(chain) < _GENERATIONS:
-            chain.append({key: value for key, value in info.items() if key != "started_from"})
-            info = info.get("started_from")
-        nested: dict[str, Any] = {}
-        for earlier in reversed(chain):
-            nested = {**earlier, **({"started_from": nested} if nested else {})}
-        return self.replace(info={"started_from": {**nested, **facts}})
+        return self.replace(info={"started_from": _recent(self.info, _GENERATIONS) | facts})
 
     def portable(self) -> "ModelSpec":
         """The spec for a file to hand on: its `info` names no folders of this machine."""
@@ -325,3 +317,12 @@ def _to_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """A deep copy with lists for tuples, as a file gives it back."""
     record: dict[str, Any] = json.loads(json.dumps(values))
     return record
+
+
+def _recent(info: Mapping[str, Any], generations: int) -> dict[str, Any]:
+    """A model's `info` with those that it started from, at most so many in all."""
+    result = {key: value for key, value in info.items() if key != "started_from"}
+    earlier = info.get("started_from")
+    if generations > 1 and isinstance(earlier, Mapping) and earlier:
+        result["started_from"] = _recent(earlier, generations - 1)
+    return result
