@@ -89,7 +89,7 @@ class Crop:
         padding = [start[1], start[0], self.width - start[1] - size[1], self.height - start[0] - size[0]]
         image, mask = (tensor[..., inside[0] : inside[2], inside[1] : inside[3]] for tensor in (image, mask))
         image = F.resize(tv_tensors.Image(image), size, antialias=True)
-        mask = F.resize(tv_tensors.Mask(mask), size, interpolation=InterpolationMode.NEAREST)
+        mask = _resize_mask(mask, size)
         if any(padding):
             image, mask = F.pad(image, padding, fill=FILL), F.pad(mask, padding, fill=ignore_index)
         return image, mask
@@ -123,7 +123,7 @@ class Scale:
     def __call__(self, image: Tensor, mask: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
         factor = log_uniform(*self.scale)
         size = [max(1, round(side * factor)) for side in mask.shape[-2:]]
-        return F.resize(image, size, antialias=True), F.resize(mask, size, interpolation=InterpolationMode.NEAREST)
+        return F.resize(image, size, antialias=True), _resize_mask(mask, size)
 
 
 @dataclass(frozen=True)
@@ -290,6 +290,25 @@ class Dropout:
 
 
 STEPS: Mapping[str, type[Step]] = _registry.TRANSFORMS.objects
+
+
+def _resize_mask(mask: Tensor, size: list[int]) -> Tensor:
+    """The mask (1, H, W) at another size, in register with an image that is resized bilinearly.
+
+    Each pixel takes the id of the nearest pixel, center to center. torchvision's NEAREST compares corners, which moves
+    masks half a pixel down and to the right; its NEAREST_EXACT compares centers, but not for a `tv_tensors.Mask`, and
+    of two pixels that are equally near always takes the second, which moves masks by a quarter of a pixel at half size.
+    """
+    for dim, new in zip((-2, -1), size, strict=True):
+        mask = mask.index_select(dim, _nearest(mask.shape[dim], new))
+    return tv_tensors.Mask(mask)
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """The indices, out of `old`, of the `new` pixels along a side. Of two that are equally near, each in turn."""
+    positions = torch.arange(1, 2 * new, 2) * old  # of the centers, in pixels of the old side, times 2 * new
+    ties = positions % (2 * new) == 0
+    return positions // (2 * new) - (ties & (ties.cumsum(0) % 2 == 1)).long()
 
 
 def uniform(low: float, high: float) -> float:
