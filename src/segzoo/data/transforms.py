@@ -301,7 +301,8 @@ def _resize_mask(mask: Tensor, size: list[int]) -> Tensor:
     """
     for dim, new in zip((-2, -1), size, strict=True):
         mask = mask.index_select(dim, _nearest(mask.shape[dim], new))
-    return tv_tensors.Mask(mask)
+    resized: Tensor = tv_tensors.Mask(mask)
+    return resized
 
 
 def _nearest(old: int, new: int) -> Tensor:
