@@ -146,6 +146,7 @@ def test_options_reach_the_file(segzoo_, quick, photos, tmp_path):
     assert (options["precision"], options["static_shape"]) == ("int8", (1, 64, 96))
     assert options["confidence"] and options["logits"]
     assert photos / "one.jpg" in options["calibration"]
+    assert options["min_agreement"] == 0.98
     wrong = segzoo_("export", "unet", "--static-shape", "512x512")
     assert wrong.exit_code == 2 and "1,512,512" in wrong.stderr
 

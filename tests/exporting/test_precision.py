@@ -1,6 +1,8 @@
 """fp16, int8, static shapes and more outputs."""
 
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,13 @@ import onnxruntime
 import pytest
 import torch
 from export_cache import ExportCache, TinyModel, small_model
+from PIL import Image
 
 from segzoo import export
+from segzoo.classes import ClassSet
+from segzoo.data.dataset import Item, SegmentationData
 from segzoo.errors import ExportError, ImageError
+from segzoo.exporting.onnx.int8 import Quantization
 from segzoo.models.parameters import weights_sha256
 from segzoo.spec import ExportSpec
 
@@ -86,28 +92,115 @@ def test_half_precision_keeps_its_inputs_and_outputs(decoder: str, export_cache:
     assert onnx.TensorProto.FLOAT16 in types
 
 
-def test_int8_reports_how_it_differs(photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache) -> None:
-    images = [np.ascontiguousarray(photograph[i : i + 64, i : i + 96]) for i in (0, 90, 180, 270)]
+def crops(photograph: np.ndarray, count: int) -> list[np.ndarray]:
+    return [np.ascontiguousarray(photograph[40 * i : 40 * i + 64, 50 * i : 50 * i + 96]) for i in range(count)]
+
+
+def test_int8_is_judged_on_images_that_did_not_calibrate_it(
+    photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache
+) -> None:
+    images = crops(photograph, 6)
     model = small_model("fcn8s", "vgg11_bn")
     full = export_cache(model)
     with export_cache.cached_tracing():
-        small = export(model, tmp_path / "int8.onnx", precision="int8", calibration=images)
+        small = export(model, tmp_path / "int8.onnx", precision="int8", calibration=images, min_agreement=0)
     assert small.size < 0.35 * full.size
-    assert small.quantization.images == 4
-    agreement = np.mean([(run(small.path, i[None])["mask"] == run(full.path, i[None])["mask"]).mean() for i in images])
-    assert small.quantization.pixel_agreement == pytest.approx(agreement, abs=1e-3)
-    assert 0 < small.quantization.mean_iou <= 1
-    assert "int8 and float32 give the same class on" in str(small)
+    assert (small.quantization.images, small.quantization.judged) == (4, 2)
+    judges = images[1::3]
+    agreement = np.mean([(run(small.path, i[None])["mask"] == run(full.path, i[None])["mask"]).mean() for i in judges])
+    assert small.quantization.pixel_agreement == pytest.approx(agreement, abs=1e-6)
+    assert 0 < small.quantization.unoptimized_agreement <= 1
+    assert "2 images that did not calibrate it" in str(small) and "mean IoU" not in str(small)
     operators = {node.op_type for node in onnx.load(small.path).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
     assert os.listdir(tmp_path) == ["int8.onnx"]
 
 
-def test_int8_with_a_bad_image_leaves_nothing(tmp_path: Path, export_cache: ExportCache) -> None:
-    (tmp_path / "bad.png").write_bytes(b"not an image")
-    with export_cache.cached_tracing(), pytest.raises(ImageError, match=r"bad\.png"):
-        export(small_model(), tmp_path / "m.onnx", precision="int8", calibration=[tmp_path / "bad.png"])
-    assert os.listdir(tmp_path) == ["bad.png"]
+def test_int8_weights_have_7_bits_because_8_saturate_without_vnni(
+    photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache
+) -> None:
+    with export_cache.cached_tracing():
+        calibration = np.stack(crops(photograph, 3))  # an array (N, H, W, C)
+        export(small_model(), tmp_path / "m.onnx", precision="int8", calibration=calibration, min_agreement=0)
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4
+    ]
+    assert weights
+    assert max(int(np.abs(values.astype(int)).max()) for values in weights) == 64
+
+
+def test_int8_with_masks_reports_the_mean_iou_and_takes_a_model_in_which_nothing_is_lost(
+    photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache
+) -> None:
+    model = small_model("fcn8s", "vgg11_bn")
+    full = export_cache(model)
+    items = []
+    for index, image in enumerate(crops(photograph, 4)):
+        truth = run(full.path, image[None])["mask"][0]
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+        Image.fromarray(truth).save(tmp_path / f"{index}_mask.png")
+        items.append(Item(str(index), tmp_path / f"{index}.png", tmp_path / f"{index}_mask.png"))
+    data = SegmentationData(items, ClassSet.generic(model.spec.num_classes))
+    options = {"precision": "int8", "calibration": data}
+    with export_cache.cached_tracing():
+        made = export(model, tmp_path / "m.onnx", **options, max_iou_loss=1).quantization
+        assert made.float_mean_iou == 1
+        assert 0 < made.mean_iou <= 1 and 0 < made.unoptimized_mean_iou <= 1
+        (tmp_path / "m.onnx").unlink()
+        with pytest.raises(ExportError, match=r"mean IoU .*a loss of at most -100 points"):
+            export(model, tmp_path / "m.onnx", **options, max_iou_loss=-1)
+    assert not (tmp_path / "m.onnx").exists()
+    with pytest.raises(ExportError, match="The masks for the calibration have 2 classes"):
+        export(model, tmp_path / "m.onnx", precision="int8", calibration=SegmentationData(items, ClassSet.generic(2)))
+
+
+GOOD = Quantization(8, 4, 0.99, 0.985)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "floor"),
+    [
+        (replace(GOOD, pixel_agreement=0.979), "at least 98.00% is required"),
+        (replace(GOOD, unoptimized_agreement=0.979), "at least 98.00% is required"),
+        (replace(GOOD, float_mean_iou=0.6, mean_iou=0.589, unoptimized_mean_iou=0.6), "a loss of at most 1 point"),
+        (replace(GOOD, float_mean_iou=0.6, mean_iou=0.6, unoptimized_mean_iou=0.58), "a loss of at most 1 point"),
+        (replace(GOOD, float_mean_iou=math.nan, mean_iou=math.nan, unoptimized_mean_iou=math.nan), "a loss of"),
+    ],
+)
+def test_int8_that_loses_too_much_is_refused(quantization: Quantization, floor: str) -> None:
+    GOOD.require()
+    replace(GOOD, pixel_agreement=0.5, float_mean_iou=0.6, mean_iou=0.591, unoptimized_mean_iou=0.6).require()
+    with pytest.raises(ExportError, match=floor):
+        quantization.require()
+
+
+def test_int8_that_is_refused_leaves_nothing(photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache) -> None:
+    with export_cache.cached_tracing(), pytest.raises(ExportError, match=r"min_agreement.*No file was written"):
+        export(
+            small_model(), tmp_path / "m.onnx", precision="int8", calibration=crops(photograph, 3), min_agreement=1.01
+        )
+    assert os.listdir(tmp_path) == []
+
+
+def test_int8_names_an_unreadable_image_and_leaves_nothing(
+    photograph: np.ndarray, tmp_path: Path, export_cache: ExportCache
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "bad.png").write_bytes(b"not an image")
+    Image.fromarray(photograph).save(folder / "good.png")
+    arrays = (image for image in (*crops(photograph, 2), np.zeros((4, 4))))
+    options = {"precision": "int8", "min_agreement": 0}
+    with export_cache.cached_tracing():
+        with pytest.raises(ImageError, match=r"bad\.png"):
+            export(small_model(), tmp_path / "m.onnx", calibration=folder, **options)
+        with pytest.raises(ImageError, match="Image 3 of 3 for the calibration: An image array must be uint8"):
+            export(small_model(), tmp_path / "m.onnx", calibration=arrays, **options)
+        with pytest.raises(ExportError, match="has one image, and int8 needs ten to a hundred"):
+            export(small_model(), tmp_path / "m.onnx", calibration=photograph, **options)
+    assert os.listdir(tmp_path) == ["photos"]
 
 
 @pytest.mark.parametrize(

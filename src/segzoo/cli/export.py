@@ -147,10 +147,20 @@ def export(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Images to calibrate int8 with, similar to those you will run; the first 100 are used.",
+            help="Images to calibrate int8 with, similar to those you will run; the first 100 are used. "
+            "A third of them compares the result with fp32.",
             rich_help_panel=_FILE,
         ),
     ] = None,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            help="For int8, the smallest share of pixels, 0-1, that must keep fp32's class.",
+            min=0.0,
+            max=1.0,
+            rich_help_panel=_FILE,
+        ),
+    ] = 0.98,
     confidence: Annotated[
         bool,
         typer.Option(
@@ -266,6 +276,7 @@ def export(
                 static_shape=shape,
                 opset=opset,
                 calibration=images,
+                min_agreement=min_agreement,
                 progress=step,
             )
     parameters = count_parameters(model)

@@ -3,7 +3,7 @@
 import copy
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ import torch
 
 from segzoo._arguments import explained
 from segzoo._io import atomic_write, require_suffix
-from segzoo.data.images import ImageLike
 from segzoo.errors import ExportError, OptionError
+from segzoo.exporting.onnx.calibration import Calibration, CalibrationImages, open_calibration
 from segzoo.exporting.onnx.graph import build_graph, keep_outputs, name_padded_logits, strip_origin
-from segzoo.exporting.onnx.int8 import Quantization, quantize
+from segzoo.exporting.onnx.int8 import MAX_IOU_LOSS, MIN_INT8_AGREEMENT, Quantization, quantize
 from segzoo.exporting.onnx.verify import Verification, open_session, verify
 from segzoo.models.base import SegmentationModel, evaluating
 from segzoo.models.parameters import weights_sha256
@@ -36,7 +36,7 @@ class Export:
     verification: Verification
     """The comparison with the model; for int8, of the float32 graph before quantization."""
     quantization: Quantization | None = None
-    """How int8 differs from float32 on the calibration images; None for the other precisions."""
+    """How int8 differs from float32 on images that did not calibrate it; None for the other precisions."""
 
     def __str__(self) -> str:
         text = (
@@ -59,7 +59,9 @@ def export(
     logits: bool = False,
     static_shape: tuple[int, int, int] | None = None,
     opset: int = 18,
-    calibration: Sequence[ImageLike] | None = None,
+    calibration: Calibration | None = None,
+    max_iou_loss: float = MAX_IOU_LOSS,
+    min_agreement: float = MIN_INT8_AGREEMENT,
     progress: Callable[[str], None] | None = None,
 ) -> Export:
     """Writes the model as one .onnx file for any batch size and any height and width from 1 up.
@@ -83,15 +85,19 @@ def export(
         logits: adds the output `logits`, float32 (batch, classes, height, width), which "tensor" always has.
         static_shape: (batch, height, width) of a file for this shape only; its graph contains no arithmetic on sizes.
         opset: version of the ONNX operators. onnxruntime's CUDA provider has no MaxPool from 22 on.
-        calibration: for int8, ten to a hundred images like those the model will see: paths, PIL images or arrays.
+        calibration: for int8, ten to a hundred images like those the model will see: a folder, an array (N, H, W, C),
+            an iterable of paths, PIL images or arrays, or a `SegmentationData`. Two of three calibrate the file; the
+            others compare it with float32.
+        max_iou_loss: for int8 and a `SegmentationData`, the largest loss of mean IoU, 0-1.
+        min_agreement: for int8 and images without masks, the smallest share of pixels, 0-1, with float32's class.
         progress: called with a line of text at each step.
 
     Returns:
         The path, the size and the verification, which the file's metadata hold too.
 
     Raises:
-        ExportError: the exporter failed, an axis is fixed, the verification failed, or the folder is not writable. No
-            partial file remains, and an existing file is unchanged.
+        ExportError: the exporter failed, an axis is fixed, the verification failed, int8 changes the masks too much, or
+            the folder is not writable. No partial file remains, and an existing file is unchanged.
         OptionError: `path` has another suffix.
         ImageError: a calibration image cannot be read.
     """
@@ -103,7 +109,13 @@ def export(
         spec = ExportSpec(input, precision, static_shape, confidence, logits or input == "tensor", opset)
     except OptionError as error:
         raise ExportError(str(error)) from None
-    _check(target, spec, calibration)
+    _check(target, spec, calibration is not None)
+    images = None if calibration is None else open_calibration(calibration, model.spec.in_channels)
+    if images is not None and images.classes is not None and len(images.classes) != model.spec.num_classes:
+        raise ExportError(
+            f"The masks for the calibration have {len(images.classes)} classes, and the model has "
+            f"{model.spec.num_classes}. Pass data with the classes it was trained on."
+        )
     model.warn_of_new_head()
     notify = progress or (lambda _: None)
     start = time.perf_counter()
@@ -111,9 +123,9 @@ def export(
     try:
         with atomic_write(target) as draft:
             with evaluating(on_cpu):
-                verification, proto, quantization = _build_verified_graph(
-                    on_cpu, draft, spec, calibration or (), notify
-                )
+                verification, proto, quantization = _build_verified_graph(on_cpu, draft, spec, images, notify)
+            if quantization is not None:
+                quantization.require(max_iou_loss, min_agreement)
             notify("writing")
             if input == "image":
                 requested = {"mask": True, "confidence": confidence, "logits": logits}
@@ -141,7 +153,7 @@ def _build_verified_graph(
     model: SegmentationModel,
     draft: Path,
     spec: ExportSpec,
-    calibration: Sequence[ImageLike],
+    images: CalibrationImages | None,
     notify: Callable[[str], None],
 ) -> tuple[Verification, onnx.ModelProto, Quantization | None]:
     """Traces, checks, verifies and quantizes the model, with `draft` as the working file."""
@@ -152,9 +164,9 @@ def _build_verified_graph(
     onnx.save(proto, draft)
     _check_graph(draft)
     verification = verify(model, draft, spec, notify)
-    if spec.precision != "int8":
+    if images is None:
         return verification, proto, None
-    quantized, quantization = quantize(draft, spec, calibration, model.spec.in_channels, notify)
+    quantized, quantization = quantize(draft, spec, images, notify)
     return verification, quantized, quantization
 
 
@@ -165,11 +177,11 @@ def _check_shape(shape: Any) -> None:
         raise ExportError(f"static_shape must be (batch, height, width), whole numbers from 1 up, not {shape!r}.")
 
 
-def _check(target: Path, spec: ExportSpec, calibration: Sequence[ImageLike] | None) -> None:
+def _check(target: Path, spec: ExportSpec, calibrated: bool) -> None:
     """Raises ExportError for wrong arguments, before any work is done."""
     if spec.confidence and spec.input == "tensor":
         raise ExportError("confidence=True needs input='image'. A tensor graph returns logits: take their softmax.")
-    if (spec.precision == "int8") != bool(calibration):
+    if (spec.precision == "int8") != calibrated:
         raise ExportError(
             "precision='int8' needs calibration=[...]: ten to a hundred images like those the model will see."
             if spec.precision == "int8"

@@ -190,14 +190,19 @@ def verify(
     return verification
 
 
-def open_session(path: str | os.PathLike[str]) -> ort.InferenceSession:
+def open_session(path: str | os.PathLike[str], optimized: bool = True) -> ort.InferenceSession:
     """A session on the CPU, so that the result does not depend on the machine. It logs nothing; errors are raised.
+
+    Args:
+        optimized: False computes each node as the graph has it.
 
     Raises:
         ExportError: onnxruntime refuses the graph.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return ort.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
