@@ -96,7 +96,8 @@ def check_ids(mask: NDArray[Any], source: Path | str, classes: ClassSet) -> NDAr
         ignored = "no id is ignored" if classes.ignore_index is None else f"{classes.ignore_index} is ignored"
         raise DataError(
             f"{source} has the id {mask[row, column]} in row {row}, column {column}; the classes are "
-            f"0-{len(classes) - 1}, and {ignored}. Correct the mask, or choose the class set it was made for."
+            f"0-{len(classes) - 1}, and {ignored}. Correct the mask, choose the class set it was made for, or map its "
+            "ids with segzoo.data.masks.RemappedIds."
         )
     return mask
 

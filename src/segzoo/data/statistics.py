@@ -2,14 +2,16 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from segzoo.classes import ClassSet
 from segzoo.data.dataset import LabeledData
-from segzoo.errors import OptionError
+from segzoo.errors import OptionError, some
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,57 @@ class ClassStatistics:
         return cls(pixels, image_pixels)
 
 
-def count_classes(data: LabeledData, progress: Callable[[int, int], None] | None = None) -> ClassStatistics:
+def count_classes(
+    data: LabeledData, progress: Callable[[int, int], None] | None = None, most: int | None = None
+) -> ClassStatistics:
     """Counts the pixels of each class. Reads every mask, one at a time, and no image.
+
+    A UserWarning names the classes that no pixel has.
 
     Args:
         progress: called with the number of masks counted so far and the total number.
+        most: the largest number of masks to count, evenly spaced over the data; None counts all.
 
     Raises:
         DataError: a mask cannot be read, or contains an id that is not in the class set.
     """
     num_classes = len(data.classes)
-    pixels, image_pixels = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
-    for index in range(len(data)):
+    pixels, image_pixels, ignored = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64), 0
+    step = math.ceil(len(data) / most) if most else 1
+    indices = range(0, len(data), step)
+    for number, index in enumerate(indices, 1):
         mask = data.mask(index)
         counts = np.bincount(mask[(mask >= 0) & (mask < num_classes)], minlength=num_classes)
         pixels += counts
         image_pixels += np.where(counts > 0, mask.size, 0)
+        ignored += mask.size - int(counts.sum())
         if progress is not None:
-            progress(index + 1, len(data))
+            progress(number, len(indices))
+    title = data.title if step == 1 else f"{data.title} ({len(indices):,} of {len(data):,} masks)"
+    absent = describe_absent(title, data.classes, data.ignore_index, pixels.tolist(), ignored)
+    if absent:
+        warnings.warn(absent, stacklevel=2)
     return ClassStatistics(tuple(pixels.tolist()), tuple(image_pixels.tolist()))
+
+
+def describe_absent(title: str, classes: ClassSet, ignore_index: int, pixels: Sequence[int], ignored: int) -> str:
+    """Sentences about the classes that no pixel has, with what to do; "" if every class has some.
+
+    Args:
+        title: the name of the data.
+        pixels: the number of pixels of each class.
+        ignored: the number of pixels that have `ignore_index`.
+    """
+    absent = [name for name, count in zip(classes.names, pixels, strict=True) if not count]
+    if not absent:
+        return ""
+    if not any(pixels):
+        return f"{title} has no labeled pixel: metrics are undefined, and nothing can be learned. Check the masks."
+    text = f"{title} has no pixel of {some(absent)}: such a class is not learned, and metrics do not measure it."
+    if ignored and len(absent) == len(classes) - 1:
+        only = next(index for index, count in enumerate(pixels) if count)
+        text += (
+            f" The masks hold only {only} and {ignore_index}, and {ignore_index} is ignored. If it marks a class, save "
+            f"it as the id of that class, or read the masks with RemappedIds({{{only}: {only}, {ignore_index}: ID}})."
+        )
+    return text

@@ -15,6 +15,7 @@ from segzoo.data.augment import Augmentation
 from segzoo.data.border_weights import BorderWeights
 from segzoo.data.dataset import Augment, LabeledData, PaddedBatch, SegmentationData, TrainingSet
 from segzoo.data.datasets import open_data
+from segzoo.data.statistics import count_classes
 from segzoo.errors import DataError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.create import create
@@ -24,6 +25,9 @@ from segzoo.training.lineage import info_of, restarted, trained_on
 from segzoo.training.losses import WeightedSum
 from segzoo.training.recipe import DataConfig, ModelConfig, OptimizerConfig, Recipe, ValidationConfig
 from segzoo.training.schedule import lr_factor
+
+_SURVEYED = 2000
+"""Masks that are read before training; more would take longer than most mistakes are worth."""
 
 Schedule = Callable[[int, int, int], float]
 """(step, from 0; steps of the run; steps per epoch) -> the factor of the learning rate."""
@@ -118,7 +122,9 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
 
 
 def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: int) -> None:
-    """Checks that there are enough images, and that none is both trained on and held out.
+    """Checks that there are enough images, that none is both trained on and held out, and that masks can be read.
+
+    A UserWarning names the classes that no pixel of the training data has, or of the held-out data.
 
     Raises:
         DataError: otherwise. Images without a file cannot be compared.
@@ -133,6 +139,9 @@ def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: 
             f"{len(shared)} images are both trained on and held out, such as {min(shared)}, so metrics on them would "
             "be meaningless. Exclude them from one part."
         )
+    for part in (data, held_out):
+        if part is not None:
+            count_classes(part, most=_SURVEYED)
 
 
 def _open(data: DataConfig, selection: DataConfig | ValidationConfig) -> SegmentationData:

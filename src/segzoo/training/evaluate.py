@@ -8,6 +8,7 @@ The model comes from `segzoo.load` or is a `segzoo.Predictor`; the same weights 
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from segzoo._registry import METRICS
 from segzoo.classes import ClassSet
 from segzoo.data.dataset import LabeledData, SegmentationData
 from segzoo.data.images import Pixels
+from segzoo.data.statistics import describe_absent
 from segzoo.errors import DataError, OptionError
 from segzoo.metrics import ConfusionMatrix
 
@@ -104,6 +106,8 @@ class Evaluation:
 def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, int], None] | None = None) -> Evaluation:
     """Predicts every image of the data at its original size, one at a time, and compares it with the mask.
 
+    A UserWarning names the classes that no pixel of the masks has: the metrics do not measure them.
+
     Args:
         progress: called with the number of images done so far and the total number.
 
@@ -113,7 +117,7 @@ def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, i
     check_classes(model.classes, data)
     matrix = ConfusionMatrix(len(data.classes), data.ignore_index)
     images = []
-    seconds = 0.0
+    seconds, pixels = 0.0, 0
     for index in range(len(data)):
         image, mask, name = data[index]
         start = time.perf_counter()
@@ -122,9 +126,14 @@ def evaluate(model: Predicts, data: SegmentationData, progress: Callable[[int, i
         image_matrix = ConfusionMatrix(len(data.classes), data.ignore_index)
         image_matrix.update(np.asarray(predicted), mask)
         matrix += image_matrix
+        pixels += mask.size
         images.append(ImageMetrics(name, image_matrix.mean_iou, image_matrix.pixel_accuracy))
         if progress is not None:
             progress(index + 1, len(data))
+    counts = matrix.counts.sum(1).tolist()
+    absent = describe_absent(data.title, data.classes, data.ignore_index, counts, pixels - matrix.pixels)
+    if absent:
+        warnings.warn(absent, stacklevel=3)  # of the caller, past `explained`
     return Evaluation(data.title, data.classes, matrix, tuple(images), seconds)
 
 
