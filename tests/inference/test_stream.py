@@ -12,6 +12,7 @@ from PIL import Image
 
 from segzoo.errors import ImageError, SegzooError
 from segzoo.inference import Predictor
+from segzoo.inference.stream import run_list
 
 MakeFile = Callable[..., Path]
 
@@ -108,7 +109,7 @@ def test_a_run_that_fails_is_reported(make_file: MakeFile, monkeypatch: pytest.M
 
 
 def test_a_decoder_may_raise_anything(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(image: Any, channels: int, channel_order: str, page: int | None) -> Any:
+    def fail(image: Any, channels: int, channel_order: str, *_: Any) -> Any:
         raise MemoryError("no more")
 
     monkeypatch.setattr("segzoo.inference.execution.read_image", fail)
@@ -145,7 +146,7 @@ def test_reading_and_running_overlap(make_file: MakeFile, monkeypatch: pytest.Mo
         wait_for("read", start("run") + 1)
         return run(self, names, feed)
 
-    def counted_read(image: Any, channels: int, channel_order: str, page: int | None) -> Any:
+    def counted_read(image: Any, channels: int, channel_order: str, *_: Any) -> Any:
         start("read")
         return image
 
@@ -208,3 +209,44 @@ def test_a_fixed_batch_is_filled_up(make_file: MakeFile) -> None:
         for image, mask in zip(images, results, strict=True):
             assert np.array_equal(mask, image.argmax(2))
     assert np.array_equal(session.predict(images[0]), images[0].argmax(2))
+
+
+def test_little_is_read_ahead_of_large_images(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bytes: groups of 8 would hold 24 images of 60 bytes."""
+    monkeypatch.setattr("segzoo.inference.stream.READ_AHEAD", 300)
+    monkeypatch.setattr("segzoo.inference.stream.EXPECTED", 100)
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield random_image(4, 5, taken)
+
+    results = Predictor(make_file(), "cpu").stream(endless(), batch_size=8)
+    for received in range(1, 40):
+        result = next(results)
+        assert np.array_equal(result.mask, result.image.argmax(2))
+        assert taken <= received + 5
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_a_list_of_many_sizes_does_not_wait_for_full_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segzoo.inference.stream.READ_AHEAD", 600)
+    images = [random_image(4, 5 + seed, seed) for seed in range(20)]
+    held = most = 0
+
+    def read(image: np.ndarray) -> np.ndarray:
+        nonlocal held, most
+        held += image.nbytes
+        most = max(most, held)
+        return image
+
+    def run(group: list[Any]) -> list[Any]:
+        nonlocal held
+        held -= sum(pixels.nbytes for _, pixels in group)
+        return [image for image, _ in group]
+
+    assert [id(result) for result in run_list(images, read, run, 8)] == [id(image) for image in images]
+    assert 600 < most < 600 + images[-1].nbytes  # one image more than the limit, and then a group runs
+    assert held == 0

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import segzoo.errors
 from segzoo.errors import ImageError, SegzooError
@@ -274,3 +275,12 @@ def test_memory_depends_on_the_tile_not_on_the_image(make_network: MakeFile) -> 
     assert large < 40
     assert abs(large - small) < 8
     assert whole > 100  # otherwise the measurement is meaningless
+
+
+def test_tiles_lift_the_limit_on_pixels(make_network, tmp_path, monkeypatch):
+    Image.new("RGB", (300, 200)).save(tmp_path / "a.png")
+    monkeypatch.setenv("SEGZOO_MAX_PIXELS", "59999")
+    predictor = Predictor(make_network(), "cpu")
+    with pytest.raises(ImageError, match="Predict it in tiles"):
+        predictor.predict(tmp_path / "a.png")
+    assert predictor.predict(tmp_path / "a.png", tile=64).mask.shape == (200, 300)

@@ -174,10 +174,11 @@ def _frames_with_masks(
 
 def _read_mask(path: Path) -> "Mask":
     import numpy as np
-    from PIL import Image
+
+    from segzoo.data.open_image import open_image
 
     try:
-        with Image.open(path) as mask:
+        with path.open("rb") as stream, open_image(stream) as mask:
             if mask.mode == "P":
                 return np.asarray(mask)
         reason = "it has no palette"

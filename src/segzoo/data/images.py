@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from segzoo._io import similar_paths
 from segzoo.data import pages
 from segzoo.data.image_formats import ImageFormat, by_content, by_suffix, describe_skipped
+from segzoo.data.open_image import open_image, pixel_limit, require_pixels, upright
 from segzoo.errors import ImageError, did_you_mean
 from segzoo.schema import whole_number
 
@@ -30,17 +31,6 @@ IMAGE_SUFFIXES: frozenset[str] = frozenset(
 """The file suffixes, in lower case, that `list_images` always accepts."""
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_ORIENTATION_TAG = 0x0112
-_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 Pixels = npt.NDArray[np.uint8]
 
 ChannelOrder = Literal["RGB", "BGR"]
@@ -66,7 +56,11 @@ _SIGNATURE = 132
 
 
 def read_image(
-    image: ImageLike, channels: int = 3, channel_order: ChannelOrder = "RGB", page: int | None = None
+    image: ImageLike,
+    channels: int = 3,
+    channel_order: ChannelOrder = "RGB",
+    page: int | None = None,
+    max_pixels: int | None = None,
 ) -> Pixels:
     """Reads one image as the pixels that a model takes.
 
@@ -85,6 +79,8 @@ def read_image(
         page: for files, the page of a TIFF, or the frame of an animated GIF, PNG, WebP or AVIF, from 1 up. None reads
             the first, with a UserWarning if there are more. Smaller versions of a page that a TIFF holds, and the
             previews in a photograph, are not pages.
+        max_pixels: for files, the largest number of pixels that are decoded. None takes that of the environment
+            variable SEGZOO_MAX_PIXELS, else 2**27. Pillow has a limit too, PIL.Image.MAX_IMAGE_PIXELS.
 
     Returns:
         uint8 (H, W, channels), 0-255, C-contiguous; it may share memory with the array passed in.
@@ -97,6 +93,7 @@ def read_image(
     """
     if page is not None:
         page = whole_number("page", page, 1)
+    limit = pixel_limit() if max_pixels is None else max_pixels
     is_file = isinstance(image, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(image, "read")
     if page is not None and not is_file:
         raise ImageError("page= is for files. Of an open PIL image, call seek(page - 1) instead.")
@@ -109,11 +106,11 @@ def read_image(
     if isinstance(image, Image.Image):
         return _from_pil(image, channels, _describe(image))
     if isinstance(image, str | os.PathLike):
-        return _from_file(_checked(image), channels, page)
+        return _from_file(_checked(image), channels, page, limit)
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_stream(io.BytesIO(image), channels, page, f"The image of {len(image):,} bytes")
+        return _from_stream(io.BytesIO(image), channels, page, limit, f"The image of {len(image):,} bytes")
     if hasattr(image, "read"):
-        return _from_file_object(image, channels, page)
+        return _from_file_object(image, channels, page, limit)
     if is_array:
         return _from_array(_to_array(image), channels, channel_order)
     raise ImageError(
@@ -128,7 +125,7 @@ def read_only_page(path: Path, channels: int = 3) -> Pixels:
     Raises:
         ImageError: the file is a TIFF with several pages; or as `read_image`.
     """
-    return _from_file(_checked(path), channels, "only")
+    return _from_file(_checked(path), channels, "only", pixel_limit())
 
 
 def list_images(path: "str | os.PathLike[str]") -> list[Path]:
@@ -188,7 +185,7 @@ def is_image(path: Path) -> bool:
         with path.open("rb") as stream:
             if by_content(stream.read(_SIGNATURE)) is not None:
                 return True
-            with Image.open(stream):
+            with open_image(stream):
                 return True
     except UnidentifiedImageError:
         return False
@@ -224,7 +221,7 @@ def _to_array(image: Any) -> "npt.NDArray[Any]":
         ) from error
 
 
-def _from_file(path: Path, channels: int, page: _Page) -> Pixels:
+def _from_file(path: Path, channels: int, page: _Page, limit: int) -> Pixels:
     if path.is_dir():
         raise ImageError(f"{str(path)!r} is a folder. Pass one file, or the list from segzoo.data.images.list_images.")
     if not path.is_file():
@@ -236,12 +233,12 @@ def _from_file(path: Path, channels: int, page: _Page) -> Pixels:
         # Pass an open file, not its name. Given a name, Pillow 13.0 memory-maps uncompressed TIFFs, and garbles gray
         # ones with an orientation tag of 5 to 8, which rotates them by 90 degrees.
         with path.open("rb") as stream:
-            return _from_stream(stream, channels, page, name, by_suffix(path))
+            return _from_stream(stream, channels, page, limit, name, by_suffix(path))
     except PermissionError as error:
         raise ImageError(f"{name} cannot be read: {error.strerror}. Change its permissions.") from error
 
 
-def _from_file_object(file: Any, channels: int, page: _Page) -> Pixels:
+def _from_file_object(file: Any, channels: int, page: _Page, limit: int) -> Pixels:
     """Reads the rest of a file that somebody else opened; Pillow would start from its beginning."""
     name = f"The image in {getattr(file, 'name', type(file).__name__)!r}"
     try:
@@ -252,10 +249,12 @@ def _from_file_object(file: Any, channels: int, page: _Page) -> Pixels:
         raise ImageError(f"{name} is open in text mode. Open it with mode 'rb'.")
     if not data:
         raise ImageError(f"{name} has no bytes left. If it was read before, call its seek(0) first.")
-    return _from_stream(io.BytesIO(data), channels, page, name)
+    return _from_stream(io.BytesIO(data), channels, page, limit, name)
 
 
-def _from_stream(stream: Any, channels: int, page: _Page, name: str, named: ImageFormat | None = None) -> Pixels:
+def _from_stream(
+    stream: Any, channels: int, page: _Page, limit: int, name: str, named: ImageFormat | None = None
+) -> Pixels:
     """Reads an image file that is open. `named` is the format that its suffix stands for."""
     unread = None
     several = False
@@ -266,8 +265,9 @@ def _from_stream(stream: Any, channels: int, page: _Page, name: str, named: Imag
             unread = image_format.error(name)
             if image_format.misread:
                 raise unread
-        with Image.open(stream) as image:
+        with open_image(stream) as image:
             pages.select(image, page if isinstance(page, int) else 1, name)
+            require_pixels(image, name, limit)
             pixels = _from_pil(image, channels, name)
             # Only now: after a failed look at a damaged second page, Pillow would lose the orientation of the first.
             several = not isinstance(page, int) and pages.has_several(image)
@@ -307,18 +307,8 @@ def _from_pil(image: Image.Image, channels: int, name: str) -> Pixels:
         image.load()
     except Exception as error:  # As in `_from_file`, a decoder may raise any exception on a damaged file.
         raise ImageError(f"{name} is truncated or damaged: {error}. Download or copy the file again.") from error
-    pixels = np.asarray(_to_8_bits(_apply_orientation(image), name).convert(_MODES[channels]))
+    pixels = np.asarray(_to_8_bits(upright(image), name).convert(_MODES[channels]))
     return np.ascontiguousarray(pixels if channels > 1 else pixels[..., None])
-
-
-def _apply_orientation(image: Image.Image) -> Image.Image:
-    # Not ImageOps.exif_transpose, which rewrites the remaining EXIF and fails if any other part of it is damaged. An
-    # image with unreadable EXIF is treated as one without orientation. TIFFs are rotated by Pillow when loaded.
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:
-        return image
-    return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
 
 
 def _to_8_bits(image: Image.Image, name: str) -> Image.Image:

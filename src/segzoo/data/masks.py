@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segzoo.classes import ClassSet
+from segzoo.data.open_image import open_image, pixel_limit, require_pixels, upright
 from segzoo.data.pages import has_several
-from segzoo.errors import DataError
+from segzoo.errors import DataError, SegzooError
 
 MaskReader = Callable[[Path, ClassSet], NDArray[Any]]
 """A function of a mask file and its class set that returns ids (H, W), not yet checked."""
@@ -107,13 +107,14 @@ def _read_pixels(path: Path) -> NDArray[Any]:
     if not path.is_file():
         raise DataError(f"There is no mask {path}. Each image needs one.")
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as stream, open_image(stream) as image:
+            require_pixels(image, f"The mask {path}", pixel_limit())
             if has_several(image):
                 raise DataError(f"The mask {path} has several pages. Save the one that belongs to the image as a file.")
             if image.mode in ("RGB", "RGBA"):
-                return np.asarray(image.convert("RGB"))
-            pixels = np.asarray(image)
-    except DataError:
+                return np.asarray(upright(image).convert("RGB"))
+            pixels = np.asarray(upright(image))
+    except SegzooError:
         raise
     except Exception as error:  # Pillow's decoders raise exceptions of many types on damaged files.
         raise DataError(f"The mask {path} cannot be read: {error}. Download or copy the file again.") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from segzoo.data.open_image import open_image
 from segzoo.errors import ImageError
 
 PAGED_SUFFIXES = frozenset({".apng", ".avif", ".gif", ".png", ".tif", ".tiff", ".webp"})
@@ -56,7 +57,7 @@ def count_pages(path: Path, most: int | None = None) -> int:
     if path.suffix.lower() not in PAGED_SUFFIXES or not path.is_file():
         return 1
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as stream, open_image(stream) as image:
             return sum(1 for _ in itertools.islice(_frames(image), most))
     except Exception:  # of whatever type Pillow's decoders raise
         return 1

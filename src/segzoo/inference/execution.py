@@ -1,6 +1,7 @@
 """`Execution`: carries out a `Plan` on a backend: whole images in batches, tiles, views, samples."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,9 @@ class Execution:
         if plain and plan.tile is not None and arrays.is_sliceable(image, self._spec):
             return image
         if self._spec.input_dtype == "uint8":
-            return read_image(image, self._spec.in_channels, plan.channel_order, plan.page)
+            # In tiles, the memory of the network does not grow with the image, and Pillow's own limit is enough.
+            limit = None if plan.tile is None else sys.maxsize
+            return read_image(image, self._spec.in_channels, plan.channel_order, plan.page, limit)
         # Files of 16 bits and floats are read by whoever knows their range.
         arrays.check_images(image[None] if isinstance(image, np.ndarray) else image, self._spec)
         return image if plan.channel_order == "RGB" else np.ascontiguousarray(image[..., ::-1])

@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from segzoo.data.images import Pixels
 from segzoo.errors import ImageError, SegzooError
 from segzoo.inference.result import Segmentation
@@ -17,6 +19,12 @@ Run = Callable[[list[tuple[Any, Pixels]]], list[Segmentation]]
 
 READERS = 4
 """Pillow releases the GIL while it decodes; four threads decode JPEGs as fast as a GPU runs them."""
+
+READ_AHEAD = 2**29
+"""Bytes of pixels that are held beyond the image that runs: seven photographs of 24 megapixels."""
+
+EXPECTED = 2**26
+"""Bytes that an image is expected to have before the first has been read."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ def run_list(images: Sequence[Any], read: Read, run: Run, batch: int) -> list[Se
         group.append((index, pixels))
         if len(group) == batch:
             finish(waiting.pop(pixels.shape))
+        elif _size(pixels for group in waiting.values() for _, pixels in group) > READ_AHEAD:
+            # With images of many sizes, groups would wait for their last image without end.
+            largest = max(waiting, key=lambda shape: _size(pixels for _, pixels in waiting[shape]))
+            finish(waiting.pop(largest))
     for group in waiting.values():
         finish(group)
     return [results[index] for index in range(len(images))]
@@ -67,6 +79,8 @@ def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Genera
 
     While the caller uses one result, the next group runs in one thread, and the images after it are read in others. At
     most three groups are taken from `images` ahead of the current result; images of equal size among them run together.
+    Fewer are taken if their pixels, and those that the images still being read are expected to have, exceed
+    `READ_AHEAD` bytes; one is always taken. An image is expected to be as large as the largest so far.
     Closing or deleting the generator stops its threads.
 
     Args:
@@ -82,7 +96,7 @@ def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Genera
     current: Future[list[tuple[_Slot[Source], Result[Source]]]] | None = None
     try:
         while True:
-            while len(slots) < 3 * batch:
+            while len(slots) < 3 * batch and (not slots or _in_flight(slots) < READ_AHEAD):
                 try:
                     source = next(remaining)
                 except StopIteration:
@@ -108,6 +122,19 @@ def stream(images: Iterable[Source], read: Read, run: Run, batch: int) -> Genera
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         runner.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_flight(slots: Iterable[_Slot[Any]]) -> int:
+    """The bytes of the pixels that have been read, and of those that are being read if all are as large as these."""
+    read = [slot.pixels for slot in slots if slot.pixels.done() and slot.pixels.exception() is None]
+    sizes = [_size([future.result()]) for future in read]
+    pending = sum(not slot.pixels.done() for slot in slots)
+    return sum(sizes) + pending * max(sizes, default=EXPECTED)
+
+
+def _size(images: Iterable[Any]) -> int:
+    """Bytes in memory; 0 for what is read later, in tiles."""
+    return sum(image.nbytes for image in images if isinstance(image, np.ndarray) and not isinstance(image, np.memmap))
 
 
 def _run_group(waiting: list[_Slot[Source]], run: Run, batch: int) -> list[tuple[_Slot[Source], Result[Source]]]:
