@@ -96,8 +96,9 @@ def export(
         The path, the size and the verification, which the file's metadata hold too.
 
     Raises:
-        ExportError: the exporter failed, an axis is fixed, the verification failed, int8 changes the masks too much, or
-            the folder is not writable. No partial file remains, and an existing file is unchanged.
+        ExportError: the exporter failed, an axis is fixed, the verification failed, int8 changes the masks too much, a
+            weight is not finite, or the folder is not writable. No partial file remains, and an existing file is
+            unchanged.
         OptionError: `path` has another suffix.
         ImageError: a calibration image cannot be read.
     """
@@ -117,6 +118,8 @@ def export(
             f"{model.spec.num_classes}. Pass data with the classes it was trained on."
         )
     model.warn_of_new_head()
+    if infinities := model.describe_infinities():
+        raise ExportError(f"{infinities} No file was written.")
     notify = progress or (lambda _: None)
     start = time.perf_counter()
     on_cpu = model if next(model.parameters()).device.type == "cpu" else copy.deepcopy(model).cpu()

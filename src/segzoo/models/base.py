@@ -195,6 +195,16 @@ class SegmentationModel(nn.Module):
                 stacklevel=3,
             )
 
+    def describe_infinities(self) -> str:
+        """A sentence about weights that are infinite or not a number, which make masks meaningless; "" for none."""
+        faulty = [name for name, tensor in self.state_dict().items() if not torch.isfinite(tensor).all()]
+        if not faulty:
+            return ""
+        return (
+            f"{len(faulty)} tensors of {self.spec.title} hold values that are infinite or not a number, such as "
+            f"{faulty[0]}, so masks are meaningless: the training diverged, or the file is damaged."
+        )
+
     def __repr__(self) -> str:
         count = sum(parameter.numel() for parameter in self.parameters())
         device = next((str(parameter.device) for parameter in self.parameters()), "no device")

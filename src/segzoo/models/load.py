@@ -21,6 +21,7 @@ from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build, network_class
 from segzoo.models.convert import convert
 from segzoo.models.head import with_classes
+from segzoo.models.state import differences, empty_model
 from segzoo.schema import check_options
 from segzoo.spec import ModelSpec
 from segzoo.weights import checkpoint
@@ -116,8 +117,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SegmentationModel:
         check_options(repr(spec.decoder), network_class(spec.decoder), spec.options)
         if not spec.mean:
             raise OptionError("mean and std are missing.")
-        with torch.device("meta"):
-            model = build(spec, measure=False)  # it was measured before it was saved
+        model = empty_model(spec)  # it was measured before it was saved
     except (KeyError, TypeError, ValueError, AttributeError, SegzooError) as error:
         raise CheckpointError(
             f"{target} describes a model that this segzoo cannot build: {_cause(spec, error)}"
@@ -162,13 +162,6 @@ def _described(model: SegmentationModel, entry: Entry) -> SegmentationModel:
 
 
 def _check_tensors(path: Path, expected: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
-    faults = [f"lacks {name}" for name in expected if name not in stored]
-    faults += [f"has {shown(name)}, which the model lacks" for name in stored if name not in expected]
-    faults += [
-        f"has {name} as {shown(tuple(stored[name].shape))}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in stored and stored[name].shape != tensor.shape
-    ]
+    faults = differences(expected, stored)
     if faults:
-        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise CheckpointError(f"{path} does not hold the model it describes: it {'; it '.join(faults[:3])}{more}.")
+        raise CheckpointError(f"{path} does not hold the model it describes: it {faults}.")

@@ -7,9 +7,10 @@ from torch import Tensor
 
 from segzoo._arguments import explained
 from segzoo._io import atomic_write
-from segzoo.errors import CheckpointError, OptionError
+from segzoo.errors import CheckpointError, OptionError, SegzooError
 from segzoo.models.base import SegmentationModel
 from segzoo.models.parameters import count_parameters
+from segzoo.models.state import own_state
 from segzoo.weights import checkpoint
 from segzoo.weights.card import model_card
 from segzoo.weights.hub import FILE
@@ -31,8 +32,10 @@ def save(model: SegmentationModel, path: str | os.PathLike[str], *, half: bool =
         the path of the .safetensors file.
 
     Raises:
-        CheckpointError: the file cannot be written, or a weight is too large for float16.
+        CheckpointError: the file cannot be written, a weight is too large for float16, or the network is not the one
+            that `load` would build: a weight_norm was added, or a layer replaced. Compiled modules are no difference.
     """
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
     if not isinstance(model, SegmentationModel):
         raise CheckpointError(f"segzoo.save takes a model from segzoo.create or load, not {type(model).__name__}.")
     if not os.fspath(path):
@@ -47,14 +50,19 @@ def save(model: SegmentationModel, path: str | os.PathLike[str], *, half: bool =
 
 
 def _tensors(model: SegmentationModel, half: bool) -> dict[str, Tensor]:
-    return checkpoint.halved(model.state_dict()) if half else model.state_dict()
+    try:
+        tensors = own_state(model)
+    except SegzooError as error:
+        raise CheckpointError(f"The model cannot be saved: {error}. Nothing was written.") from error
+    return checkpoint.halved(tensors) if half else tensors
 
 
 def _save_folder(model: SegmentationModel, folder: Path, half: bool) -> Path:
     target, readme = folder / FILE, folder / "README.md"
+    tensors = _tensors(model, half)
     try:
         folder.mkdir(exist_ok=True)
-        checkpoint.write(target, _tensors(model, half), model.spec)
+        checkpoint.write(target, tensors, model.spec)
         if not readme.exists():  # a card is meant to be edited
             with atomic_write(readme) as draft:
                 card = model_card(model.spec.portable(), count_parameters(model), "path/to/this/folder")

@@ -2,6 +2,7 @@
 
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ class TorchModel(Protocol):
 
     def warn_of_new_head(self) -> None:
         """Warns (UserWarning), once, if the head is untrained."""
+
+    def describe_infinities(self) -> str:
+        """A sentence about weights that are infinite or not a number; "" for none."""
 
 
 class TorchBackend:
@@ -81,6 +85,9 @@ class TorchBackend:
             network = evaluation_view(self._model, dropout="sampled_logits" in outputs)
             # A copy, because torch does not share read-only memory.
             mask, logits = network.classify(torch.tensor(images).to(parameter.device))
+            # The sum costs less than a look at every weight.
+            if not logits.float().sum().isfinite() and (infinities := self._model.describe_infinities()):
+                warnings.warn(infinities, stacklevel=2)
             values: dict[Output, Tensor] = {"mask": mask, "logits": logits.float(), "sampled_logits": logits.float()}
             if "confidence" in outputs:
                 values["confidence"] = _confidence(logits.float(), self.spec)
