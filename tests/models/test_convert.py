@@ -27,11 +27,18 @@ def tensors(original: torch.nn.Module) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod."])
+@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "net.", "model._orig_mod.", "module.model."])
 def test_prefixes_of_wrappers_are_removed(wrapper: str, original, tensors: dict[str, Tensor]) -> None:
     ours = segzoo.convert({wrapper + name: tensor for name, tensor in tensors.items()}, encoder=ENCODER)
     image = torch.randn(1, 3, 64, 64)
     close(ours(image), original(image))
+
+
+def test_a_lightning_modules_own_buffers_are_left_over(tensors: dict[str, Tensor]) -> None:
+    wrapped = {f"net.{name}": tensor for name, tensor in tensors.items()} | {"criterion.weight": torch.ones(4)}
+    with pytest.warns(UserWarning, match=r"left over: criterion\.weight\."):
+        ours = segzoo.convert(wrapped, encoder=ENCODER)
+    assert ours.spec.info["left_out"] == ["criterion.weight"]
 
 
 def test_the_source_can_be_named(tensors: dict[str, Tensor]) -> None:

@@ -21,12 +21,11 @@ from segzoo.weights.convert import smp, torchvision
 from segzoo.weights.convert.base import ConvertedCheckpoint
 from segzoo.weights.convert.caffe import convert_caffe
 from segzoo.weights.convert.caffemodel import read_caffemodel
-from segzoo.weights.state_dict import read
+from segzoo.weights.state_dict import read, unwrapped
 
 CONVERTERS = {"torchvision": torchvision, "smp": smp}
 """By the name that `source` takes. Each recognizes its library's tensors and maps their names to segzoo's."""
 
-_WRAPPERS = ("", "module.", "model.", "_orig_mod.")
 """Prefixes that DataParallel, a LightningModule and torch.compile add to each name."""
 
 
@@ -89,7 +88,7 @@ def convert(
         source = "smp"
         encoder = encoder or settings["encoder_name"]
         upsample = upsample or settings.get("decoder_interpolation")
-    source, tensors = _recognize(tensors, source)
+    source, tensors, others = _recognize(tensors, source)
     if source == "torchvision":
         if upsample is not None:
             raise OptionError("upsample= is for smp's Unet; torchvision's FCN always interpolates bilinearly.")
@@ -108,7 +107,10 @@ def convert(
         )
     model = _build(checkpoint, in_channels)
     model.load_state_dict(matched, strict=False)
+    names = {**names, **({"left_out": [*names.get("left_out", []), *others]} if others else {})}
     model.with_info(converted_from=checkpoint.origin, **names)
+    if others and not problems:
+        warnings.warn(f"Not part of the network, and left over: {some(others, 20)}.", stacklevel=2)
     if problems:
         warnings.warn(f"{checkpoint.origin} was loaded in part; missing weights are random. {problems}", stacklevel=2)
     if num_classes is None and classes is None:
@@ -168,13 +170,12 @@ def _read(weights: Any) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     return read(next((file for file in files if file.is_file()), files[0])), settings
 
 
-def _recognize(tensors: dict[str, Tensor], source: str | None) -> tuple[str, dict[str, Tensor]]:
-    """The library that the tensors belong to, and the tensors without the prefix of a wrapper in their names."""
-    for prefix in _WRAPPERS:
-        bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        for name, library in CONVERTERS.items():
-            if source in (None, name) and library.matches(bare):
-                return name, bare
+def _recognize(tensors: dict[str, Tensor], source: str | None) -> tuple[str, dict[str, Tensor], list[str]]:
+    """The library that the tensors belong to, those of its network by its names, and the names of all others."""
+    for name, library in CONVERTERS.items():
+        found = unwrapped(tensors, library.matches) if source in (None, name) else None
+        if found is not None:
+            return name, *found
     if any(name.startswith("encoder.net.") for name in tensors):
         raise CheckpointError("These are weights of a segzoo model. Load its file with segzoo.load.")
     known = " and ".join(library.KNOWN for name, library in CONVERTERS.items() if source in (None, name))

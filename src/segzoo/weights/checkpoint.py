@@ -16,6 +16,7 @@ from torch import Tensor
 from segzoo._io import atomic_write, similar_paths
 from segzoo.errors import CheckpointError, OptionError, did_you_mean
 from segzoo.spec import ModelSpec
+from segzoo.weights.diagnosis import describe_content
 from segzoo.weights.resolve import foreign
 from segzoo.weights.safetensors_file import check_header, open_tensors
 
@@ -96,7 +97,7 @@ def _open(path: Path) -> Iterator[tuple[Any, ModelSpec]]:
             if spec is not None:
                 yield file, spec
     except (OSError, SafetensorError, ValueError) as error:
-        if (advice := foreign(path)) is not None:
+        if (advice := describe_content(path) or foreign(path)) is not None:
             raise CheckpointError(advice) from error
         raise CheckpointError(
             f"{path} is not a complete .safetensors file ({error}). Copy or download it again, and compare its sha256."

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -11,11 +12,18 @@ from torch import Tensor
 
 from segzoo._io import similar_paths
 from segzoo.errors import CheckpointError, did_you_mean, shown
+from segzoo.weights.diagnosis import describe_content
 from segzoo.weights.resolve import OTHER_PROGRAMS, foreign
 from segzoo.weights.safetensors_file import check_header
 
-_WRAPPER_KEYS = ("state_dict", "model_state_dict", "model")
+_WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Keys under which training programs store the weights, next to the optimizer's state and the epoch."""
+
+_COMPILED = "_orig_mod."
+"""What torch.compile adds to names, at any depth."""
+
+_DEPTH = 5
+"""How deep wrappers are nested at most."""
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -23,7 +31,8 @@ def read(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: a .safetensors file, or a .pth, .pt, .bin or .ckpt file that torch.load(weights_only=True) can read: a
-            state_dict, or a dictionary that holds one under "state_dict", "model_state_dict" or "model".
+            state_dict, or a dictionary that holds one under "state_dict", "model_state_dict", "model", "net", "network"
+            or "weights".
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code (which is not executed) or anything but tensors.
@@ -40,9 +49,15 @@ def read(path: Path) -> dict[str, Tensor]:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        if (advice := describe_content(path)) is not None:
+            raise CheckpointError(advice) from error
         reason = str(error).partition("\n")[0] or "it is incomplete"
+        if "weights_only" in reason:  # torch's advice to load it unsafely
+            reason = "it is damaged, or holds more than tensors"
         raise CheckpointError(f"Cannot read {path} as weights: {reason}") from error
     except Exception as error:  # pickle's errors have no common base: UnpicklingError, KeyError, IndexError, ...
+        if (advice := describe_content(path)) is not None:
+            raise CheckpointError(advice) from error
         # torch's own message suggests allowing the code to run, so it is not passed on.
         named = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global", str(error))
         what = f" ({shown(named[1] or named[2])})" if named else f" ({type(error).__name__})"
@@ -53,6 +68,8 @@ def read(path: Path) -> dict[str, Tensor]:
     for key in _WRAPPER_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
+    if isinstance(content, dict):
+        content.pop("mask_values", None)  # milesial/Pytorch-UNet keeps the values of its masks among the tensors
     if not (isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())):
         raise CheckpointError(f"{path} holds no dictionary of tensors. Save the model's state_dict() and pass that.")
     for name, tensor in content.items():
@@ -61,6 +78,31 @@ def read(path: Path) -> dict[str, Tensor]:
             shape = shown(tuple(tensor.shape))
             raise CheckpointError(f"{path} holds fewer bytes of {shown(name)} than its shape {shape} needs.")
     return {str(name): tensor for name, tensor in content.items()}
+
+
+def unwrapped(
+    tensors: Mapping[str, Tensor], score: Callable[[dict[str, Tensor]], int]
+) -> tuple[dict[str, Tensor], list[str]] | None:
+    """The tensors of a network by its own names, whatever modules wrapped it, as in `model._orig_mod.net.`.
+
+    Args:
+        score: how many names of the network are among these; 0 if it is another network.
+
+    Returns:
+        the tensors under the shortest prefix with the highest score, and the names of all others, such as the buffers
+        of a Lightning module; None if no prefix scores.
+    """
+    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors.items()}
+    prefixes = {""}
+    for name in plain:
+        parts = name.split(".")[:-1]
+        prefixes.update(".".join([*parts[:depth], ""]) for depth in range(1, min(len(parts), _DEPTH) + 1))
+    best, found = 0, None
+    for prefix in sorted(prefixes, key=lambda prefix: (prefix.count("."), prefix)):
+        bare = {name[len(prefix) :]: tensor for name, tensor in plain.items() if name.startswith(prefix)}
+        if (scored := score(bare)) > best:
+            best, found = scored, (bare, [name for name in plain if not name.startswith(prefix)])
+    return found
 
 
 def _check_archive(path: Path) -> None:

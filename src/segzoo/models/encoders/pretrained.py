@@ -17,7 +17,7 @@ from segzoo.spec import ModelSpec
 from segzoo.weights import checkpoint, hub
 from segzoo.weights.cache import offline
 from segzoo.weights.resolve import WEIGHTS_SUFFIXES
-from segzoo.weights.state_dict import read
+from segzoo.weights.state_dict import read, unwrapped
 
 _IN_A_MODEL = "encoder.net."
 """Prefix of the names of an encoder's weights in a segzoo model."""
@@ -87,12 +87,14 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
     if any(name.startswith(_IN_A_MODEL) for name in source):
         source = {name.removeprefix(_IN_A_MODEL): value for name, value in source.items()}
         spec = checkpoint.read_spec(Path(path))
+    own_names = {spelling for name in net.state_dict() for spelling in _spellings(name)}
+    found = unwrapped(source, lambda bare: len(own_names & bare.keys()))
+    source = found[0] if found else source
     state: dict[str, Tensor] = {}
     missing, mismatched = [], []
     first = net.pretrained_cfg["first_conv"]
     for name, own in net.state_dict().items():
-        # timm's feature wrapper joins the first two parts of a name: features.0.weight becomes features_0.weight.
-        key = next((n for n in (name, re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", name)) if n in source), None)
+        key = next((spelling for spelling in _spellings(name) if spelling in source), None)
         if key is None:
             if not name.endswith("num_batches_tracked"):  # a counter that files from before torch 0.4.1 lack
                 missing.append(name)
@@ -114,3 +116,8 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
         )
     net.load_state_dict(state, strict=False)
     return spec
+
+
+def _spellings(name: str) -> tuple[str, str]:
+    """A name in timm's feature wrapper, and in the network: it joins the first two parts, as in features_0.weight."""
+    return name, re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", name)
