@@ -291,7 +291,7 @@ def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
     model = TinyModel()
     with torch.no_grad():
         model.head.bias[0] = float("nan")
-    with pytest.raises(ExportError, match="NaN"):
+    with pytest.raises(ExportError, match="not a number"):
         export(model, tmp_path / "m.onnx")
     assert os.listdir(tmp_path) == []
 

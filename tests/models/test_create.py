@@ -282,7 +282,7 @@ def test_a_spec_that_does_not_fit(changes: dict[str, object], message: str, tmp_
         load(path)
 
 
-@pytest.mark.parametrize("keep", [0, 4, 8, 100, 3000, -1])
+@pytest.mark.parametrize("keep", [4, 8, 100, 3000, -1])
 def test_truncated(keep: int, tmp_path: Path) -> None:
     path = save(tiny(), tmp_path / "m")
     path.write_bytes(path.read_bytes()[:keep])

@@ -11,8 +11,8 @@ def describe_content(path: Path) -> str | None:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
-        names = zipfile.ZipFile(path).namelist() if head.startswith(b"PK\x03\x04") else []
-    except (OSError, zipfile.BadZipFile):
+        names = _archived(path) if head.startswith(b"PK\x03\x04") else []
+    except Exception:  # of a damaged archive, zipfile raises BadZipFile, UnicodeDecodeError, struct.error and others
         return None
     if not head:
         return f"{path} is empty (0 bytes). Download or copy the file again."
@@ -26,3 +26,8 @@ def describe_content(path: Path) -> str | None:
             f"torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt'), and pass that file."
         )
     return None
+
+
+def _archived(path: Path) -> list[str]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.namelist()

@@ -187,7 +187,7 @@ def test_no_code_in_a_file_is_run(tmp_path: Path) -> None:
 def test_damaged_files_are_rejected(content: bytes, ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"w{ending}"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="Cannot read"):
+    with pytest.raises(CheckpointError, match="Cannot read" if content else "is empty"):
         create_encoder("test_resnet", weights=str(path))
 
 
