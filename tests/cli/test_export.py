@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import segzoo
+from segzoo.exporting.onnx.int8 import MIN_INT8_AGREEMENT
 from segzoo.inference import Predictor
 from segzoo.weights.resolve import Located
 
@@ -146,7 +147,7 @@ def test_options_reach_the_file(segzoo_, quick, photos, tmp_path):
     assert (options["precision"], options["static_shape"]) == ("int8", (1, 64, 96))
     assert options["confidence"] and options["logits"]
     assert photos / "one.jpg" in options["calibration"]
-    assert options["min_agreement"] == 0.98
+    assert options["min_agreement"] == 0.98 == MIN_INT8_AGREEMENT
     wrong = segzoo_("export", "unet", "--static-shape", "512x512")
     assert wrong.exit_code == 2 and "1,512,512" in wrong.stderr
 

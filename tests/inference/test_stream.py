@@ -49,20 +49,24 @@ def test_order_is_kept_and_sizes_are_batched(
     assert segzoo_threads() == []
 
 
+class Endless(Iterator[np.ndarray]):
+    """Images without end, 60 bytes each, and how many have been taken."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def __next__(self) -> np.ndarray:
+        self.taken += 1
+        return random_image(4, 5, self.taken)
+
+
 def test_little_is_read_ahead(make_file: MakeFile) -> None:
-    taken = 0
-
-    def endless() -> Iterator[np.ndarray]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield random_image(4, 5, taken)
-
-    results = Predictor(make_file(), "cpu").stream(endless(), batch_size=2)
-    assert taken == 0
+    endless = Endless()
+    results = Predictor(make_file(), "cpu").stream(endless, batch_size=2)
+    assert endless.taken == 0
     for received in range(1, 30):
         next(results)
-        assert taken <= received + 6
+        assert endless.taken <= received + 6
     results.close()  # type: ignore[attr-defined]
     assert segzoo_threads() == []
 
@@ -215,19 +219,12 @@ def test_little_is_read_ahead_of_large_images(make_file: MakeFile, monkeypatch: 
     """In bytes: groups of 8 would hold 24 images of 60 bytes."""
     monkeypatch.setattr("segzoo.inference.stream.READ_AHEAD", 300)
     monkeypatch.setattr("segzoo.inference.stream.EXPECTED", 100)
-    taken = 0
-
-    def endless() -> Iterator[np.ndarray]:
-        nonlocal taken
-        while True:
-            taken += 1
-            yield random_image(4, 5, taken)
-
-    results = Predictor(make_file(), "cpu").stream(endless(), batch_size=8)
+    endless = Endless()
+    results = Predictor(make_file(), "cpu").stream(endless, batch_size=8)
     for received in range(1, 40):
         result = next(results)
         assert np.array_equal(result.mask, result.image.argmax(2))
-        assert taken <= received + 5
+        assert endless.taken <= received + 5
     results.close()  # type: ignore[attr-defined]
 
 

@@ -10,6 +10,9 @@ from PIL import Image
 
 from segzoo.errors import ImageError, some
 
+_NOT_PICTURES = ("EPS", "PSD")
+"""Formats of Pillow itself that are never opened: one is a program, and the other may hold a placeholder."""
+
 
 @dataclass(frozen=True)
 class ImageFormat:
@@ -37,8 +40,12 @@ class ImageFormat:
         """Whether Pillow reads it, because of a plugin that is installed or that somebody registered."""
         if self.plugin is not None:
             _load_plugin(*self.plugin)
-        names = (Image.EXTENSION.get(suffix, "") for suffix in self.suffixes)
-        return any(name in Image.OPEN and name not in ("PSD", "EPS") for name in names)  # these two are Pillow's own
+        return bool(self.registered())
+
+    def registered(self) -> set[str]:
+        """Pillow's names of the format, if a plugin has been registered for it."""
+        names = {Image.EXTENSION.get(suffix, "") for suffix in self.suffixes}
+        return {name for name in names if name in Image.OPEN and name not in _NOT_PICTURES}
 
     def error(self, name: str) -> ImageError:
         """The error for a file that `name` quotes."""

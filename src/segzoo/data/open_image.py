@@ -19,9 +19,6 @@ MAX_PIXELS_VARIABLE = "SEGZOO_MAX_PIXELS"
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "QOI", "TGA", "TIFF", "WEBP")
 """Pillow's names of the formats that it reads by itself."""
 
-_PROGRAMS = ("EPS", "PSD")
-"""Formats of Pillow that are never opened: one is a program, and the other may hold a placeholder."""
-
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,9 +39,8 @@ def open_image(stream: BinaryIO) -> Image.Image:
         Exception: whatever else Pillow raises of a damaged file.
     """
     Image.init()  # registers Pillow's own formats; those of plugins are registered by `ImageFormat.is_readable`
-    by_plugin = {Image.EXTENSION.get(suffix, "") for format in FORMATS for suffix in format.suffixes}
-    names = [name for name in (*_FORMATS, *by_plugin) if name in Image.OPEN and name not in _PROGRAMS]
-    return Image.open(stream, formats=names)
+    own = [name for name in _FORMATS if name in Image.OPEN]  # Pillow may have been built without one
+    return Image.open(stream, formats=own + [name for format in FORMATS for name in format.registered()])
 
 
 def pixel_limit() -> int:

@@ -52,25 +52,29 @@ class _Slot(Generic[Source]):
 def run_list(images: Sequence[Any], read: Read, run: Run, batch: int) -> list[Segmentation]:
     """The results of `images`, in order. Images of equal size run together wherever they are. Errors are raised."""
     results: dict[int, Segmentation] = {}
+    waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
 
-    def finish(group: list[tuple[int, Pixels]]) -> None:
+    def finish(shape: tuple[int, ...]) -> int:
+        """The bytes that are freed."""
+        group = waiting.pop(shape)
         predicted = run([(images[index], pixels) for index, pixels in group])
         results.update(zip((index for index, _ in group), predicted, strict=True))
+        return _size(pixels for _, pixels in group)
 
-    waiting: dict[tuple[int, ...], list[tuple[int, Pixels]]] = {}
+    held = 0
     # Images are read one by one, since 10,000 photographs do not fit into memory.
     for index, image in enumerate(images):
         pixels = read(image)
         group = waiting.setdefault(pixels.shape, [])
         group.append((index, pixels))
+        held += _size([pixels])
         if len(group) == batch:
-            finish(waiting.pop(pixels.shape))
-        elif _size(pixels for group in waiting.values() for _, pixels in group) > READ_AHEAD:
+            held -= finish(pixels.shape)
+        elif held > READ_AHEAD:
             # With images of many sizes, groups would wait for their last image without end.
-            largest = max(waiting, key=lambda shape: _size(pixels for _, pixels in waiting[shape]))
-            finish(waiting.pop(largest))
-    for group in waiting.values():
-        finish(group)
+            held -= finish(max(waiting, key=lambda shape: _size(pixels for _, pixels in waiting[shape])))
+    for shape in list(waiting):
+        finish(shape)
     return [results[index] for index in range(len(images))]
 
 

@@ -107,7 +107,8 @@ def convert(
         )
     model = _build(checkpoint, in_channels)
     model.load_state_dict(matched, strict=False)
-    names = {**names, **({"left_out": [*names.get("left_out", []), *others]} if others else {})}
+    if others:
+        names["left_out"] = [*names.get("left_out", []), *others]
     model.with_info(converted_from=checkpoint.origin, **names)
     if others and not problems:
         warnings.warn(f"Not part of the network, and left over: {some(others, 20)}.", stacklevel=2)

@@ -9,8 +9,7 @@ from segzoo.errors import SegzooError, shown
 from segzoo.models.base import SegmentationModel
 from segzoo.models.build import build
 from segzoo.spec import ModelSpec
-
-_COMPILED = "_orig_mod."
+from segzoo.weights.state_dict import COMPILED
 
 
 def empty_model(spec: ModelSpec) -> SegmentationModel:
@@ -43,7 +42,7 @@ def own_state(model: SegmentationModel) -> dict[str, Tensor]:
     Raises:
         SegzooError: `load` could not read these tensors, because the network was changed after it was built.
     """
-    tensors = {name.replace(_COMPILED, ""): tensor for name, tensor in model.state_dict().items()}
+    tensors = {name.replace(COMPILED, ""): tensor for name, tensor in model.state_dict().items()}
     faults = differences(empty_model(model.spec).state_dict(), tensors)
     if faults:
         raise SegzooError(

@@ -104,7 +104,7 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
     """
     data = _open(recipe.data, recipe.data)
     held_out = None if recipe.validation is None else _open(recipe.data, recipe.validation)
-    check_datasets(data, held_out, recipe.run.batch_size)
+    check_datasets(data, held_out, recipe.run.batch_size, recipe.loss.class_weights != "none")
     if held_out is None:
         return data, None
     for key, source in (
@@ -121,10 +121,13 @@ def open_datasets(recipe: Recipe) -> tuple[SegmentationData, SegmentationData | 
     return data, held_out
 
 
-def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: int) -> None:
+def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: int, weighted: bool = False) -> None:
     """Checks that there are enough images, that none is both trained on and held out, and that masks can be read.
 
     A UserWarning names the classes that no pixel of the training data has, or of the held-out data.
+
+    Args:
+        weighted: class weights will be computed, which reads every mask of `data` and warns; it is not counted here.
 
     Raises:
         DataError: otherwise. Images without a file cannot be compared.
@@ -139,7 +142,7 @@ def check_datasets(data: LabeledData, held_out: LabeledData | None, batch_size: 
             f"{len(shared)} images are both trained on and held out, such as {min(shared)}, so metrics on them would "
             "be meaningless. Exclude them from one part."
         )
-    for part in (data, held_out):
+    for part in (None if weighted else data, held_out):
         if part is not None:
             count_classes(part, most=_SURVEYED)
 

@@ -189,7 +189,7 @@ def train(
             check_classes(model.classes, held_out, "Validate it on data with the classes that it is trained on.")
         if validation is data:
             raise DataError("data and validation are the same object. Hold out images that are not trained on.")
-        check_datasets(training, held_out, batch_size)
+        check_datasets(training, held_out, batch_size, settings.loss.class_weights != "none")
         parts = _build_parts(settings, model, training, held_out, augmentation, loss, optimizer, schedule)
         _check_samples(parts)
         fabric = engine.launch(settings.hardware)

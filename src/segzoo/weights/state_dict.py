@@ -19,7 +19,7 @@ from segzoo.weights.safetensors_file import check_header
 _WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 """Keys under which training programs store the weights, next to the optimizer's state and the epoch."""
 
-_COMPILED = "_orig_mod."
+COMPILED = "_orig_mod."
 """What torch.compile adds to names, at any depth."""
 
 _DEPTH = 5
@@ -48,23 +48,8 @@ def read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        if (advice := describe_content(path)) is not None:
-            raise CheckpointError(advice) from error
-        reason = str(error).partition("\n")[0] or "it is incomplete"
-        if "weights_only" in reason:  # torch's advice to load it unsafely
-            reason = "it is damaged, or holds more than tensors"
-        raise CheckpointError(f"Cannot read {path} as weights: {reason}") from error
     except Exception as error:  # pickle's errors have no common base: UnpicklingError, KeyError, IndexError, ...
-        if (advice := describe_content(path)) is not None:
-            raise CheckpointError(advice) from error
-        # torch's own message suggests allowing the code to run, so it is not passed on.
-        named = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global", str(error))
-        what = f" ({shown(named[1] or named[2])})" if named else f" ({type(error).__name__})"
-        raise CheckpointError(
-            f"Cannot read {path}: it holds more than tensors{what}, which could run code, so it is not opened. Save "
-            "only the tensors, with torch.save(model.state_dict(), path) or as .safetensors, and pass that file."
-        ) from error
+        raise CheckpointError(describe_content(path) or _describe_error(path, error)) from error
     for key in _WRAPPER_KEYS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -80,6 +65,21 @@ def read(path: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items()}
 
 
+def _describe_error(path: Path, error: Exception) -> str:
+    """Why a file could not be read. torch's own message suggests allowing code to run, so it is not passed on."""
+    if isinstance(error, SafetensorError | OSError | RuntimeError | EOFError | ValueError | zipfile.BadZipFile):
+        reason = str(error).partition("\n")[0] or "it is incomplete"
+        if "weights_only" in reason:
+            reason = "it is damaged, or holds more than tensors"
+        return f"Cannot read {path} as weights: {reason}"
+    named = re.search(r"GLOBAL ([\w.]+)|`?([\w.]+)`? was not an allowed global", str(error))
+    what = f" ({shown(named[1] or named[2])})" if named else f" ({type(error).__name__})"
+    return (
+        f"Cannot read {path}: it holds more than tensors{what}, which could run code, so it is not opened. Save "
+        "only the tensors, with torch.save(model.state_dict(), path) or as .safetensors, and pass that file."
+    )
+
+
 def unwrapped(
     tensors: Mapping[str, Tensor], score: Callable[[dict[str, Tensor]], int]
 ) -> tuple[dict[str, Tensor], list[str]] | None:
@@ -92,17 +92,18 @@ def unwrapped(
         the tensors under the shortest prefix with the highest score, and the names of all others, such as the buffers
         of a Lightning module; None if no prefix scores.
     """
-    plain = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors.items()}
-    prefixes = {""}
-    for name in plain:
-        parts = name.split(".")[:-1]
-        prefixes.update(".".join([*parts[:depth], ""]) for depth in range(1, min(len(parts), _DEPTH) + 1))
-    best, found = 0, None
-    for prefix in sorted(prefixes, key=lambda prefix: (prefix.count("."), prefix)):
-        bare = {name[len(prefix) :]: tensor for name, tensor in plain.items() if name.startswith(prefix)}
-        if (scored := score(bare)) > best:
-            best, found = scored, (bare, [name for name in plain if not name.startswith(prefix)])
-    return found
+    plain = {name.replace(COMPILED, ""): tensor for name, tensor in tensors.items()}
+    networks: dict[str, dict[str, Tensor]] = {"": {}}  # prefix -> the tensors under it
+    for name, tensor in plain.items():
+        parts = name.split(".")
+        for depth in range(min(len(parts), _DEPTH + 1)):
+            prefix = "".join(f"{part}." for part in parts[:depth])
+            networks.setdefault(prefix, {})[name[len(prefix) :]] = tensor
+    scores = {prefix: score(bare) for prefix, bare in networks.items()}
+    best = min(scores, key=lambda prefix: (-scores[prefix], prefix.count("."), prefix))
+    if not scores[best]:
+        return None
+    return networks[best], [name for name in plain if not name.startswith(best)]
 
 
 def _check_archive(path: Path) -> None:

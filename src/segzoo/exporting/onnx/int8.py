@@ -52,12 +52,19 @@ class Quantization:
             f"int8 and float32 give the same class on {self.pixel_agreement:.2%} of pixels of {self.judged} images "
             f"that did not calibrate it ({self.unoptimized_agreement:.2%} unoptimized)"
         )
-        if self.float_mean_iou is None or self.mean_iou is None or self.unoptimized_mean_iou is None:
+        if self.iou_loss is None:
             return text
         return (
             f"{text}; mean IoU {percent(self.mean_iou)} ({percent(self.unoptimized_mean_iou)}), float32 "
             f"{percent(self.float_mean_iou)}"
         )
+
+    @property
+    def iou_loss(self) -> float | None:
+        """Mean IoU that int8 loses, optimized or not, whichever is more; nan without labels, None without masks."""
+        if self.float_mean_iou is None or self.mean_iou is None or self.unoptimized_mean_iou is None:
+            return None
+        return self.float_mean_iou - min(self.mean_iou, self.unoptimized_mean_iou)
 
     def require(self, max_iou_loss: float = MAX_IOU_LOSS, min_agreement: float = MIN_INT8_AGREEMENT) -> None:
         """Checks the loss of mean IoU if there are masks, and the agreement if there are none.
@@ -65,13 +72,13 @@ class Quantization:
         Raises:
             ExportError: int8 is worse than that, optimized or not.
         """
-        if self.float_mean_iou is None or self.mean_iou is None or self.unoptimized_mean_iou is None:
+        if self.iou_loss is None:
             agreement = min(self.pixel_agreement, self.unoptimized_agreement)
             failed = agreement < min_agreement
             floor = f"at least {min_agreement:.2%} is required (min_agreement)"
         else:
             # nan, if no pixel of the masks is labeled, is no evidence.
-            failed = not self.float_mean_iou - min(self.mean_iou, self.unoptimized_mean_iou) <= max_iou_loss
+            failed = not self.iou_loss <= max_iou_loss
             floor = f"a loss of at most {100 * max_iou_loss:g} points is allowed (max_iou_loss)"
         if failed:
             raise ExportError(

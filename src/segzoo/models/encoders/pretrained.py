@@ -85,7 +85,6 @@ def load_weights(net: Any, path: str | os.PathLike[str]) -> ModelSpec | None:
     source = read(Path(path))
     spec: ModelSpec | None = None
     if any(name.startswith(_IN_A_MODEL) for name in source):
-        source = {name.removeprefix(_IN_A_MODEL): value for name, value in source.items()}
         spec = checkpoint.read_spec(Path(path))
     own_names = {spelling for name in net.state_dict() for spelling in _spellings(name)}
     found = unwrapped(source, lambda bare: len(own_names & bare.keys()))
