@@ -20,10 +20,10 @@ import sys
 import numpy as np
 import segzoo
 model = segzoo.load("start/last.safetensors")
-images = [np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)]
+images = list(np.random.default_rng(0).integers(0, 256, (2, 40, 48, 3), np.uint8))
 for precision in ("fp32", "int8"):
     calibration = images if precision == "int8" else None
-    segzoo.export(model, f"{precision}.onnx", precision=precision, calibration=calibration)
+    segzoo.export(model, f"{precision}.onnx", precision=precision, calibration=calibration, min_agreement=0)
 """
 
 DIGITS = "0" * 64

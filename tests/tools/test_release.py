@@ -184,7 +184,8 @@ def test_a_chain_of_three_runs_is_released_with_all_recipes(config, runs, recipe
     ):
         with pytest.raises(TrainingError, match=message):
             release.release(config(run=third, holdout_runs=(wrong,)))
-    options = config(run=third, holdout_runs=(holdout_third,))
+    # In float32: of a network that has learned random masks, float16 changes 0.104 % of the pixels; 0.1 % is allowed.
+    options = config(run=third, holdout_runs=(holdout_third,), half=False)
     entry = release.release(options)
     assert entry.data == "camvid train, 4 images, from random weights in 3 runs"
     held_out = open_data("camvid", data, "train", select=["B*"])
